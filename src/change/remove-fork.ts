@@ -1,12 +1,11 @@
 import fs from "node:fs";
-import { changedAfter } from "../clones/walk-entries.ts";
+import { changedAfter, momentNow } from "../clones/walk-entries.ts";
 import type { RemovedFork, RemoveForkOptions } from "../contract/points.ts";
 import { advice, CairnError, call as callOf, reworded, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { displayPath, printablePath, releaseLine } from "../fs/paths/safe-path.ts";
-import { momentNow } from "../workspace/care/convert.ts";
 import { endRemovals, ForkAside, type ForkRest } from "../workspace/care/fork-aside.ts";
 import {
   isWhole,

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { ENOENT } from "../fs/linux/errno.ts";
 import { DirectoryListing } from "../fs/listing.ts";
 import { DIRECTORY, openBelow } from "../fs/linux/open-below.ts";
@@ -79,6 +80,17 @@ function pathOf(directory: Uint8Array, bytes: Uint8Array, name: number): () => B
     const own = Buffer.from(bytes.subarray(name, bytes.indexOf(0, name)));
     return directory.length === 0 ? own : Buffer.concat([directory, Buffer.from("/"), own]);
   };
+}
+
+/** Longer than a tick of the file system's clock. */
+const TICK_MS = 20;
+
+/** Returns a moment (ns since 1970) later than all changes before the call and earlier than all changes after it. */
+export async function momentNow(): Promise<bigint> {
+  await sleep(TICK_MS);
+  const now = BigInt(Date.now()) * 1_000_000n;
+  await sleep(TICK_MS);
+  return now;
 }
 
 /** The path of an entry below a folder whose inode changed at or after a moment (ns since 1970); null if there is none. */

@@ -1,26 +1,14 @@
 import { randomBytes } from "node:crypto";
-import { lstatSync, readlinkSync, unlinkSync } from "node:fs";
+import { lstatSync, readlinkSync, rmSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { changedAfter } from "../clones/walk-entries.ts";
-import { removeHeldTree } from "../clones/remove-held.ts";
 import type { GuardName } from "../contract/words.ts";
-import { CairnError, toCairnError } from "../errors.ts";
-import { failpoint } from "../failpoint.ts";
+import { toCairnError } from "../errors.ts";
 import type { FolderMove } from "../formats/records/daemon-state.ts";
-import { copyInto } from "../fs/copy-folder.ts";
 import { fsyncDirectory } from "../fs/durable.ts";
-import { commitFileSystem, makeSubvolume } from "../fs/linux/btrfs.ts";
-import { exchangePlaces, linkInPlace, makeInPlace } from "../fs/linux/exchange-folders.ts";
+import { linkInPlace } from "../fs/linux/exchange-folders.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import type { Told } from "../fs/unfinished.ts";
-import {
-  type Copied,
-  changedInOriginal,
-  momentNow,
-  requireNoHolders,
-  requireSameTrees,
-  rootFacts,
-} from "../workspace/care/convert.ts";
+import { type Copied, removeUnlessWritten, replaceByCopy } from "../workspace/care/replace-folder.ts";
 
 /**
  * A move of a folder onto the btrfs of the image, whose path becomes a link; or back. The folder's content is complete
@@ -73,65 +61,33 @@ export function planMoveBack(path: string, target: string): FolderMove {
 }
 
 /**
- * Runs a move whose intent is recorded. Returns how much was copied and compared. Throws `refused`, `conflict` and errors of the copy; nothing has changed then.
+ * Runs a move whose intent is recorded. `end` removes the record of a move that is taken back. Throws `refused`,
+ * `conflict` and errors of the copy; unless the move is committed, nothing has changed then.
  */
-export async function moveFolder(move: FolderMove, call: MoveCall): Promise<Copied> {
-  const [path, target, aside] = [move.path, move.target, move.aside].map((each) => Buffer.from(each)) as [
+export async function moveFolder(move: FolderMove, call: MoveCall, end: () => void): Promise<Copied> {
+  const { back } = move;
+  const [path, target, beside] = [move.path, move.target, move.aside].map((each) => Buffer.from(each)) as [
     Buffer,
     Buffer,
     Buffer,
   ];
-  const [source, copy] = move.back ? [target, aside] : [path, target];
-  const at = lstatSync(path, { throwIfNoEntry: false });
-  if (move.back && !(at?.isSymbolicLink() === true && readlinkSync(path) === move.target))
-    throw new CairnError(
-      "refused",
-      `${printablePath(path)} is no longer a link to ${printablePath(target)}, and was left as it is`,
-      {
-        hint: "move the present file or folder away, and make the link again",
-      },
-    );
-  requireNoHolders(source, call.allow);
-  let isToKeep = false;
+  const takeBackAndEnd = async (made: bigint): Promise<Buffer | null> => {
+    const kept = await takeBack(move, made);
+    end();
+    return kept;
+  };
   try {
-    if (move.back) makeInPlace(aside);
-    else await makeSubvolume(target);
-    failpoint("daemon-move.made");
-    const since = await momentNow();
-    await copyInto(source, copy, call.signal);
-    if (!move.back) linkInPlace(aside, target);
-    failpoint("daemon-move.copied");
-    const copied = await requireSameTrees(source, copy, { signal: call.signal });
-    await commitFileSystem(target);
-    failpoint("daemon-move.compared");
-    requireNoHolders(source, call.allow);
-    const made = await momentNow();
-    const facts = rootFacts(source);
-    exchangePlaces(path, aside);
-    failpoint("daemon-move.exchanged");
-    const displaced = move.back ? target : aside;
-    const changed =
-      rootFacts(displaced) === facts ? await changedInOriginal(displaced, { since, made: 0n }) : Buffer.alloc(0);
-    if (changed === null) {
-      fsyncDirectory(dirname(move.path));
-      return copied;
-    }
-    exchangePlaces(path, aside);
-    const isWritten = lstatSync(copy, { bigint: true }).mtimeNs >= made || (await changedAfter(copy, made)) !== null;
-    const kept = isWritten ? `; content that was written meanwhile lies in ${printablePath(copy)}` : "";
-    const what = changed.length === 0 ? "the folder itself" : printablePath(changed);
-    if (isWritten && !move.back) unlinkSync(move.aside);
-    if (isWritten) isToKeep = true;
-    throw new CairnError(
-      "conflict",
-      `${printablePath(source)} was written to while it was moved (${what}): it was not moved${kept}`,
-      {
-        hint: "try again when no program writes to the folder",
-      },
+    const copied = await replaceByCopy(
+      back
+        ? { path, source: target, beside, copy: beside, form: "plain", name: "daemon-move" }
+        : { path, source: path, beside, copy: target, form: "subvolume", name: "daemon-move" },
+      { takeBack: takeBackAndEnd },
+      call,
     );
+    fsyncDirectory(dirname(move.path));
+    return copied;
   } catch (error) {
-    if (!isToKeep) await takeBack(move);
-    throw toCairnError(error, `move ${printablePath(move.path)}`);
+    throw toCairnError(error, `move ${printablePath(path)}`);
   }
 }
 
@@ -158,20 +114,21 @@ function stateOf({ path, target, aside, back, inode }: FolderMove): "moved" | "n
  */
 export async function finishMove(move: FolderMove): Promise<"moved" | "not moved" | "unknown"> {
   const state = stateOf(move);
-  if (state === "not moved") await takeBack(move);
+  if (state === "not moved") await takeBack(move, 0n);
   if (state === "moved" && move.back && lstatSync(move.aside, { throwIfNoEntry: false }) !== undefined)
     unlinkSync(move.aside);
   return state;
 }
 
-/** Removes the copy, which no program has used, if the state of the move is certainly `not moved`. */
-async function takeBack(move: FolderMove): Promise<void> {
-  if (stateOf(move) !== "not moved") return;
+/**
+ * Removes the copy and the link to it if the state of the move is certainly `not moved`. Returns the path of a copy that
+ * was written to since `made` (ns since 1970; 0: no program has used it): the copy stays.
+ */
+async function takeBack(move: FolderMove, made: bigint): Promise<Buffer | null> {
+  if (stateOf(move) !== "not moved") return null;
   const { aside, target, back } = move;
-  const isAside = lstatSync(aside, { throwIfNoEntry: false }) !== undefined;
-  if (isAside && back) await removeHeldTree(Buffer.from(aside));
-  else if (isAside) unlinkSync(aside);
-  if (!back && lstatSync(target, { throwIfNoEntry: false }) !== undefined) await removeHeldTree(Buffer.from(target));
+  if (!back) rmSync(aside, { force: true });
+  return removeUnlessWritten(Buffer.from(back ? aside : target), made);
 }
 
 /** Makes a missing link again. Returns true if it did. An entry at the link's path stays. */

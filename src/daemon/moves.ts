@@ -1,10 +1,12 @@
+import { lstatSync, readlinkSync } from "node:fs";
 import { advice, CairnError, line } from "../errors.ts";
 import { isSubvolume } from "../fs/linux/btrfs.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
 import { failpoint } from "../failpoint.ts";
 import type { FolderMove, ServedWorkspace } from "../formats/records/daemon-state.ts";
 import type { KeptState } from "./state/kept-state.ts";
-import { type Copied, requireConvertible } from "../workspace/care/convert.ts";
+import { requireConvertible } from "../workspace/care/convert.ts";
+import { type Copied, requireNoHolders } from "../workspace/care/replace-folder.ts";
 import { checkLocation } from "../workspace/place/guards.ts";
 import { controlOf, releasedRegistration } from "../workspace/place/registry.ts";
 import { followFolder } from "../workspace/place/move-record.ts";
@@ -22,6 +24,18 @@ export function requireSubvolume(folder: Buffer): void {
 export async function requireMovable(folder: Buffer, { allow, signal }: MoveCall): Promise<void> {
   checkLocation(folder, { allow });
   await requireConvertible(folder, { place: folder.toString("utf8"), allow, signal, to: "plain" });
+}
+
+/** Throws `refused` unless a workspace's path is a link to its folder, which no process holds. */
+function requireMovableBack(link: string, target: string, { allow }: MoveCall): void {
+  const at = lstatSync(link, { throwIfNoEntry: false });
+  if (at?.isSymbolicLink() !== true || readlinkSync(link) !== target)
+    throw new CairnError(
+      "refused",
+      `${printablePath(link)} is no longer a link to ${printablePath(target)}, and was left as it is`,
+      { hint: "move the present file or folder away, and make the link again" },
+    );
+  requireNoHolders(Buffer.from(target), allow);
 }
 
 /** Moves of folders onto the image and back. The state lists each move until it has ended. */
@@ -45,6 +59,7 @@ export class Moves {
 
   /** Moves a folder back to the path that is now a link to it. */
   async back(link: string, target: string, options: MoveCall): Promise<{ move: FolderMove; copied: Copied }> {
+    requireMovableBack(link, target, options);
     const move = planMoveBack(link, target);
     const copied = await this.#carryOut(move, options);
     await finishMove(move);
@@ -54,12 +69,7 @@ export class Moves {
   async #carryOut(move: FolderMove, options: MoveCall): Promise<Copied> {
     this.#kept.change({ moves: [...this.left, move] });
     failpoint("daemon-move.intent");
-    try {
-      return await moveFolder(move, options);
-    } catch (error) {
-      this.end(move);
-      throw error;
-    }
+    return moveFolder(move, options, () => this.end(move));
   }
 
   /** Finishes a move that was killed, or takes it back. */

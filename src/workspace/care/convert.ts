@@ -1,64 +1,38 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
-import { presentSource } from "../../archive/scan/present-source.ts";
-import { asVerifying, scan, ScanMemory, type ScanResult } from "../../archive/scan/scan.ts";
-import { type ClonedTree, cloneSettled, whyNotWhole } from "../../clones/clone-settled.ts";
-import { removeHeldTree } from "../../clones/remove-held.ts";
-import { changedAfter, findObstacles } from "../../clones/walk-entries.ts";
+import { findObstacles } from "../../clones/walk-entries.ts";
 import type { GuardName } from "../../contract/words.ts";
-import { advice, CairnError, type Hint, hintOfErrno, option, throwIfAborted, toCairnError } from "../../errors.ts";
+import { advice, CairnError, type Hint, hintOfErrno, option, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { commitFileSystem, isSubvolume, makeSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
-import { exchangePlaces, parentOf } from "../../fs/linux/exchange-folders.ts";
-import { attributesOf } from "../../fs/linux/own-attributes.ts";
-import { makePrivate } from "../../fs/owner-writes.ts";
+import { commitFileSystem, isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
+import { parentOf } from "../../fs/linux/exchange-folders.ts";
 import { joinRaw, listedNames, printablePath } from "../../fs/paths/safe-path.ts";
-import { formatPolynomial, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import { type ConversionWork, NOT_MADE } from "../../formats/records/unfinished.ts";
 import { journaled } from "../open/unfinished-work.ts";
 import { readControl, recordFolder, writeControl } from "../place/control-directory.ts";
-import { diffTrees } from "../points/tree-diff.ts";
-import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import type { Workspace } from "../open/workspace.ts";
 import { ENGINES, probeNewSubvolume } from "../../clones/probe.ts";
 import { STAGING_NAME } from "../../archive/scan/task.ts";
-import { boundSockets, findHolders, mountedElsewhere, swapFiles, WHY_UNKNOWN } from "../../fs/linux/holders.ts";
+import { boundSockets, mountedElsewhere, swapFiles } from "../../fs/linux/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../../fs/linux/mounts.ts";
 import { ORIGINAL_PREFIX, originalStays } from "./originals.ts";
 import { checkSpace } from "../place/guards.ts";
 import { controlDirectoriesInside } from "../place/registry.ts";
+import {
+  changedSince,
+  type Copied,
+  type CopyTimes,
+  removeUnlessWritten,
+  replaceByCopy,
+  type ReplaceCall,
+  requireNoHolders,
+} from "./replace-folder.ts";
+import { swapFolder } from "../restore/swap-folder.ts";
 
 /** The form that a folder is converted to: a subvolume, which can have snapshots, or a plain directory. */
 export type ConvertTo = "subvolume" | "plain";
 
-/**
- * Makes a plain directory on btrfs a subvolume in place, or a subvolume a plain directory. No program can set a change
- * time (ctime), so every change is found. The folder is the whole original or the whole copy at every instant.
- * - Intent: the record names the copy. The copy is an empty subvolume or directory beside the folder, which only its
- * owner may enter.
- * - Every entry is cloned into it with all its metadata; both are read and compared.
- * - Commit ●: folder and copy change places in one call. A kill before it removes the copy.
- * - The original, now beside the folder, is searched for later changes; if there is any, the two change places again.
- * - Record: the engine, and the folder's new identity; the intent is removed. The user may remove the original.
- */
-export interface ConvertInput extends WorkspaceCall {
-  allow?: readonly GuardName[] | undefined;
-}
-
-export interface Converted {
-  /** The path of the original folder, absolute, raw bytes. */
-  original: Buffer;
-  entries: number;
-  /** The sum of the sizes of its files. */
-  bytes: number;
-}
-
-interface Times {
-  readonly since: bigint;
-  readonly made: bigint;
-}
-
-const timesOf = ({ since, made }: ConversionWork): Times => ({ since: BigInt(since), made: BigInt(made) });
+const timesOf = ({ since, made }: ConversionWork): CopyTimes => ({ since: BigInt(since), made: BigInt(made) });
 
 const asideOf = ({ root }: Workspace, { name }: Pick<ConversionWork, "name">): Buffer => joinRaw(parentOf(root), name);
 
@@ -71,157 +45,43 @@ function identityAt(place: Buffer): string {
   return fs.lstatSync(place, { bigint: true }).ino.toString(16).padStart(NOT_MADE.length, "0");
 }
 
-/** Longer than a tick of the file system's clock. */
-const TICK_MS = 20;
-
 /**
- * Converts a folder. The caller holds the workspace's lock. Throws errors of the checks, and `conflict` if a program
- * writes to the folder meanwhile.
+ * Makes a plain directory on btrfs a subvolume in place, or a subvolume a plain directory: replaces it by a clone, and
+ * records its engine and new identity. Returns the path of the original, absolute, raw bytes. The caller holds the
+ * workspace's lock. Throws errors of the checks, and `conflict` if a program writes to the folder meanwhile.
  */
-export async function convertFolder(workspace: Workspace, input: ConvertInput, to: ConvertTo): Promise<Converted> {
+export async function convertFolder(
+  workspace: Workspace,
+  input: ReplaceCall,
+  to: ConvertTo,
+): Promise<Copied & { original: Buffer }> {
   const { root, found } = workspace;
   const record = workspace.unfinished("conversion");
   await requireConvertible(root, { place: found.control.root, allow: input.allow, signal: input.signal, to });
   const name = `${ORIGINAL_PREFIX}${randomBytes(8).toString("hex")}`;
   const aside = asideOf(workspace, { name });
   let work: ConversionWork = { name, uuid: NOT_MADE, since: "0", made: "0" };
-  record.begin(work);
+  const note = (more: Partial<ConversionWork>): void => record.begin((work = { ...work, ...more }));
+  note({});
   failpoint("convert.intent");
-  let copied: ClonedTree;
-  let facts: string;
+  let copied: Copied;
   try {
-    if (to === "subvolume") await makeSubvolume(aside);
-    else fs.mkdirSync(aside, { mode: 0o700 });
-    makePrivate(aside);
-    failpoint("convert.made");
-    const since = await momentNow();
-    work = { ...work, uuid: identityAt(aside), since: String(since) };
-    record.begin(work);
-    failpoint("convert.begun");
-    copied = await copyAside(root, aside, input);
-    failpoint("convert.copied");
-    await requireSameTrees(root, aside, input);
-    failpoint("convert.compared");
-    requireNoHolders(root, input.allow);
-    requireUnchanged(root, await changedAfter(root, since, input.signal));
-    work = { ...work, made: String(await momentNow()) };
-    record.begin(work);
-    failpoint("convert.known");
-    throwIfAborted(input.signal);
-    facts = rootFacts(root);
-    workspace.requireLock();
-    exchangePlaces(root, aside);
+    copied = await replaceByCopy(
+      { path: root, source: root, beside: aside, copy: aside, form: to, name: "convert" },
+      {
+        begun: (since) => note({ uuid: identityAt(aside), since: String(since) }),
+        known: (made) => note({ made: String(made) }),
+        requireMayCommit: () => workspace.requireLock(),
+        // Without the lock the next command takes it back.
+        takeBack: async () => (workspace.isStillLocked ? takeBack(workspace, work) : null),
+      },
+      input,
+    );
   } catch (error) {
-    try {
-      if (workspace.isStillLocked) await takeBack(workspace, work);
-    } catch (other) {
-      // The intent still exists: the next command tries again.
-      input.onWarning?.(`the copy ${printablePath(aside)} could not be removed yet: ${toCairnError(other).message}`);
-    }
     throw asFailure(root, error);
   }
-  failpoint("convert.exchanged");
-  const changed = rootFacts(aside) === facts ? await changedInOriginal(aside, timesOf(work)) : Buffer.alloc(0);
-  if (changed !== null) throw conflictOf(root, changed, await exchangeBack(workspace, work));
   await recordConverted(workspace);
-  return { original: aside, entries: copied.result.entries, bytes: copied.result.bytes };
-}
-
-/** Returns a moment (ns since 1970) later than all changes before the call and earlier than all changes after it. */
-export async function momentNow(): Promise<bigint> {
-  await sleep(TICK_MS);
-  const now = BigInt(Date.now()) * 1_000_000n;
-  await sleep(TICK_MS);
-  return now;
-}
-
-async function copyAside(root: Buffer, aside: Buffer, input: ConvertInput): Promise<ClonedTree> {
-  const copied = await cloneSettled(root, aside, {
-    signal: input.signal,
-    onProgress: (done) => input.onProgress?.({ phase: "storing", done }),
-  });
-  const lacks = whyNotWhole(copied.result);
-  if (lacks !== null)
-    throw new CairnError("permission", `${printablePath(root)} cannot be copied whole: ${lacks}`, {
-      hint: "convert as root, or as a user who may read everything and owns it",
-    });
-  const [changed] = [...copied.torn, ...copied.apart];
-  requireUnchanged(root, changed === undefined ? null : Buffer.from(changed));
-  return copied;
-}
-
-/** Number of entries that were copied and compared, and the size of their files. */
-export type Copied = Pick<Converted, "entries" | "bytes">;
-
-/**
- * Reads two folders completely and throws `conflict` unless they are equal: both digests, every extended attribute, and
- * the metadata of their roots.
- */
-export async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall): Promise<Copied> {
-  const memory = new ScanMemory();
-  try {
-    return await requireSame(memory, { one, other, call });
-  } finally {
-    await memory.collect();
-  }
-}
-
-async function requireSame(
-  memory: ScanMemory,
-  { one, other, call }: { one: Buffer; other: Buffer; call: WorkspaceCall },
-): Promise<Copied> {
-  const chunkerPolynomial = formatPolynomial(randomPolynomial());
-  const read = async (root: Buffer): Promise<ScanResult> => {
-    call.onProgress?.({ phase: "verifying", done: 0 });
-    throwIfAborted(call.signal);
-    return scan({
-      request: { root, rules: { excludes: [], files: [] } },
-      memory,
-      cache: null,
-      chunkerPolynomial,
-      onProgress: (progress) => call.onProgress?.(asVerifying(progress)),
-      signal: call.signal,
-    });
-  };
-  const [a, b] = [await read(one), await read(other)];
-  // The node comparison covers attributes that no digest has. Tree ids are not compared: equal states may have
-  // different ones.
-  const [different] = diffTrees(presentSource(a), presentSource(b));
-  const isSame =
-    different === undefined &&
-    Buffer.compare(a.state, b.state) === 0 &&
-    Buffer.compare(a.meta, b.meta) === 0 &&
-    rootFacts(one) === rootFacts(other);
-  if (isSame && a.notes.torn.length === 0 && a.notes.omitted.length === 0) {
-    const { entries, bytes } = a.summarise();
-    return { entries: entries.files + entries.directories + entries.links + entries.other, bytes };
-  }
-  const named = different === undefined ? "the metadata of the folder itself" : printablePath(different.path);
-  throw new CairnError("conflict", `${printablePath(one)} and its copy differ: ${named}`, {
-    hint: "stop the programs that write into the folder, then try again",
-  });
-}
-
-/** Returns mode, owner, time and extended attributes of a folder itself, which no tree has. */
-export function rootFacts(folder: Buffer): string {
-  const { mode, uid, gid, mtimeNs } = fs.lstatSync(folder, { bigint: true });
-  return JSON.stringify([mode, uid, gid, mtimeNs].map(String).concat(attributesOf(folder)));
-}
-
-function requireUnchanged(root: Buffer, changed: Buffer | null): void {
-  if (changed !== null) throw conflictOf(root, changed, null);
-}
-
-/** `kept`: the path of a copy that was written to while it was in the folder's place. */
-function conflictOf(root: Buffer, changed: Buffer, kept: Buffer | null): CairnError {
-  const what = changed.length === 0 ? "the folder itself" : printablePath(changed);
-  const also =
-    kept === null ? "" : `; files that were written into the new copy meanwhile are in ${printablePath(kept)}`;
-  return new CairnError(
-    "conflict",
-    `${printablePath(root)} was written to during the conversion (${what}): the conversion was taken back${also}`,
-    { hint: "stop the programs that write into the folder, then try again" },
-  );
+  return { ...copied, original: aside };
 }
 
 /** Adds the folder and a hint to an error of a full file system. */
@@ -236,39 +96,14 @@ function asFailure(root: Buffer, error: unknown): CairnError {
 }
 
 /**
- * Returns a path of the displaced original that changed since the copy began, empty for the folder itself; null if none did.
- */
-export async function changedInOriginal(aside: Buffer, { since, made }: Times): Promise<Buffer | null> {
-  const { mtimeNs, ctimeNs } = fs.lstatSync(aside, { bigint: true });
-  // The exchange itself set the change time. An earlier time means that the clock was set back, so changes cannot be
-  // found.
-  if (mtimeNs >= since || ctimeNs < made) return Buffer.alloc(0);
-  return changedAfter(aside, since);
-}
-
-/** Puts the original in its place again. Returns the path of the copy if it was written to and stays; else null. */
-async function exchangeBack(workspace: Workspace, work: ConversionWork): Promise<Buffer | null> {
-  exchangePlaces(workspace.root, asideOf(workspace, work));
-  failpoint("convert.exchanged-back");
-  return takeBack(workspace, work);
-}
-
-/**
  * Removes the copy beside the folder, and the intent. Returns the copy's path if it was written to, or is another
  * folder: then it stays.
  */
 async function takeBack(workspace: Workspace, work: ConversionWork): Promise<Buffer | null> {
-  const { uuid } = work;
-  const made = BigInt(work.made);
   const aside = asideOf(workspace, work);
-  let kept: Buffer | null = null;
-  if (isThere(aside)) {
-    const isOurs = uuid === NOT_MADE ? isEmptyOrSubvolume(aside) : identityAt(aside) === uuid;
-    const isWrittenTo = async (): Promise<boolean> =>
-      fs.lstatSync(aside, { bigint: true }).mtimeNs >= made || (await changedAfter(aside, made)) !== null;
-    if (!isOurs || (made > 0n && (await isWrittenTo()))) kept = aside;
-    else await removeHeldTree(aside);
-  }
+  const isOurs =
+    !isThere(aside) || (work.uuid === NOT_MADE ? isEmptyOrSubvolume(aside) : identityAt(aside) === work.uuid);
+  const kept = isOurs ? await removeUnlessWritten(aside, BigInt(work.made)) : aside;
   failpoint("convert.copy-removed");
   workspace.unfinished("conversion").end();
   return kept;
@@ -310,9 +145,7 @@ export const CONVERSION = journaled({
   async isCommitted(workspace, work) {
     const aside = asideOf(workspace, work);
     // If the original was removed meanwhile, the folder is the only version.
-    return (
-      isExchanged(workspace, work) && (!isThere(aside) || (await changedInOriginal(aside, timesOf(work))) === null)
-    );
+    return isExchanged(workspace, work) && (!isThere(aside) || (await changedSince(aside, timesOf(work))) === null);
   },
   async finish(workspace, work) {
     await recordConverted(workspace);
@@ -321,7 +154,11 @@ export const CONVERSION = journaled({
     return { operation: "convert", detail: isThere(aside) ? `${detail}; ${originalStays(aside)}` : detail };
   },
   async takeBack(workspace, work) {
-    const kept = isExchanged(workspace, work) ? await exchangeBack(workspace, work) : await takeBack(workspace, work);
+    if (isExchanged(workspace, work)) {
+      await swapFolder(workspace.root, asideOf(workspace, work), () => null);
+      failpoint("convert.exchanged-back");
+    }
+    const kept = await takeBack(workspace, work);
     const stays = kept === null ? "" : `; ${printablePath(kept)} was written to and is not removed`;
     return {
       operation: "convert",
@@ -353,9 +190,8 @@ function isThere(place: Buffer): boolean {
   return fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined;
 }
 
-/** Options of the checks before a conversion in place. Each refusal names a remedy. */
-
-export interface ConvertChecks {
+/** Options of the checks before a conversion in place or a move. Each refusal names a remedy. */
+interface ConvertChecks {
   /** a folder on the path to the present or later points */
   place: string;
   allow?: readonly GuardName[] | undefined;
@@ -363,8 +199,6 @@ export interface ConvertChecks {
   /** default `subvolume` */
   to?: ConvertTo;
 }
-
-const HOLDERS_BUDGET_MS = 2000;
 
 /** True for a plain folder on btrfs, which can be converted to a subvolume. */
 export function isPlainOnBtrfs(folder: Buffer): boolean {
@@ -474,36 +308,7 @@ function requireRights(folder: Buffer): void {
   );
 }
 
-/**
- * Throws if a process has the folder or an entry open: it would keep working in the original. Processes that cannot be
- * inspected count too, unless allowed.
- */
-export function requireNoHolders(folder: Buffer, allow: readonly GuardName[] | undefined): void {
-  const { holders, unknown } = findHolders(folder, { budgetMs: HOLDERS_BUDGET_MS });
-  if (holders.length > 0) {
-    const processes = [...new Map(holders.map((each) => [each.pid, each])).values()];
-    const named = processes.map(({ pid, command, kind, path }) => {
-      const what = kind === "cwd" ? "works in" : "has open";
-      return `process ${pid} (${command}) ${what} ${path.length === 0 ? "it" : printablePath(path)}`;
-    });
-    throw refusal(folder, listedNames(named, "; "), {
-      hint: "end these processes, or have them leave the folder (a shell: cd), and try again",
-      details: { holders: processes.map(({ pid, command }) => ({ pid, command })) },
-    });
-  }
-  if (unknown.length === 0 || allow?.includes("holders") === true) return;
-  const why = unknown.map((each) => WHY_UNKNOWN[each]).join("; ");
-  throw refusal(folder, `Cairn cannot find out if a process has files of the folder open: ${why}`, {
-    hint: advice`if you know that no process uses the folder, go on with ${option({ allow: ["holders"] })}`,
-    details: { guard: "holders" },
-  });
-}
-
-function refusal(
-  folder: Buffer,
-  reason: string,
-  options: { hint: Hint; details?: Record<string, unknown> },
-): CairnError {
+function refusal(folder: Buffer, reason: string, options: { hint: Hint }): CairnError {
   return new CairnError("refused", `${shown(folder)} is not converted: ${reason}`, options);
 }
 

@@ -9,7 +9,6 @@ import { type OperationKind, withOperation } from "../../formats/records/control
 import type { Cause } from "../../formats/records/descriptor.ts";
 import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { durableMkdir, durableRename } from "../../fs/durable.ts";
-import { exchangePlaces } from "../../fs/linux/exchange-folders.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
 import { type HeldPoint, holdPoint } from "../save/capture.ts";
@@ -23,6 +22,7 @@ import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../save/receive.ts";
 import { holdDatabases, lookForHolders, NO_HOLDERS, whyHeld, whyNotExchanged } from "./exchangeable.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
+import { swapFolder } from "./swap-folder.ts";
 
 /**
  * Restores by exchanging whole trees: a whole folder lies at the path at every instant. The displaced tree becomes the
@@ -84,12 +84,12 @@ export async function restoreByExchange(
     record.begin(intent);
     failpoint("exchange.known");
     workspace.requireLock();
-    exchangePlaces(workspace.root, Buffer.from(staging));
-    // No process can open the displaced tree any more. A process that opened it just before would keep working in it.
-    const isWanted = quiet?.isWanted() === true;
-    const late = isWanted ? "a process began to open a database in it" : whyHeld(Buffer.from(staging), true);
+    const late = await swapFolder(workspace.root, Buffer.from(staging), () => {
+      // No process can open the displaced tree any more. A process that opened it just before would keep working in it.
+      const isWanted = quiet?.isWanted() === true;
+      return isWanted ? "a process began to open a database in it" : whyHeld(Buffer.from(staging), true);
+    });
     if (late !== null) {
-      exchangePlaces(workspace.root, Buffer.from(staging));
       await takeBack(workspace, intent, input);
       return { refused: late };
     }

@@ -16,7 +16,7 @@ test(
     const folder = mkdtempSync(join(tmpdir(), "cairn-converted-"));
     t.after(() => rmSync(folder, { recursive: true }));
     chmodSync(folder, 0o755);
-    const imports = { checks: new URL("convert.ts", import.meta.url).href };
+    const imports = { checks: new URL("replace-folder.ts", import.meta.url).href };
     const said = asOrdinaryUser(
       imports,
       `try { checks.requireNoHolders(Buffer.from(${JSON.stringify(folder)}), undefined); }
