@@ -285,6 +285,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
         "commands/agent",
         "commands/backup",
         "commands/bundle",
+        "commands/cleanup",
         "commands/context",
         "commands/database",
         "commands/receipt",

@@ -1,6 +1,12 @@
 import type { CommandDefinition } from "../src/cli/command.ts";
 import { COMMANDS } from "../src/cli/program/commands.ts";
-import { type ArgumentDefinition, GLOBAL_OPTIONS, type OptionDefinition } from "../src/cli/definitions.ts";
+import {
+  type ArgumentDefinition,
+  GLOBAL_OPTIONS,
+  OPTION_GROUPS,
+  type OptionDefinition,
+  type OptionGroup,
+} from "../src/cli/definitions.ts";
 import { VERSION } from "../src/formats/program.ts";
 
 /** Makes docs/cli.md and the man pages from the commands as the help has them. */
@@ -44,6 +50,36 @@ function table(head: string, rows: readonly (readonly [string, string])[]): stri
 const ofArgument = ({ name, text }: ArgumentDefinition): readonly [string, string] => [name, text];
 const ofOption = ({ flags, text }: OptionDefinition): readonly [string, string] => [flags, text];
 
+/** Returns the options of each group. Throws if two commands print different texts for an option of a group. */
+function optionGroups(pages: readonly CommandPage[]): ReadonlyMap<OptionGroup, readonly OptionDefinition[]> {
+  const groups = new Map<OptionGroup, Map<string, OptionDefinition>>();
+  for (const { line, definition } of pages)
+    for (const option of definition.options ?? []) {
+      if (option.group === undefined) continue;
+      const group = groups.get(option.group) ?? new Map<string, OptionDefinition>();
+      groups.set(option.group, group);
+      const same = group.get(option.flags);
+      if (same !== undefined && same.text !== option.text) throw new Error(`${line}: ${option.flags} has its own text`);
+      group.set(option.flags, option);
+    }
+  return new Map([...groups].map(([name, options]) => [name, [...options.values()]]));
+}
+
+const linkTo = (group: OptionGroup): string =>
+  `[${OPTION_GROUPS[group]}](#${anchor(OPTION_GROUPS[group].toLowerCase())})`;
+
+/** Returns the table of a command's own options, and a line with its groups. */
+function optionLines(options: readonly OptionDefinition[], groups: ReturnType<typeof optionGroups>): string[] {
+  const named = [...Map.groupBy(options, ({ group }) => group)].flatMap(([group, taken]) => {
+    if (group === undefined) return [];
+    const lacking = groups.get(group)!.filter(({ flags }) => taken.every((option) => option.flags !== flags));
+    const but = lacking.map(({ flags }) => `\`${/--[\w-]+/.exec(flags)![0]}\``).join(", ");
+    return [`${linkTo(group)}${but === "" ? "" : ` without ${but}`}`];
+  });
+  const own = options.filter(({ group }) => group === undefined);
+  return [...table("option", own.map(ofOption)), ...(named.length === 0 ? [] : [`Also: ${named.join("; ")}.`, ""])];
+}
+
 /** Returns docs/cli.md: every command with its arguments, options and examples. */
 export async function commandsPage(): Promise<string> {
   const pages = await commandPages();
@@ -52,6 +88,12 @@ export async function commandsPage(): Promise<string> {
     "",
     ...inside.map(({ line, summary }) => `- [\`${line}\`](#${anchor(line)}): ${summary}`),
     "",
+  ]);
+  const groups = optionGroups(pages);
+  const shared = [...groups].flatMap(([group, options]) => [
+    `## ${OPTION_GROUPS[group]}`,
+    "",
+    ...table("option", options.map(ofOption)),
   ]);
   const sections = pages.flatMap((page) => [
     `## ${page.line}`,
@@ -63,7 +105,7 @@ export async function commandsPage(): Promise<string> {
     "```",
     "",
     ...table("argument", (page.definition.arguments ?? []).map(ofArgument)),
-    ...table("option", (page.definition.options ?? []).map(ofOption)),
+    ...optionLines(page.definition.options ?? [], groups),
     "```sh",
     ...page.definition.examples.map(({ line, text }) => `${line}  # ${text}`),
     "```",
@@ -80,6 +122,7 @@ export async function commandsPage(): Promise<string> {
     ...lists,
     ...table("option of every command", [...GLOBAL_OPTIONS.map(ofOption), ["-h, --help", "print help"]]),
     ...sections,
+    ...shared,
   ].join("\n");
 }
 

@@ -42,7 +42,7 @@ export function takesOf(patterns: readonly string[]): TakenEntries {
   return { fits: (path) => matchers.some((fits) => fits(`/${path}`)), isAnywhere: () => isName };
 }
 
-/** Returns the rules of `cleanup --text` and `--path` for texts. `lead`: the folder's path and a slash. Throws `usage` for an empty pattern. */
+/** Returns the rules of `cleanup purge --text` and `--path` for texts. `lead`: the folder's path and a slash. Throws `usage` for an empty pattern. */
 export function textsToRemove(
   patterns: readonly string[],
   { takes, lead }: { takes: TakenEntries | null; lead: string },

@@ -41,7 +41,6 @@ export async function chooseRestore(
   { options, isPlanOnly }: { options: Omit<RestoreOptions, "target">; isPlanOnly: boolean },
 ): Promise<ChosenRestore> {
   // Node colours the questions; NO_COLOR turns that off.
-  if (!context.globals.colour) process.env["NO_COLOR"] = "1";
   const target = await choosePoint(context, client);
   const chosen: RestoreOptions = { ...options, target };
   const shorten = await shortener(client, [target]);

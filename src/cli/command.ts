@@ -22,6 +22,8 @@ export interface CommandDefinition {
   takesCommand?: true;
   /** Commands of a group, by the next word on the line. */
   verbs?: VerbTable<CommandDefinition>;
+  /** A line without one of the verbs is an error. */
+  needsVerb?: true;
   run(context: Context, input: Input): Promise<Outcome>;
 }
 
@@ -47,10 +49,11 @@ export interface Outcome {
 }
 
 /** Makes a command that is called with one of its verbs. Throws `usage` without a verb. */
-export function group(definition: Omit<CommandDefinition, "arguments" | "run">): CommandDefinition {
+export function group(definition: Omit<CommandDefinition, "arguments" | "needsVerb" | "run">): CommandDefinition {
   const { name } = definition;
   return {
     ...definition,
+    needsVerb: true,
     arguments: [{ name: "<verb>", text: "the verb" }],
     async run() {
       throw usage(`cairn ${name} needs a verb`, `\`cairn ${name} --help\` lists them`);

@@ -13,8 +13,6 @@ export interface Globals {
   directory?: string;
   json: boolean;
   quiet: boolean;
-  colour: boolean;
-  pager: boolean;
   progress: ProgressMode;
   controlDirectory?: string;
   lockTimeoutMs?: number;

@@ -20,6 +20,28 @@ export interface OptionDefinition {
   repeat?: boolean;
   /** All possible values, for completion. */
   values?: readonly string[];
+  /** The group that the option belongs to, if several commands share it. */
+  group?: OptionGroup;
+}
+
+/** Groups of options that several commands share, with their headings. docs/cli.md prints each group once. */
+export const OPTION_GROUPS = {
+  repository: "Options of a repository",
+  snapshots: "Options that choose snapshots",
+  retention: "Rules that keep points or snapshots",
+  change: "Options of a change of the folder",
+  saving: "Options of a save",
+} as const;
+export type OptionGroup = keyof typeof OPTION_GROUPS;
+
+/** Returns the options as a group, or those of them that `shared` has. */
+export function grouped(
+  group: OptionGroup,
+  options: readonly OptionDefinition[],
+  shared: readonly OptionDefinition[] = options,
+): readonly OptionDefinition[] {
+  const flags = new Set(shared.map((option) => option.flags));
+  return options.map((option) => (flags.has(option.flags) ? { ...option, group } : option));
 }
 
 /** Options and arguments of a command, for completion. */
@@ -53,8 +75,6 @@ export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
     values: ["auto", "plain", "json"],
   },
   { flags: "-q, --quiet", text: "print only errors and requested output" },
-  { flags: "--no-color", text: "no colours (also NO_COLOR=1; FORCE_COLOR=1 forces colours in a pipe)" },
-  { flags: "--no-pager", text: "do not page long output (also CAIRN_PAGER=cat)" },
   { flags: "--control-dir <dir>", text: "path of the control directory, existing or new" },
   { flags: "--lock-timeout <time>", text: "how long to wait for another writer, e.g. 30s (default 10s)" },
 ];

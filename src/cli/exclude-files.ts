@@ -1,17 +1,33 @@
 import { isUtf8 } from "node:buffer";
 import { toCairnError } from "../errors.ts";
 import type { Context } from "./context.ts";
-import type { OptionDefinition } from "./definitions.ts";
+import { SaveOptions } from "../contract/points.ts";
+import { pick } from "../contract/schema.ts";
+import { grouped, type OptionDefinition } from "./definitions.ts";
+import { VerbOptions } from "./options.ts";
 import type { Input } from "./input.ts";
 import { usage } from "./input.ts";
 import { printable } from "./render/format.ts";
 import { readRegular } from "../fs/regular-file.ts";
 
-export const EXCLUDE_FILE_OPTION: OptionDefinition = {
+const EXCLUDE_FILE_OPTION: OptionDefinition = {
   flags: "--exclude-file <file>",
   text: "read patterns for --exclude from this file, one a line; may be repeated",
   repeat: true,
 };
+
+const SHARED = new VerbOptions(
+  pick(
+    SaveOptions,
+    ...(["exclude", "excludeCaches", "excludeIfPresent", "excludeLargerThan", "reread", "crossMounts"] as const),
+    ...(["databases", "secrets", "with", "rows", "hooks"] as const),
+  ),
+).definitions.concat(EXCLUDE_FILE_OPTION);
+
+/** Returns the options of a save with `--exclude-file`; those of every save are a group. */
+export function savingOptions(options: readonly OptionDefinition[]): readonly OptionDefinition[] {
+  return grouped("saving", [...options, EXCLUDE_FILE_OPTION], SHARED);
+}
 
 const MAX_BYTES = 1 << 20;
 

@@ -22,6 +22,7 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
   "serve-context": ["serve-context -C STORE --listen 127.0.0.1:0 --no-auth --check"],
   "serve-repository": ["serve-repository --path /tmp --listen 127.0.0.1:0 --no-auth --check"],
   daemon: ["daemon --check"],
+  cleanup: ["cleanup --keep-last 50 --keep-daily 30 --plan", "cleanup --keep-last 50 --keep-daily 30"],
   "service install": ["service install --print"],
   ...Object.fromEntries(
     ["uninstall", "status", "logs", "reload", "token", "unregister", "recover"].map((verb) => [`service ${verb}`, []]),
@@ -52,7 +53,9 @@ async function linesOfCommands(): Promise<[command: string, words: string[]][]> 
   for (const { load } of Object.values(COMMANDS)) {
     const { command } = await load();
     const inGroup = Object.values(command.verbs ?? {}).map(async (verb) => (await verb.load()).command);
-    for (const { name, examples } of command.verbs === undefined ? [command] : await Promise.all(inGroup))
+    for (const { name, examples } of command.needsVerb === true
+      ? await Promise.all(inGroup)
+      : [command, ...(await Promise.all(inGroup))])
       for (const words of INSTEAD[name]?.map((line) => line.split(" ")) ?? examples.map(({ line }) => wordsOf(line)))
         lines.push([name, words]);
   }

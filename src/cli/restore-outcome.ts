@@ -1,10 +1,21 @@
 import type { Client, RestoreOptions, RestorePlan, RestoreResult } from "../contract/index.ts";
 import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
+import { grouped, type OptionDefinition } from "./definitions.ts";
+import { VerbOptions } from "./options.ts";
+import { MethodOption } from "../contract/points.ts";
+import { shownPlan } from "../contract/words.ts";
 import { EXIT_PARTLY } from "./envelope.ts";
 import { shortener } from "./shorten.ts";
 
 export const PLAN = { flags: "--plan", text: "print what would be done, and do nothing" };
+const SHARED = new VerbOptions({ ...MethodOption.entries, plan: shownPlan() });
+
+/** Returns `--plan` and the options of a verb that changes the folder; those of every such verb are a group. */
+export function changeOptions(options: readonly OptionDefinition[]): readonly OptionDefinition[] {
+  const all = [PLAN, ...options];
+  return grouped("change", all, [PLAN, ...SHARED.definitions]);
+}
 
 /** Prints the result of `restore` and `undo`. `method`: as given on the line. */
 export function restoreOutcome(

@@ -57,14 +57,29 @@ test("an option that is the default is explained as such", async () => {
     assert.match((await runJson(line.split(" "))).envelope.error!.hint!, hint);
 });
 
-test("help lists every command, and a command's help has examples", async () => {
-  const { stdout, status } = await runFake(["--help"]);
-  assert.equal(status, 0);
-  for (const [name, entry] of Object.entries(COMMANDS)) {
-    if (entry.hidden !== true)
-      assert.match(stdout, new RegExp(`^  ${name} +${entry.summary.replaceAll("(", "\\(")}`, "m"));
+test("--help lists about twenty commands and names `help --all`, which lists every command", async () => {
+  const named = async (...words: string[]): Promise<string[]> => {
+    const { stdout } = await runFake(words);
+    const printed = stdout.replaceAll(/\n {4,}/g, " ");
+    return Object.entries(COMMANDS).flatMap(([name, { summary }]) =>
+      printed.includes(`\n  ${name} `) && printed.includes(summary) ? [name] : [],
+    );
+  };
+  const visible = Object.keys(COMMANDS).filter((name) => COMMANDS[name]!.hidden !== true);
+  for (const words of [
+    ["help", "--all"],
+    ["help", "--all", "-q"],
+    ["-q", "help", "--all"],
+  ])
+    assert.deepEqual(await named(...words), visible);
+  for (const words of [["--help"], ["help"], []]) {
+    const some = await named(...words);
+    assert.ok(some.length >= 18 && some.length <= 22, some.join(" "));
+    assert.match((await runFake(words)).stdout, /`cairn help --all`/);
   }
-  assert.doesNotMatch(stdout, /__complete/);
+});
+
+test("a command's help has examples", async () => {
   for (const line of [
     ["save", "--help"],
     ["help", "save"],
@@ -112,8 +127,10 @@ const WRONG: [string, RegExp][] = [
   ["verify head --all", /not both/],
   ["tag head", /needs a tag/],
   ["run", /missing required argument/],
-  ["cleanup --only", /points can only be named with --only/],
-  ["cleanup abc", /points can only be named with --only/],
+  ["cleanup drop", /missing required argument/],
+  ["cleanup abc", /too many arguments/],
+  ["cleanup purge", /needs --path PATTERN or --text TEXT/],
+  ["cleanup policy --none --keep-last 1", /--none removes the rules/],
   ["cleanup --apply x --plan", /--plan and --apply exclude each other/],
   ["cleanup --keep-within soon", /must be a span/],
   ["cleanup --max-size big", /must be a size/],
@@ -183,8 +200,24 @@ test("an unknown word gets a proposal: a command that begins with it, an equival
     ["conf", "settings are options of commands: `cairn cleanup --help`"],
     ["info", "use `cairn status` instead"],
     ["undelete", "use `cairn restore head PATH` instead"],
-    ...["delete", "remove", "rm"].map((word) => [word, "`cairn cleanup --only POINT` removes a save point"] as const),
+    ...["delete", "remove", "rm"].map((word) => [word, "`cairn cleanup drop POINT` removes a save point"] as const),
     ["forget", "`cairn release DIR` ends the care for a folder, also if its points are lost"],
+    ["cleanup abc", "to remove named points: `cairn cleanup drop POINT`"],
+    ["cleanup --only abc", "use `cairn cleanup drop POINT` instead"],
+    ["cleanup --path .env", "use `cairn cleanup purge --path PATTERN` instead"],
+    ["cleanup --keep-last 3 --set-policy", "use `cairn cleanup policy` with the same rules instead"],
+    ["cleanup --clear-policy", "use `cairn cleanup policy --none` instead"],
+    ["cleanup --keep-within-daily 1y", "use --keep-within daily:SPAN instead"],
+    ["backup forget --keep-within-daily 1y", "use --keep-within daily:SPAN instead"],
+    ["cleanup policy --keep-undo-within 1y", "use --keep-undo SPAN instead"],
+    ["backup verify --connections 3", "use --jobs COUNT"],
+    ["export head --to-tar a.tar", "use --to FILE.tar instead"],
+    ["import --from-dir a b", "use --from DIR instead"],
+    ["backup create --dry-run", "use --plan instead"],
+    ["backup create --skip-if-unchanged", "use --skip-unchanged instead"],
+    ["backup find --blob 1a2b", "use --object blob instead"],
+    ["bundle import x y --force", "use --on-conflict overwrite instead"],
+    ["save --no-color", "use the variable NO_COLOR=1 instead"],
     ["diff a b c", "for one file: `cairn diff head~1 head --path FILE`"],
     ["search", "use `cairn find NAME` instead"],
     ["grep", "open a point as a folder: `cairn view POINT`"],
@@ -441,8 +474,9 @@ test("cleanup with rules removes points, and shows only the plan without rules",
   assert.deepEqual(await methods("cleanup"), ["previewCleanup"]);
   assert.deepEqual(await methods("cleanup --keep-last 3 --plan"), ["previewCleanup"]);
   assert.deepEqual(await methods("cleanup --keep-last 3"), ["runCleanup"]);
-  assert.deepEqual(await methods("cleanup --only 1a2b 5f6e"), ["runCleanup"]);
-  assert.deepEqual(await methods("cleanup --keep-last 3 --set-policy"), ["setPolicy"]);
+  assert.deepEqual(await methods("cleanup drop 1a2b 5f6e"), ["runCleanup"]);
+  assert.deepEqual(await methods("cleanup policy --keep-last 3"), ["setPolicy"]);
+  assert.deepEqual(await methods("cleanup policy"), ["policy"]);
 });
 
 test("cleanup without rules completes a pending removal", async () => {
@@ -466,33 +500,35 @@ test("cleanup --apply passes the plan with the rules, points, paths or texts to 
   const byRules = await asked("cleanup --keep-last 3 --apply abc", "runCleanup");
   assert.deepEqual([byRules["retention"], byRules["plan"]], [{ keepLast: 3 }, "abc"]);
   assert.equal((await asked("cleanup --apply abc", "runCleanup"))["plan"], "abc");
-  const named = await asked("cleanup --only --force 1a2b --apply abc", "runCleanup");
+  const named = await asked("cleanup drop --force 1a2b --apply abc", "runCleanup");
   assert.deepEqual([named["only"], named["force"], named["plan"]], [["1a2b"], true, "abc"]);
-  const paths = await asked("cleanup --path a --text b --apply abc", "removePaths");
+  const paths = await asked("cleanup purge --path a --text b --apply abc", "removePaths");
   assert.deepEqual([paths["paths"], paths["text"], paths["plan"]], [["a"], ["b"], "abc"]);
-  for (const line of ["--plan --apply abc", "--set-policy --keep-last 3 --apply abc", "--path a --keep-last 3"])
-    assert.equal((await runFake(["cleanup", ...line.split(" ")])).status, 2, line);
+  for (const line of ["", "drop x ", "purge --path a "])
+    assert.equal((await runFake(`cleanup ${line}--plan --apply abc`.split(" "))).status, 2, line);
 });
 
 test("cleanup --plan prints the line that does exactly the plan", async () => {
   const last = async (line: string): Promise<string> =>
     (await runFake(line.split(" "))).stdout.trim().split("\n").at(-1)!;
-  const words = "--only --force 1a2b 5f6e";
-  assert.match(await last(`cleanup ${words} --plan`), /: cairn cleanup --only --force 1a2b 5f6e --apply \S+$/);
+  assert.match(
+    await last("cleanup drop --force 1a2b 5f6e --plan"),
+    /: cairn cleanup drop --force 1a2b 5f6e --apply \S+$/,
+  );
   const rules = "--keep-last 3 --keep-daily unlimited --keep-tag a,b --keep-tag c --keep-undo 7 --max-size 2GiB";
   assert.match(await last(`cleanup ${rules} --plan`), new RegExp(`: cairn cleanup ${rules} --apply \\S+$`));
 });
 
-test("--quota and --keep-trees are passed to the library, and need --set-policy", async () => {
-  const { fake } = await runFake("cleanup --set-policy --quota 1GiB --keep-trees 20".split(" "));
+test("cleanup policy passes settings to the library, and rules are removed with --none", async () => {
+  const { fake } = await runFake("cleanup policy --quota 1GiB --keep-trees 20".split(" "));
   assert.deepEqual(argsOf(fake, "setPolicy")[0], { quotaBytes: 2 ** 30, keptTrees: 20 });
-  for (const line of ["cleanup --keep-trees 20", "cleanup --quota 1GiB --keep-last 3", "cleanup --set-policy"])
-    assert.equal((await runFake(line.split(" "))).status, 2, line);
+  const none = await runFake("cleanup policy --none".split(" "));
+  assert.deepEqual(argsOf(none.fake, "setPolicy")[0], { retention: null });
 });
 
 test("cleanup passes every rule to the library", async () => {
   const line =
-    "cleanup --plan --keep-last 1 --keep-within 1y6m --keep-hourly 2 --keep-daily 3 --keep-weekly 4 --keep-monthly 5 --keep-yearly 6 --keep-within-hourly 2d --keep-within-daily 3d --keep-within-weekly 4w --keep-within-monthly 5m --keep-within-yearly 6y --keep-tag a --keep-tag b --keep-undo 7 --keep-undo-within 30d --max-size 2GiB --max-age 90d";
+    "cleanup --plan --keep-last 1 --keep-within 1y6m --keep-hourly 2 --keep-daily 3 --keep-weekly 4 --keep-monthly 5 --keep-yearly 6 --keep-within hourly:2d --keep-within daily:3d --keep-within weekly:4w --keep-within monthly:5m --keep-within yearly:6y --keep-tag a --keep-tag b --keep-undo 7 --keep-undo 30d --max-size 2GiB --max-age 90d";
   const { fake } = await runFake(line.split(" "));
   assert.deepEqual((argsOf(fake, "previewCleanup")[0] as { retention: unknown }).retention, {
     keepLast: 1,

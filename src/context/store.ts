@@ -290,7 +290,7 @@ function folderAbove(place: string): string {
     if (dirname(at) === at) break;
   }
   throw new CairnError("not_found", `${printablePath(place)} is not a context store, nor in one`, {
-    hint: advice`make one: ${line(`context init ${shellPath(place)}`, "initContext", printablePath(place))}; a save point becomes one file by ${call("export POINT --to-tar FILE", "exportPoint", "POINT", "FILE")}`,
+    hint: advice`make one: ${line(`context init ${shellPath(place)}`, "initContext", printablePath(place))}; a save point becomes one file by ${call("export POINT --to FILE.tar", "exportPoint", "POINT", "FILE.tar")}`,
   });
 }
 

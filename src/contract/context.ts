@@ -177,7 +177,7 @@ const bringing = {
     ),
   ),
   paths: opt(list(text(), "only these paths of the bundle, and everything below them"), "--path <path>"),
-  dryRun: opt(flag("check the whole bundle, and report what would be done"), "-n, --dry-run"),
+  dryRun: opt(flag("check the whole bundle, and report what would be done"), "--plan"),
 };
 export const ImportBundleOptions = object({ ...CallOptions.entries, ...bringing });
 export type ImportBundleOptions = Of<typeof ImportBundleOptions>;

@@ -457,11 +457,8 @@ export const Retention = strict({
   keepUndo: opt(
     strict(
       {
-        count: opt(
-          count("keep this many of the newest undo points (saved before each restore or undo); default 20"),
-          "--keep-undo <count>",
-        ),
-        within: opt(span("also keep the undo points younger than this; default 30d"), "--keep-undo-within <span>"),
+        count: opt(count("keep this many of the newest undo points (saved before each restore or undo); default 20")),
+        within: opt(span("also keep the undo points younger than this; default 30d")),
       },
       "for undo points; no other rule applies to them",
     ),
@@ -483,10 +480,7 @@ export type Retention = Of<typeof Retention>;
 export const CleanupOptions = object({
   ...WorkspaceCallOptions.entries,
   retention: opt(about(Retention, "default: the policy; without a policy only undo points are removed")),
-  only: opt(some(text(), "remove exactly these points, instead of applying rules; a pinned point is `refused`"), {
-    flags: "--only",
-    text: "remove exactly the named points, e.g. points with a secret",
-  }),
+  only: opt(some(text(), "remove exactly these points, instead of applying rules; a pinned point is `refused`")),
   force: opt(flag("also remove named points that are pinned")),
 });
 export type CleanupOptions = Of<typeof CleanupOptions>;

@@ -119,7 +119,7 @@ export type ExportMachineOptions = Of<typeof ExportMachineOptions>;
 
 const source = {
   point: opt(text("MACHINE or MACHINE@POINT: a saved state of a machine in the same folder")),
-  fromDirectory: opt(place("an export directory, instead of a save point"), "--from-dir <dir>"),
+  fromDirectory: opt(place("an export directory, instead of a save point"), "--from <dir>"),
 };
 export const CloneMachineOptions = object({
   ...CallOptions.entries,
@@ -138,7 +138,7 @@ export type CloneMachineResult = Of<typeof CloneMachineResult>;
 export const RestoreMachineOptions = object({
   ...CallOptions.entries,
   point: opt(text("a save point of the machine, e.g. `latest`")),
-  fromDirectory: opt(place("an export directory, instead of a save point"), "--from-dir <dir>"),
+  fromDirectory: opt(place("an export directory, instead of a save point"), "--from <dir>"),
   force: opt(flag("accept a directory with the state of another machine too")),
 });
 export type RestoreMachineOptions = Of<typeof RestoreMachineOptions>;

@@ -68,7 +68,6 @@ export const TransferLimits = object({
   }),
   connections: opt(
     number("maximum number of concurrent requests; default at most 5 to a `rest:` server and 16 to an `s3:` server"),
-    { flags: "--connections <n>", text: "maximum number of concurrent requests; default 5 (rest:), 16 (s3:)" },
   ),
 });
 export type TransferLimits = Of<typeof TransferLimits>;
@@ -444,9 +443,10 @@ export const FindInBackupsOptions = object({
   ...SnapshotChoice.entries,
   object: opt(
     oneOf(["blob", "tree", "pack"], "search for the object of this type whose id, or id prefix, is the pattern"),
-    { flags: "--blob", text: "the pattern is a blob's id: find the files that contain it", value: "blob" },
-    { flags: "--tree", text: "the pattern is a tree's id: find the directories with this tree", value: "tree" },
-    { flags: "--pack", text: "the pattern is a pack's id: find the entries that need the pack", value: "pack" },
+    {
+      flags: "--object <kind>",
+      text: "the pattern is an object's id: find the files that contain a blob, the directories with a tree, or the entries that need a pack",
+    },
   ),
   ignoreCase: opt(flag("ignore upper and lower case in names"), "-i, --ignore-case"),
   limit: opt(number("at most this many; default 10000"), "-n, --limit <count>"),

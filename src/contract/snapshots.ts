@@ -91,7 +91,8 @@ export const SnapshotChoice = object({
 });
 export type SnapshotChoice = Of<typeof SnapshotChoice>;
 
-export const dryRun = (phrase: string, help?: string) => opt(flag(phrase), help === undefined ? {} : { text: help });
+export const dryRun = (phrase: string, help?: string) =>
+  opt(flag(phrase), { flags: "--plan", ...(help === undefined ? {} : { text: help }) });
 const duration = () => number("milliseconds");
 
 export const UnreadableSnapshot = object({ snapshot_id: text(), reason: text() });
@@ -120,7 +121,10 @@ const ofSnapshot = {
     flags: "--host <name>",
     text: "host name to record instead of this machine's name (also RESTIC_HOST)",
   }),
-  skipIfUnchanged: opt(flag("make no snapshot if the newest one of the same host and path has the same content")),
+  skipIfUnchanged: opt(
+    flag("make no snapshot if the newest one of the same host and path has the same content"),
+    "--skip-unchanged",
+  ),
   jobs: opt(
     number(
       "how many packs to upload at once (1 to 64; default 4); also the number of threads, but never more than 8 (default 2)",

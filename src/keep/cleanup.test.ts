@@ -185,7 +185,7 @@ test("cleanup keeps pinned points, origins of forks, and content that other work
   await checkWithRestic(context, at);
 });
 
-test("cleanup --only removes exactly the named points, even if they share a pack with other points", async (context) => {
+test("cleanup drop removes exactly the named points, even if they share a pack with other points", async (context) => {
   const at = await saved(context, 3);
   const { client, points, folder } = at;
   await assert.rejects(client.previewCleanup({ only: [points[2]!.save_point_id] }), hasCode("refused"));
@@ -279,12 +279,12 @@ async function damagedIn({ client }: TestFolder): Promise<(string | null)[]> {
   return [...new Set((await client.verifyAll()).problems.map(({ point }) => point))].toSorted();
 }
 
-test("cleanup --only removes points with lost trees only if all of these points are named", async (context) => {
+test("cleanup drop removes points with lost trees only if all of these points are named", async (context) => {
   const { at, lost, whole } = await withLost(context, (size) => !ofData(size));
   const { client, points } = at;
   await assert.rejects(client.previewCleanup({ only: [lost[0]!.save_point_id] }), {
     code: "damaged",
-    hint: /except head in one call: `cairn cleanup --only/,
+    hint: /except head in one call: `cairn cleanup drop/,
   });
   assert.deepEqual((await client.runCleanup({ only: idsOf(lost) })).removed.toSorted(), idsOf(lost));
   assert.deepEqual(await damagedIn(at), []);

@@ -38,7 +38,7 @@ test("a password file that is a folder, a pipe or empty is a usage error", async
   writeFileSync(empty, " \n");
   const pipe = join(folder, "pipe");
   assert.equal(spawnSync("mkfifo", [pipe]).status, 0);
-  const hint = /^use --password-file FILE, --password-command COMMAND, or the variable/;
+  const hint = /^use --password-file FILE, or the variable/;
   const asks: [Partial<PasswordSources>, RegExp][] = [
     [{ file: folder }, /the password file .* is a folder; a regular file is wanted$/],
     [{ env: { CAIRN_PASSWORD_FILE: folder } }, /the password file .* is a folder; a regular file is wanted$/],
@@ -69,7 +69,7 @@ test("the error for a missing password names the options and variables of that p
   };
   assert.deepEqual(await told("TO_PASSWORD", "password of /mnt/usb"), [
     "the password of /mnt/usb is needed, and there is no terminal to ask for it",
-    "use --to-password-file FILE, --to-password-command COMMAND, or the variable CAIRN_TO_PASSWORD or CAIRN_TO_PASSWORD_FILE",
+    "use --to-password-file FILE, or the variable CAIRN_TO_PASSWORD, CAIRN_TO_PASSWORD_FILE or CAIRN_TO_PASSWORD_COMMAND",
   ]);
   assert.match(
     (await told("NEW_PASSWORD", "new password")).join("\n"),

@@ -14,7 +14,7 @@ export interface PasswordSources {
   identity?: string | undefined;
   /**
    * The variable without its prefix, for example `TO_PASSWORD`, for the value, `TO_PASSWORD_FILE` and
-   * `TO_PASSWORD_COMMAND`. The options of `file` and `command` have the same names.
+   * `TO_PASSWORD_COMMAND`. The option of `file` has the same name, and so has that of `command` for `PASSWORD`.
    */
   variable: string;
   env: Readonly<Record<string, string | undefined>>;
@@ -63,7 +63,7 @@ export async function readPassword(sources: PasswordSources): Promise<GivenPassw
 /** Names the options and variables of this password: a line may need two passwords. */
 function whereFrom(variable: string): string {
   const option = `--${variable.toLowerCase().replaceAll("_", "-")}`;
-  return `use ${option}-file FILE, ${option}-command COMMAND, or the variable CAIRN_${variable} or CAIRN_${variable}_FILE`;
+  return `use ${option}-file FILE, or the variable CAIRN_${variable}, CAIRN_${variable}_FILE or CAIRN_${variable}_COMMAND`;
 }
 
 async function fromFile(file: string, { cwd, env, identity, variable }: PasswordSources): Promise<GivenPassword> {

@@ -77,7 +77,7 @@ async function problemOf(line: string): Promise<string | null> {
   let taken: Taken = (await COMMANDS[words[at]!]!.load()).command;
   for (const word of words.slice(at + 1)) {
     const { verbs } = taken;
-    if (verbs === undefined) break;
+    if (verbs === undefined || word.startsWith("-")) break;
     if (!Object.hasOwn(verbs, word)) return `no verb ${word}`;
     taken = (await verbs[word]!.load()).command;
   }

@@ -116,7 +116,7 @@ test("a cleanup deletes a secret from the store once the disk has space, after a
     fs.rmSync(path.join(folder, "d/secret"));
     await client.save();
     fillUpTo(filler, 400_000);
-    const killed = cairn(["cleanup", "--only", bad, "-C", folder], { failpoint });
+    const killed = cairn(["cleanup", "drop", bad, "-C", folder], { failpoint });
     assert.deepEqual([killed.killed, killed.failpoints], [true, [failpoint]], killed.stdout + killed.stderr);
     // Without room, by the point's absence alone, nothing would tell of it.
     const tried = cairn(["cleanup", "-C", folder]);

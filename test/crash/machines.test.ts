@@ -41,7 +41,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
     if ("reason" in files) return;
     a = await boot("a", files);
     vm("save", "a");
-    vm("export", "a", "--to-dir", GOLDEN);
+    vm("export", "a", "--to", GOLDEN);
   });
   after(() => endMachines());
 
@@ -68,7 +68,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
   });
 
   test("a machine runs after vm restore was killed at any step", async () => {
-    const restoring = line("restore", "a", "--from-dir", GOLDEN);
+    const restoring = line("restore", "a", "--from", GOLDEN);
     for (const at of [...PAUSED.restore, ...chosenPasses(passesOf(restoring), 6)]) {
       kill(restoring, at);
       await eventually("the machine runs", () => a.pid() !== null);
@@ -79,7 +79,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
   });
 
   test("vm clone, vm create and vm rm, if killed, leave a machine that can be used or removed, or none", async () => {
-    const cloning = (name: string): string[] => line("clone", "--from-dir", GOLDEN, name);
+    const cloning = (name: string): string[] => line("clone", "--from", GOLDEN, name);
     for (const at of ["vm-go-on.waits", ...chosenPasses(passesOf(cloning("traced")), 6)]) {
       kill(cloning("killed"), at);
       let found = cairn(line("inspect", "killed"));
@@ -92,7 +92,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
         assert.equal(found.data["state"], "running");
         await new Guest("killed").counted();
         vm("rm", "killed", "--force");
-      } else vm("clone", "--from-dir", GOLDEN, "killed");
+      } else vm("clone", "--from", GOLDEN, "killed");
       cairn(line("rm", "killed", "--force"));
       assert.ok(!fs.existsSync(path.join(MACHINES, "killed")));
     }

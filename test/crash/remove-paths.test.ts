@@ -74,7 +74,7 @@ async function removeOthers(folder: string): Promise<void> {
   const client = await (await cairnLibrary()).open(folder);
   const { save_points: listed, head } = await client.history(undefined, 0, { all: true });
   const ids = listed.map(({ save_point_id: id }) => id).filter((id) => id !== head);
-  cairnOk(["cleanup", "--only", "--force", ...ids, "-C", folder]);
+  cairnOk(["cleanup", "drop", "--force", ...ids, "-C", folder]);
 }
 
 /** Saves a new secret in both workspaces, in pinned points, undo points, and as an ignored file. */
@@ -123,7 +123,7 @@ async function placeOf(t: TestContext, kind: HeldKind | null, engine: EngineType
   return { client, folder, fork };
 }
 
-const REMOVE = ["cleanup", "--path", "*.secret"];
+const REMOVE = ["cleanup", "purge", "--path", "*.secret"];
 
 for (const [kind, engine] of [
   [null, "copy"],
@@ -210,7 +210,9 @@ test("a killed removal that meets damage waits for a repair, and saves go on", a
   fs.writeFileSync(path.join(folder, "secret"), "one");
   const client = await (await cairnLibrary()).openOrInit(folder);
   const { save_point_id: id } = await client.save();
-  assert.ok(cairn(["-C", folder, "cleanup", "--path", "secret"], { failpoint: "paths.journal-written" }).killed);
+  assert.ok(
+    cairn(["-C", folder, "cleanup", "purge", "--path", "secret"], { failpoint: "paths.journal-written" }).killed,
+  );
   const data = path.join(client.controlDirectory, "store/data");
   const packs = fs.readdirSync(data).map((name) => path.join(data, name));
   for (const each of packs) fs.renameSync(each, `${each}-away`);

@@ -161,7 +161,7 @@ void describe("points of an untouched folder", () => {
       const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
       // Not sealed, like those that are saved while others look at the plan.
       for (let i = 0; i < 2; i++) ids.push(await saveShared(place, owner));
-      return { ids, args: ["cleanup", "--only", ids[0]!, "--apply", plan, "-C", folder] };
+      return { ids, args: ["cleanup", "drop", ids[0]!, "--apply", plan, "-C", folder] };
     };
     const names = passesOf((await round()).args);
     const own = /^seal\.|^held-tree\.|^cleanup\.(?:committed|trees-removed)$/;

@@ -67,7 +67,7 @@ for (const [engine, kind] of [
     assert.equal(fs.readFileSync(file, "utf8"), LETTERS);
     assert.equal(cairn(["-C", folder, "verify", id, "--deep"]).status, 6, "the tree is still there");
     cairnOk(["-C", folder, "doctor"]);
-    cairnOk(["-C", folder, "cleanup", "--set-policy", "--keep-trees", "0"]);
+    cairnOk(["-C", folder, "cleanup", "policy", "--keep-trees", "0"]);
     for (const text of ["1", "2", "3"]) {
       fs.writeFileSync(file, text);
       cairnOk(["save", folder]);

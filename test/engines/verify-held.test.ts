@@ -114,8 +114,8 @@ test("doctor names cleanup as the way out for a point whose tree is missing, and
     ).filter(({ severity }) => severity === "damage");
     assert.equal(damage.length, 1, JSON.stringify(damage));
     assert.deepEqual([damage[0]!.repair, damage[0]!.repaired], [undefined, undefined]);
-    assert.ok(damage[0]!.detail.includes(`cairn cleanup --only ${ids[1]!.slice(0, 8)}`), damage[0]!.detail);
+    assert.ok(damage[0]!.detail.includes(`cairn cleanup drop ${ids[1]!.slice(0, 8)}`), damage[0]!.detail);
   }
-  cairnOk(["-C", folder, "cleanup", "--only", ids[1]!.slice(0, 8)]);
+  cairnOk(["-C", folder, "cleanup", "drop", ids[1]!.slice(0, 8)]);
   assert.deepEqual(cairnOk(["-C", folder, "doctor"]).data["findings"], []);
 });

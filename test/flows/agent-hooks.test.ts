@@ -146,7 +146,7 @@ function controlOf(folder: string): string {
 test("agent status shows why a background save failed", () => {
   const folder = newProject();
   cairnOk(["save", folder]);
-  cairnOk(["cleanup", "--set-policy", "--quota", "1MiB", "-C", folder]);
+  cairnOk(["cleanup", "policy", "--quota", "1MiB", "-C", folder]);
   fs.writeFileSync(path.join(folder, "large"), randomBytes(3 << 20));
   const told = { event: "PreToolUse", cwd: folder };
   const asked = { agent: "codex", told, asked_at: new Date().toISOString() };

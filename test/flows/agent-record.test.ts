@@ -219,9 +219,9 @@ function withSecret(): Project {
   return project;
 }
 
-const purge = ["cleanup", "--text", SECRET.slice(0, 12)];
+const purge = ["cleanup", "purge", "--text", SECRET.slice(0, 12)];
 
-test("cleanup --text removes a secret from every part of the record and from causes, and turns stay", () => {
+test("cleanup purge --text removes a secret from every part of the record and from causes, and turns stay", () => {
   const project = withSecret();
   const before = project.turns();
   assert.equal(before.length, 3);
@@ -243,12 +243,12 @@ test("cleanup --text removes a secret from every part of the record and from cau
   // The point after the turn is the person's: its change stays.
   assert.equal(project.run("rewind").status, 10);
   assert.deepEqual(
-    [project.run(...purge).data["event_count"], project.run("cleanup", "--text", " ").error?.code],
+    [project.run(...purge).data["event_count"], project.run("cleanup", "purge", "--text", " ").error?.code],
     [0, "usage"],
   );
 });
 
-test("cleanup --path removes the prompts and commands that name the path", () => {
+test("cleanup purge --path removes the prompts and commands that name the path", () => {
   const project = new Project();
   fs.mkdirSync(path.join(project.folder, "config"));
   project.write("TOKEN=1", "config/.env");
@@ -261,11 +261,11 @@ test("cleanup --path removes the prompts and commands that name the path", () =>
     tool_input: { command: `cat ${project.folder}/config/.env` },
   });
   project.hook("PostToolUse", { tool_name: "Bash", tool_use_id: "c", tool_input: { command: "cat config/.envrc" } });
-  const done = project.run("cleanup", "--path", ".env");
+  const done = project.run("cleanup", "purge", "--path", ".env");
   assert.deepEqual([done.data["event_count"], done.data["point_count"]], [2, 1], done.stderr);
   const [turn] = project.turns();
   assert.deepEqual([turn!.prompt, turn!.commands, turn!.tools], [null, [], 1]);
-  assert.equal(project.run("cleanup", "--path", "Bash", "--text", "claude-code").status, 0);
+  assert.equal(project.run("cleanup", "purge", "--path", "Bash", "--text", "claude-code").status, 0);
   assert.deepEqual([project.turns()[0]!.tools, project.lines().length], [1, 3]);
 });
 

@@ -53,7 +53,7 @@ type Change = (at: Place) => unknown;
 const removes =
   (index: number): Change =>
   ({ run, ids }) =>
-    run("cleanup", "--only", "--force", ids[index]!);
+    run("cleanup", "drop", "--force", ids[index]!);
 const pins: Change = ({ run, ids }) => run("pin", ids[1]!);
 const saves: Change = ({ save }) => save();
 const savesSecret: Change = ({ folder, save }) => {
@@ -94,39 +94,34 @@ const FORMS: Record<string, Form> = {
       },
     },
   },
-  "--only": {
-    line: (ids) => ["cleanup", "--only", ids[1]!, ids[2]!],
+  drop: {
+    line: (ids) => ["cleanup", "drop", ids[1]!, ids[2]!],
     stale: {
       "a pin": [pins, /: \w{8} cannot be removed: it is pinned/],
       "a removal": [removes(2), /no save point/],
     },
     fresh: { edits, seals, saves, "a removal of another point": removes(0) },
   },
-  "--only --force": {
-    line: (ids) => ["cleanup", "--only", "--force", ids[0]!, ids[1]!],
+  "drop --force": {
+    line: (ids) => ["cleanup", "drop", "--force", ids[0]!, ids[1]!],
     stale: {
       "a pin": [pins, /remove 2 points .*: asked for, pinned; \w{8}: asked for, pinned\)/],
       "the pin removed": [({ run, ids }) => run("unpin", ids[0]!), /asked for; \w{8}: asked for\)/],
     },
     fresh: { edits, saves },
   },
-  "--only --anywhere": {
-    line: (ids) => ["cleanup", "--only", "--anywhere", ids[1]!, ids[2]!],
-    stale: { "a pin": [pins, /cannot be removed: it is pinned/] },
-    fresh: { edits, saves },
-  },
-  "--path": {
-    line: () => ["cleanup", "--path", ".env"],
+  "purge --path": {
+    line: () => ["cleanup", "purge", "--path", ".env"],
     stale: {
       "a new point with the path": [savesSecret, /paths from 4 points \(/],
       "a removal of a point": [removes(2), /paths from 2 points \(/],
       "a pin": [pins, /paths from 3 points \(/],
-      "a removal of the path": [({ run }) => run("cleanup", "--path", ".env"), /paths from 0 points/],
+      "a removal of the path": [({ run }) => run("cleanup", "purge", "--path", ".env"), /paths from 0 points/],
     },
     fresh: { edits, seals, saves },
   },
-  "--text": {
-    line: () => ["cleanup", "--text", SECRET.slice(0, 9)],
+  "purge --text": {
+    line: () => ["cleanup", "purge", "--text", SECRET.slice(0, 9)],
     stale: {
       "a message with the text": [
         ({ folder }) => cairnOk(["save", folder, "-m", `with ${SECRET}`]),
@@ -191,26 +186,14 @@ test("the text of a plan ends with the line that applies it, and the plan is sto
   }
 });
 
-test("a plan of points in several workspaces is refused, and the hint has a line for each workspace", () => {
-  const [one, two] = [place(), place()];
-  const line = ["cleanup", "--only", "--anywhere", one.ids[1]!, two.ids[1]!];
-  for (const more of [["--plan"], ["--apply", "x"]]) {
-    const { status, error } = cairn([...line, ...more]);
-    assert.equal(status, 2);
-    for (const { folder, ids } of [one, two])
-      assert.ok(error!.hint!.includes(`cairn -C ${folder} cleanup --plan --only ${ids[1]!}`), error!.hint!);
-  }
-  assert.equal((cairnOk(line).data["removed"] as string[]).length, 2);
-});
-
-test("a killed cleanup --only --force leaves the point pinned, or the next command removes it", () => {
+test("a killed cleanup drop --force leaves the point pinned, or the next command removes it", () => {
   const { ids, run, folder } = place();
   const pinned = (): unknown[] =>
     (run("history", "--all").data["save_points"] as { save_point_id: string; pinned: boolean }[])
       .filter((each) => each.pinned)
       .map(({ save_point_id: id }) => id);
-  const line = ["-C", folder, "cleanup", "--only", "--force", ids[0]!, "--apply"];
-  const { plan } = run("cleanup", "--only", "--force", ids[0]!, "--plan").data as { plan: { plan_id: string } };
+  const line = ["-C", folder, "cleanup", "drop", "--force", ids[0]!, "--apply"];
+  const { plan } = run("cleanup", "drop", "--force", ids[0]!, "--plan").data as { plan: { plan_id: string } };
   for (const failpoint of ["cleanup.checked", "cleanup.committed"]) {
     assert.deepEqual(pinned(), [ids[0]], failpoint);
     assert.equal(cairn([...line, plan.plan_id], { failpoint }).killed, true, failpoint);

@@ -412,7 +412,7 @@ test("service recover turns a workspace into an equal plain folder, and register
   assert.equal((await historyOf(here)).length, 2);
 });
 
-test("save --id names points per workspace, and cleanup --anywhere removes points by id", async (t) => {
+test("save --id names points per workspace, and cleanup drop removes points by id", async (t) => {
   const here = await place(t);
   if (here === null) return;
   const { daemon, folder, volume } = here;
@@ -441,17 +441,16 @@ test("save --id names points per workspace, and cleanup --anywhere removes point
   );
   const { save_point_id: id } = listed.find((each) => each.workspace === other)!;
   assert.equal(run("-C", other, "pin", id).status, 0);
-  assert.equal(run("cleanup", "--only", "--anywhere", "step-1").error?.code, "ambiguous");
-  assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "refused", "it is pinned");
+  assert.equal(run("-C", other, "cleanup", "drop", id).error?.code, "refused", "it is pinned");
   assert.equal(run("-C", other, "save").status, 0, "so that it is not head");
   assert.equal(
-    run("cleanup", "--only", "--force", id, "latest~99", "-C", other).status,
+    run("cleanup", "drop", "--force", id, "latest~99", "-C", other).status,
     2,
     "nothing is unpinned for what fails",
   );
-  assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "refused", "it is pinned still");
-  assert.deepEqual(run("cleanup", "--only", "--anywhere", "--force", id).data["removed"], [id]);
-  assert.equal(run("cleanup", "--only", "--anywhere", id).error?.code, "not_found");
+  assert.equal(run("-C", other, "cleanup", "drop", id).error?.code, "refused", "it is pinned still");
+  assert.deepEqual(run("-C", other, "cleanup", "drop", "--force", id).data["removed"], [id]);
+  assert.equal(run("-C", other, "cleanup", "drop", id).error?.code, "not_found");
   // Eight hex digits, as the plugins of ws-ckpt make them.
   for (const chosen of ["deadbeef", "00000001"]) {
     fs.writeFileSync(path.join(other, "b"), chosen);
@@ -467,9 +466,7 @@ test("save --id names points per workspace, and cleanup --anywhere removes point
     assert.equal(run("-C", other, "restore", target).status, 0, target);
     assert.equal(fs.readFileSync(path.join(other, "b"), "utf8"), content);
   }
-  // Without folders of other tests that are gone: each might have a point of that name.
-  const alone = { ...daemon.asked.env, XDG_STATE_HOME: path.join(volume.root, "state-of-nobody") };
-  const removed = cairn(["cleanup", "--only", "--anywhere", "--force", "deadbeef"], { ...daemon.asked, env: alone });
+  const removed = run("-C", other, "cleanup", "drop", "--force", "deadbeef");
   assert.equal((removed.data["removed"] as string[] | undefined)?.length, 1, removed.stdout);
   assert.equal(run("-C", other, "restore", "deadbeef").error?.code, "not_found");
 });

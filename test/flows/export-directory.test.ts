@@ -29,7 +29,7 @@ function newWorkspace(): string {
 function exported(): { folder: string; directory: string; digest: unknown } {
   const folder = newWorkspace();
   const directory = fresh("exported");
-  const { data } = cairnOk(["export", "head", "--to-dir", directory, "-C", folder]);
+  const { data } = cairnOk(["export", "head", "--to", directory, "-C", folder]);
   return { folder, directory, digest: data["state_digest"] };
 }
 
@@ -44,7 +44,7 @@ test("import and clone of an export directory give the same state, also from a c
     ["clone", copy],
   ] as const) {
     const to = fresh(verb);
-    const { data } = cairnOk([verb, "--from-dir", from, to]);
+    const { data } = cairnOk([verb, "--from", from, to]);
     assert.equal(data["state_digest"], digest);
     const { cause } = data["save_point"] as { cause: { kind: string; from?: { description: string } } };
     assert.deepEqual(
@@ -65,7 +65,7 @@ test("export refuses a path that is too long and suggests restore --to", () => {
   execFileSync(process.execPath, ["-e", script], { cwd: folder });
   cairnOk(["save", folder]);
   const directory = fresh("exported");
-  const { error, status, stdout } = cairn(["export", "head", "--to-dir", directory, "-C", folder]);
+  const { error, status, stdout } = cairn(["export", "head", "--to", directory, "-C", folder]);
   assert.deepEqual([error?.code, status, stdout.length < 1000], ["unsupported", 2, true], stdout);
   assert.match(error!.hint!, /restore POINT --to DIR/);
   assert.ok(!fs.existsSync(directory));
@@ -77,23 +77,23 @@ test("export refuses a target inside its own workspace and names the target", ()
   fs.mkdirSync(folder);
   cairnOk(["save", folder]);
   const inside = path.join(folder, "exported");
-  const { error, status } = cairn(["export", "head", "--to-dir", inside, "-C", folder]);
+  const { error, status } = cairn(["export", "head", "--to", inside, "-C", folder]);
   assert.deepEqual([status, error?.message], [7, `${inside} lies inside the workspace`]);
   assert.deepEqual(fs.readdirSync(folder), []);
 });
 
 test("a tar file of an export unpacks to an export directory and imports with the same state", () => {
   const folder = newWorkspace();
-  const [tar, directory] = [fresh("tar"), fresh("unpacked")];
-  const { data } = cairnOk(["export", "head", "--to-tar", tar, "-C", folder]);
+  const [tar, directory] = [`${fresh("packed")}.tar`, fresh("unpacked")];
+  const { data } = cairnOk(["export", "head", "--to", tar, "-C", folder]);
   assert.ok(fs.statSync(tar).size < 1 << 20, "holes are not packed");
-  assert.equal(cairn(["export", "head", "--to-tar", tar, "-C", folder]).error?.code, "already_exists");
+  assert.equal(cairn(["export", "head", "--to", tar, "-C", folder]).error?.code, "already_exists");
   fs.mkdirSync(directory);
   execFileSync("tar", ["-xpf", tar, "-C", directory]);
   const made = fresh("made");
   for (const [option, from] of [
-    ["--from-tar", tar],
-    ["--from-dir", directory],
+    ["--from", tar],
+    ["--from", directory],
   ] as const)
     assert.equal(cairnOk(["import", option, from, fresh("made")]).data["state_digest"], data["state_digest"]);
   const bytes = fs.readFileSync(tar);
@@ -104,7 +104,7 @@ test("a tar file of an export unpacks to an export directory and imports with th
     [Buffer.from("no tar"), /is not a complete tar file/],
   ] as const) {
     fs.writeFileSync(tar, spoilt);
-    const done = cairn(["import", "--from-tar", tar, made]);
+    const done = cairn(["import", "--from", tar, made]);
     assert.equal(done.error?.code, "damaged");
     assert.match(done.error!.message, message);
   }
@@ -112,14 +112,14 @@ test("a tar file of an export unpacks to an export directory and imports with th
     fs.readdirSync(path.dirname(tar)).filter((name) => name.startsWith(".cairn-tmp")),
     [],
   );
-  assert.equal(cairn(["import", "--from-tar", tar, "--from-dir", directory, made]).error?.code, "usage");
+  assert.equal(cairn(["import", "--from", tar, "--from", directory, made]).error?.code, "usage");
 });
 
 test("clone refuses an export directory with a changed, missing or extra file and names the file", () => {
   const { directory } = exported();
   const refused = (code: string, name: RegExp): void => {
     const to = fresh("refused");
-    const done = cairn(["clone", "--from-dir", directory, to]);
+    const done = cairn(["clone", "--from", directory, to]);
     assert.equal(done.error?.code, code, done.stdout);
     assert.match(done.error!.message, name);
     assert.ok(!fs.existsSync(to));
@@ -152,7 +152,7 @@ test("clone refuses an export directory with a changed, missing or extra file an
   fs.chmodSync(path.join(directory, "content/deep"), 0o755);
   refused("damaged", /does not have the exported state digest/);
   fs.chmodSync(path.join(directory, "content/deep"), 0o700);
-  cairnOk(["clone", "--from-dir", directory, fresh("whole")]);
+  cairnOk(["clone", "--from", directory, fresh("whole")]);
 });
 
 test("import distinguishes a missing, an invalid and a newer envelope", () => {
@@ -160,7 +160,7 @@ test("import distinguishes a missing, an invalid and a newer envelope", () => {
   const file = path.join(directory, "snapshot.json");
   const text = fs.readFileSync(file, "utf8");
   const refused = (code: string, message: RegExp): void => {
-    const done = cairn(["import", "--from-dir", directory, fresh("refused")]);
+    const done = cairn(["import", "--from", directory, fresh("refused")]);
     assert.equal(done.error?.code, code);
     assert.match(done.error!.message, message);
   };
@@ -179,15 +179,15 @@ test("of several exports to one target exactly one succeeds, and an existing tar
   const folder = newWorkspace();
   const to = fresh("raced");
   const run = async (): Promise<number | null> => {
-    const child = spawn(process.execPath, [buildCommand(), "export", "head", "--to-dir", to, "-C", folder], {
+    const child = spawn(process.execPath, [buildCommand(), "export", "head", "--to", to, "-C", folder], {
       stdio: "ignore",
     });
     return await new Promise((resolve) => child.once("exit", resolve));
   };
   const ended = await Promise.all([run(), run(), run()]);
   assert.deepEqual(ended.toSorted(), [0, 4, 4]);
-  cairnOk(["clone", "--from-dir", to, fresh("clone")]);
-  assert.equal(cairn(["export", "head", "--to-dir", to, "-C", folder]).error?.code, "already_exists");
+  cairnOk(["clone", "--from", to, fresh("clone")]);
+  assert.equal(cairn(["export", "head", "--to", to, "-C", folder]).error?.code, "already_exists");
   assert.deepEqual(
     fs.readdirSync(path.dirname(to)).filter((name) => name.startsWith(".cairn-tmp")),
     [],
@@ -196,22 +196,22 @@ test("of several exports to one target exactly one succeeds, and an existing tar
 
 test("an export or import killed at any step leaves nothing or a complete result", () => {
   const folder = newWorkspace();
-  const line = (to: string): string[] => ["export", "head", "--to-dir", to, "-C", folder];
+  const line = (to: string): string[] => ["export", "head", "--to", to, "-C", folder];
   for (const pass of chosenPasses(passesOf(line(fresh("traced"))), 8)) {
     const to = fresh("killed");
     killAt(line(to), pass);
     if (!fs.existsSync(to)) cairnOk(line(to));
-    cairnOk(["clone", "--from-dir", to, fresh("clone")]);
+    cairnOk(["clone", "--from", to, fresh("clone")]);
   }
-  const packing = (to: string): string[] => ["export", "head", "--to-tar", to, "-C", folder];
-  for (const pass of chosenPasses(passesOf(packing(fresh("traced"))), 4)) {
-    const to = fresh("killed");
+  const packing = (to: string): string[] => ["export", "head", "--to", to, "-C", folder];
+  for (const pass of chosenPasses(passesOf(packing(`${fresh("traced")}.tar`)), 4)) {
+    const to = `${fresh("killed")}.tar`;
     killAt(packing(to), pass);
     if (!fs.existsSync(to)) cairnOk(packing(to));
-    cairnOk(["clone", "--from-tar", to, fresh("clone")]);
+    cairnOk(["clone", "--from", to, fresh("clone")]);
   }
   const { directory } = exported();
-  const importing = (to: string): string[] => ["import", "--from-dir", directory, to];
+  const importing = (to: string): string[] => ["import", "--from", directory, to];
   for (const pass of chosenPasses(passesOf(importing(fresh("traced"))), 8)) {
     const to = fresh("killed");
     killAt(importing(to), pass);

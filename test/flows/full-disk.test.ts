@@ -55,7 +55,7 @@ for (const kind of firstOf(["ext4", "xfs"] as const, 1)) {
     assertFolder(to, last, "restored elsewhere");
     const refused = cairn(["-C", folder, "save"]);
     assert.deepEqual([refused.status, refused.error?.code], [8, "no_space"]);
-    const one = cairnOk(["-C", folder, "cleanup", "--only", ids[1]!]);
+    const one = cairnOk(["-C", folder, "cleanup", "drop", ids[1]!]);
     assert.ok((one.data["bytes_freed"] as number) > 3 << 20, one.stdout);
     cairnOk(["-C", folder, "cleanup", "--keep-last", "1"]);
     assert.equal((cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length, 1);
@@ -128,11 +128,11 @@ test("cleanup asks for free space if the disk is full and Cairn has no cache to 
   const cache = path.join(controlOf(place.root), "cache");
   for (const name of fs.readdirSync(cache)) fs.rmSync(path.join(cache, name));
   fillDisk(path.join(place.root, "filler"));
-  const { status, error } = cairn(["-C", folder, "cleanup", "--only", first]);
+  const { status, error } = cairn(["-C", folder, "cleanup", "drop", first]);
   assert.deepEqual([status, error?.code], [8, "no_space"]);
   assert.match(error?.hint ?? "", /free some space on the file system of/);
   fs.rmSync(path.join(place.root, "filler"));
-  cairnOk(["-C", folder, "cleanup", "--only", first]);
+  cairnOk(["-C", folder, "cleanup", "drop", first]);
 });
 
 test("restore and undo in a btrfs-snapshot workspace succeed on a full disk", async (t) => {

@@ -166,7 +166,7 @@ describe("an ordinary user", { skip }, () => {
     const sealing = { ...options, prefix: [...options.prefix!.filter((each) => !/caps|^--$/.test(each)), ...mayRead] };
     assert.equal(cairnOk(["seal", folder], sealing).data["sealed"], 13);
     assert.equal(trees().length, 8);
-    assert.deepEqual(run("cleanup", "--only", last).data["removed"], [last]);
+    assert.deepEqual(run("cleanup", "drop", last).data["removed"], [last]);
     const points = run("history", "--all", "--limit", "0").data["save_points"] as Point[];
     assert.deepEqual([points.at(-1)!.payload_root_hash, points.at(-1)!.complete], [digest, true]);
     assert.deepEqual(run("verify", "--all").data["problems"], []);

@@ -22,7 +22,7 @@ test("the temporary folder of a killed export is in no point, and the next save 
   fs.mkdirSync(source);
   cairnOk(["save", source]);
   const target = path.join(SCRATCH, "work/exported");
-  const killed = cairn(["-C", source, "export", "head", "--to-dir", target], { failpoint: "export-directory.written" });
+  const killed = cairn(["-C", source, "export", "head", "--to", target], { failpoint: "export-directory.written" });
   assert.equal(killed.killed, true, killed.stderr);
   const [left] = leftIn(folder) as [string];
   // Wherever it lies, and also while a process works in it.
@@ -42,9 +42,9 @@ test("import removes the temporary folder of a killed import, and keeps that of 
   fs.writeFileSync(path.join(folder, "file"), "1");
   cairnOk(["save", folder]);
   const exported = path.join(SCRATCH, "an-export");
-  cairnOk(["-C", folder, "export", "head", "--to-dir", exported]);
+  cairnOk(["-C", folder, "export", "head", "--to", exported]);
   const target = path.join(place, "new");
-  const killed = cairn(["import", "--from-dir", exported, target], { failpoint: "import-directory.copied" });
+  const killed = cairn(["import", "--from", exported, target], { failpoint: "import-directory.copied" });
   const [left] = leftIn(place);
   if (left === undefined) return assert.fail(`no leftover: ${killed.stderr}`);
   const [, pid, start] = /^\.cairn-tmp-(\d+)-.*-(\d+)$/.exec(left)!;
@@ -52,6 +52,6 @@ test("import removes the temporary folder of a killed import, and keeps that of 
   const own = facts.slice(facts.lastIndexOf(")") + 2).split(" ")[19]!;
   const live = left.replace(`-tmp-${pid}-`, `-tmp-${process.pid}-`).replace(new RegExp(`-${start}$`), `-${own}`);
   fs.mkdirSync(path.join(place, live));
-  cairnOk(["import", "--from-dir", exported, target]);
+  cairnOk(["import", "--from", exported, target]);
   assert.deepEqual(leftIn(place), [live]);
 });

@@ -38,12 +38,12 @@ suite("machines on other kernels and hosts", () => {
             .join();
         run("save", name);
         const golden = path.join(SCRATCH, `golden-${kind}`);
-        run("export", name, "--to-dir", golden);
+        run("export", name, "--to", golden);
         const said = [
           run("clone", name, `${name}-a`),
-          run("clone", "--from-dir", golden, `${name}-b`),
+          run("clone", "--from", golden, `${name}-b`),
           // Its answer about the memory is kept.
-          run("clone", "--from-dir", golden, `${name}-c`),
+          run("clone", "--from", golden, `${name}-c`),
           run("restore", name, "latest"),
         ];
         for (const each of said) {
@@ -180,7 +180,7 @@ suite("machines on other kernels and hosts", () => {
       const kept = path.join(machines, "m/saved");
       assert.equal(cairnOk(["engine", "show", kept]).data["engine"], "reflink-copy");
       const golden = path.join(place.root, "golden");
-      vm("export", "m", "--to-dir", golden);
+      vm("export", "m", "--to", golden);
       const envelope = path.join(golden, "snapshot.json");
       const whole = JSON.parse(fs.readFileSync(envelope, "utf8")) as { config: Record<string, unknown> };
       for (const [field, value] of Object.entries({
@@ -198,13 +198,13 @@ suite("machines on other kernels and hosts", () => {
         network: "tap",
       })) {
         fs.writeFileSync(envelope, JSON.stringify({ ...whole, config: { ...whole.config, [field]: value } }));
-        const { status, error } = cairn(["vm", "clone", "--from-dir", golden, "c", "--machines", machines]);
+        const { status, error } = cairn(["vm", "clone", "--from", golden, "c", "--machines", machines]);
         assert.deepEqual([status, error?.code], [6, "damaged"]);
         assert.match(error?.message ?? "", new RegExp(`: ${field} is `));
       }
       const { cpu: _cpu, ...fewer } = whole.config;
       fs.writeFileSync(envelope, JSON.stringify({ ...whole, config: { ...fewer, more: 1 } }));
-      vm("clone", "--from-dir", golden, "c");
+      vm("clone", "--from", golden, "c");
       vm("create", "n", "--image", image);
       fillDisk(path.join(place.root, "filler"));
       for (const [name, saves] of [

@@ -60,7 +60,7 @@ suite("virtual machines", { skip }, () => {
     const result = vm("save", "a", "-m", "golden");
     assert.equal(result["has_memory"], true);
     afterSave = a.counts().at(-1)!.count;
-    vm("export", "a", "--to-dir", GOLDEN);
+    vm("export", "a", "--to", GOLDEN);
   });
   after(() => endMachines());
 
@@ -152,7 +152,7 @@ suite("virtual machines", { skip }, () => {
     execFileSync("chmod", ["-R", "a-w", GOLDEN]);
     const names = Array.from({ length: 16 }, (_, i) => `many-${i}`);
     const ended = names.map(async (name) => {
-      const line = ["vm", "clone", "--from-dir", GOLDEN, name, "--machines", MACHINES];
+      const line = ["vm", "clone", "--from", GOLDEN, name, "--machines", MACHINES];
       const child = spawn(process.execPath, [buildCommand(), ...line], { stdio: ["ignore", "ignore", "inherit"] });
       return await new Promise((resolve) => child.once("exit", resolve));
     });
@@ -209,7 +209,7 @@ suite("virtual machines", { skip }, () => {
           ["restore", "a"],
           ["clone", "spoilt"],
         ]) {
-          const error = refused([line[0]!, "--from-dir", GOLDEN, line[1]!]);
+          const error = refused([line[0]!, "--from", GOLDEN, line[1]!]);
           assert.equal(error.code, "damaged");
           assert.match(error.message, new RegExp(`content/${name}`));
         }
@@ -220,7 +220,7 @@ suite("virtual machines", { skip }, () => {
     const envelope = path.join(GOLDEN, "snapshot.json");
     const text = fs.readFileSync(envelope, "utf8");
     fs.rmSync(envelope);
-    assert.equal(refused(["restore", "a", "--from-dir", GOLDEN]).code, "not_found");
+    assert.equal(refused(["restore", "a", "--from", GOLDEN]).code, "not_found");
     fs.writeFileSync(envelope, text);
     assert.equal(a.pid(), pid);
     await a.counted();
@@ -230,28 +230,28 @@ suite("virtual machines", { skip }, () => {
   test("vm restore brings back memory and disk, and needs --force for the state of another machine", async () => {
     const before = (await a.counted()).at(-1)!;
     const mac = before.mac;
-    vm("restore", "a", "--from-dir", GOLDEN);
+    vm("restore", "a", "--from", GOLDEN);
     const [first, ...more] = await a.counted(3);
     assert.ok(first!.count < before.count + 1 && first!.count >= saved.count);
     assert.equal(more.at(-1)!.mac, mac);
-    assert.equal(refused(["restore", "b", "--from-dir", GOLDEN]).code, "refused");
+    assert.equal(refused(["restore", "b", "--from", GOLDEN]).code, "refused");
     const b = new Guest("b");
     const own = (await b.counted()).at(-1)!.mac;
-    const forced = cairnOk(["vm", "restore", "b", "--from-dir", GOLDEN, "--force", "--machines", MACHINES]);
+    const forced = cairnOk(["vm", "restore", "b", "--from", GOLDEN, "--force", "--machines", MACHINES]);
     assert.match(forced.warnings.join(), /another machine/);
     assert.equal((await b.counted(3)).at(-1)!.mac, own, "its identity stays");
     const { lineage } = vm("inspect", "b") as { lineage: string[] };
     assert.equal(
-      refused(["restore", "b", "--from-dir", GOLDEN]).code,
+      refused(["restore", "b", "--from", GOLDEN]).code,
       "refused",
       "the foreign state is not of its lineage",
     );
     assert.equal(lineage.length, 1);
     assert.equal(refused(["restore", "b", "--force"]).code, "usage");
     assert.equal(refused(["restore", "b"]).code, "usage");
-    assert.equal(refused(["restore", "b", "latest", "--from-dir", GOLDEN]).code, "usage");
+    assert.equal(refused(["restore", "b", "latest", "--from", GOLDEN]).code, "usage");
     vm("create", "plain", "--kernel", (files as { kernel: string }).kernel, "--disk", "10G");
-    const nics = refused(["restore", "plain", "--from-dir", GOLDEN, "--force"]);
+    const nics = refused(["restore", "plain", "--from", GOLDEN, "--force"]);
     assert.equal(nics.code, "refused");
     assert.match(nics.message, /network devices/);
     vm("restore", "a", "latest");
@@ -264,11 +264,11 @@ suite("virtual machines", { skip }, () => {
     breakDevices(broken);
     const pid = a.pid();
     const before = (await a.counted()).at(-1)!;
-    const error = refused(["restore", "a", "--from-dir", broken]);
+    const error = refused(["restore", "a", "--from", broken]);
     assert.equal(error.code, "io");
     assert.equal(a.pid(), pid);
     assert.ok((await a.counted()).at(-1)!.count > before.count);
-    assert.equal(refused(["clone", "--from-dir", broken, "broken"]).code, "io");
+    assert.equal(refused(["clone", "--from", broken, "broken"]).code, "io");
     assert.ok(!fs.existsSync(path.join(MACHINES, "broken")));
     assert.deepEqual(
       fs.readdirSync(a.folder).filter((name) => name.startsWith("live.") || name.startsWith(".")),
@@ -290,8 +290,8 @@ suite("virtual machines", { skip }, () => {
     const again = cairnOk(["save", back]).data["save_point"] as { payload_root_hash: string };
     assert.equal(again.payload_root_hash, point!.payload_root_hash);
     const directory = path.join(SCRATCH, "from-backup");
-    cairnOk(["export", "head", "--to-dir", directory, "-C", back]);
-    vm("clone", "--from-dir", directory, "from-backup");
+    cairnOk(["export", "head", "--to", directory, "-C", back]);
+    vm("clone", "--from", directory, "from-backup");
     const [first] = await new Guest("from-backup").counted();
     assert.equal(first!.token, saved.token);
     vm("rm", "from-backup", "--force");
@@ -349,7 +349,7 @@ suite("virtual machines", { skip }, () => {
       ["memory", empty],
     ] as const) {
       const directory = spoilt(name, spoil);
-      const error = refused(["clone", "--from-dir", directory, "hostile"]);
+      const error = refused(["clone", "--from", directory, "hostile"]);
       assert.equal(error.code, "damaged", error.message);
       assert.match(error.message, new RegExp(name));
       fs.rmSync(directory, { recursive: true });
@@ -358,7 +358,7 @@ suite("virtual machines", { skip }, () => {
     fs.mkdirSync(outside);
     fs.copyFileSync(path.join(GOLDEN, "snapshot.json"), path.join(outside, "snapshot.json"));
     fs.symlinkSync(path.join(GOLDEN, "content"), path.join(outside, "content"));
-    assert.equal(refused(["clone", "--from-dir", outside, "hostile"]).code, "damaged");
+    assert.equal(refused(["clone", "--from", outside, "hostile"]).code, "damaged");
     assert.ok(!fs.existsSync(path.join(MACHINES, "hostile")));
   });
 
@@ -369,7 +369,6 @@ suite("virtual machines", { skip }, () => {
     assert.equal(refused(["create", "documents", ...kernel]).code, "already_exists");
     assert.equal(refused(["clone", "a", "documents"]).code, "already_exists");
     assert.equal(fs.readFileSync(path.join(MACHINES, "documents/thesis"), "utf8"), "years");
-    assert.equal(refused(["create", "wrong", ...kernel, "--description", "x".repeat(70_000)]).code, "usage");
     execFileSync("mkfifo", [path.join(SCRATCH, "pipe")]);
     for (const odd of [path.join(SCRATCH, "pipe"), "/etc", "/nonexist"])
       assert.ok(["usage", "not_found"].includes(refused(["create", "wrong", "--kernel", odd]).code), odd);
@@ -442,9 +441,9 @@ suite("virtual machines", { skip }, () => {
       assert.notEqual((await second.counted(2)).at(-1)!.mac, (await tapped.counted()).at(-1)!.mac);
       vm("save", "tapped-2");
       const broken = path.join(SCRATCH, "broken-tap");
-      vm("export", "tapped", "--to-dir", broken);
+      vm("export", "tapped", "--to", broken);
       breakDevices(broken);
-      assert.equal(refused(["restore", "tapped", "--from-dir", broken]).code, "io");
+      assert.equal(refused(["restore", "tapped", "--from", broken]).code, "io");
       const { state, error } = vm("inspect", "tapped");
       assert.equal(state, "error", "a machine with a tap had ended by then");
       assert.match(String(error), /ended during a restore/);

@@ -304,11 +304,8 @@ test("a cleanup policy of ws-ckpt 0.5 is named with the command that sets it", a
   const dataRoot = path.join(volume.root, "ws-ckpt-data");
   fs.mkdirSync(dataRoot);
   const policies = {
-    "ws-aaaaaa": [
-      "auto_cleanup = true\nauto_cleanup_keep = 5\n",
-      /cairn -C \S+ws-aaaaaa cleanup --keep-last 5 --set-policy/,
-    ],
-    "ws-bbbbbb": ['auto_cleanup_keep = "30d"\n', /cairn -C \S+ws-bbbbbb cleanup --keep-within 30d --set-policy/],
+    "ws-aaaaaa": ["auto_cleanup = true\nauto_cleanup_keep = 5\n", /cairn -C \S+ws-aaaaaa cleanup policy --keep-last 5/],
+    "ws-bbbbbb": ['auto_cleanup_keep = "30d"\n', /cairn -C \S+ws-bbbbbb cleanup policy --keep-within 30d/],
     "ws-cccccc": ["auto_cleanup = false\n", /ws-cccccc.*not taken over; .*\[retention\]/],
     "ws-dddddd": ["auto_cleanup = ", /ws-dddddd.*policy\.toml/],
   } as const;

@@ -41,7 +41,7 @@ for (const [kind, engine] of [
     const third = await saveNew(at);
     assert.equal((await client.seal()).sealed, 2);
     await assert.rejects(saveNew(at), (error: Error & { hint?: string }) => {
-      assert.match(`${error.message}; ${error.hint}`, /the quota of .* cleanup --set-policy --quota/);
+      assert.match(`${error.message}; ${error.hint}`, /the quota of .* cleanup policy --quota/);
       return hasCode("no_space")(error);
     });
     assert.deepEqual(await ids(at), [third, second, first]);

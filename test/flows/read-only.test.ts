@@ -32,7 +32,7 @@ test("points on a read-only mount can be read and restored elsewhere", (t) => {
     ["diff", "head~1", "head"],
     ["diff", "head"],
     ["restore", "head~1", "--plan"],
-    ["cleanup", "--path", "big", "--plan"],
+    ["cleanup", "purge", "--path", "big", "--plan"],
     ["cleanup", "--keep-last", "1", "--plan"],
     ["restore", "head~1", "--to", to!],
     ["restore", "head", "big", "--to", part!],
@@ -54,7 +54,7 @@ test("points on a read-only mount can be read and restored elsewhere", (t) => {
     ["view", "head"],
     ["fork", "head", path.join(SCRATCH, "read-only-beside")],
     ["cleanup", "--keep-last", "1"],
-    ["cleanup", "--path", "big"],
+    ["cleanup", "purge", "--path", "big"],
     ["pin", "head"],
   ]) {
     const { status, error } = cairn(["-C", folder, ...args]);

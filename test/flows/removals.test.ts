@@ -106,12 +106,12 @@ test("recovery of a killed standalone fork can be killed while it removes the co
 test("an import that finds another digest keeps a folder into which a program wrote meanwhile", async () => {
   const { folder } = saved();
   const directory = `${folder}-exported`;
-  cairnOk(["export", "head", "--to-dir", directory, "-C", folder]);
+  cairnOk(["export", "head", "--to", directory, "-C", folder]);
   const gate = path.join(SCRATCH, "import-gate");
   for (const writes of [true, false]) {
     const to = `${folder}-imported-${writes}`;
     fs.writeFileSync(gate, "");
-    const { paused, ended } = startCairn(["import", "--from-dir", directory, to], {
+    const { paused, ended } = startCairn(["import", "--from", directory, to], {
       failpoint: `import-directory.named@${gate}`,
     });
     // oxlint-disable-next-line no-await-in-loop

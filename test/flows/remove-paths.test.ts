@@ -12,7 +12,7 @@ for (const [kind, engine] of [
   ["xfs", "reflink-copy"],
   ["btrfs", "btrfs-snapshot"],
 ] as const) {
-  test(`${engine}: restore --method exchange works for a point after cleanup --path removed a file from it`, async (t) => {
+  test(`${engine}: restore --method exchange works for a point after cleanup purge --path removed a file from it`, async (t) => {
     const place = await heldPlace(t, { kind, engine, fill: makeFirst });
     if (place === null) return;
     const { client, folder } = place;
@@ -24,7 +24,7 @@ for (const [kind, engine] of [
     const first = readFolder(folder);
     fs.writeFileSync(path.join(folder, "closed/kept"), "changed");
     await client.save();
-    const { data } = cairnOk(["cleanup", "--path", ".env", "-C", folder]);
+    const { data } = cairnOk(["cleanup", "purge", "--path", ".env", "-C", folder]);
     assert.equal(data["point_count"], 2);
     assertHeldTidy(place, "removed");
     cairnOk(["restore", id, "--method", "exchange", "-C", folder]);
@@ -32,7 +32,7 @@ for (const [kind, engine] of [
     assertFolder(folder, first, "restored");
     assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
     // The undo point of the restore has what was in the folder.
-    assert.equal(cairnOk(["cleanup", "--path", ".env", "-C", folder]).data["point_count"], 1);
+    assert.equal(cairnOk(["cleanup", "purge", "--path", ".env", "-C", folder]).data["point_count"], 1);
     cairnOk(["save", "-C", folder]);
     assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
     assert.equal(cairn(["doctor", "-C", folder]).status, 0);
@@ -46,7 +46,7 @@ const LESSER = [
   "--",
 ];
 
-test("cleanup --path removes a file that only a clone has, if the user can read the file", async (t) => {
+test("cleanup purge --path removes a file that only a clone has, if the user can read the file", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder } = place;
@@ -57,7 +57,7 @@ test("cleanup --path removes a file that only a clone has, if the user can read 
   await client.save();
   cairnOk(["seal", folder], { prefix: LESSER });
   // As a shell completes it.
-  const args = ["cleanup", "--path", closed, "-C", folder];
+  const args = ["cleanup", "purge", "--path", closed, "-C", folder];
   const refused = cairn(args, { prefix: LESSER });
   assert.deepEqual([refused.status, refused.error?.code], [9, "permission"], refused.stdout);
   assert.equal(cairnOk(args).data["point_count"], 1);

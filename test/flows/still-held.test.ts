@@ -39,7 +39,7 @@ class Place {
   }
 
   removePoint(...points: string[]): { held: NonNullable<CleanupResult["still_held"]>; warnings: string } {
-    const done = this.run("cleanup", "--only", ...points);
+    const done = this.run("cleanup", "drop", ...points);
     return { held: (done.data as unknown as CleanupResult).still_held!, warnings: done.warnings.join("\n") };
   }
 }
@@ -48,7 +48,7 @@ function idsOf({ points }: NonNullable<CleanupResult["still_held"]>): string[] {
   return points.map(({ save_point_id: id }) => id).sort();
 }
 
-test("cleanup --only names the other points that still have the removed content", () => {
+test("cleanup drop names the other points that still have the removed content", () => {
   const place = new Place().write(".env", SECRET).write("empty", "");
   const points = Array.from({ length: 5 }, (_, at) => place.write("file", `${at}`).save());
   place.remove(".env").write("file", "other").save();
@@ -61,7 +61,7 @@ test("cleanup --only names the other points that still have the removed content"
   assert.deepEqual([rest.held.point_count, rest.warnings], [0, ""]);
 });
 
-test("cleanup --only finds a renamed copy of removed content, also in undo points and pinned points", () => {
+test("cleanup drop finds a renamed copy of removed content, also in undo points and pinned points", () => {
   const place = new Place().write("notes.txt", SECRET);
   const first = place.save();
   place.remove("notes.txt").write("deep/other.md", SECRET);
@@ -82,7 +82,7 @@ test("cleanup --only finds a renamed copy of removed content, also in undo point
   assert.match(warnings, /\(pinned\)/);
 });
 
-test("cleanup --only names the workspace of a fork whose points have the removed content", () => {
+test("cleanup drop names the workspace of a fork whose points have the removed content", () => {
   const place = new Place().write(".env", SECRET);
   const first = place.save();
   const fork = path.join(SCRATCH, "the-fork");
@@ -96,7 +96,7 @@ test("cleanup --only names the workspace of a fork whose points have the removed
   assert.match(warnings, /of the-fork/);
 });
 
-test("cleanup --only names the repositories into which a removed point was backed up", () => {
+test("cleanup drop names the repositories into which a removed point was backed up", () => {
   const place = new Place().write(".env", SECRET);
   const repository = path.join(SCRATCH, "repository");
   const to = ["-r", repository, "--password-command", "echo secret"];
@@ -110,7 +110,7 @@ test("cleanup --only names the repositories into which a removed point was backe
   assert.ok(warnings.includes(repository), warnings);
 });
 
-test("cleanup --only distinguishes removed content that older points had already", () => {
+test("cleanup drop distinguishes removed content that older points had already", () => {
   const place = new Place().write("old", "old content");
   place.save();
   const second = place.write("new", "new content").save();
@@ -123,7 +123,7 @@ test("cleanup --only distinguishes removed content that older points had already
   assert.match(warnings, /2 other points still have files of the removed points, and are older \("old"\)/);
 });
 
-test("cleanup --only lists at most 100 points with removed content and counts all of them", () => {
+test("cleanup drop lists at most 100 points with removed content and counts all of them", () => {
   const place = new Place().write(".env", SECRET);
   const first = place.save();
   for (let at = 0; at < 105; at++) place.write("file", `${at}`).save();
@@ -133,7 +133,7 @@ test("cleanup --only lists at most 100 points with removed content and counts al
   assert.ok(warnings.length < 600, warnings);
 });
 
-test("cleanup --only finds a part of a large removed file in another point", () => {
+test("cleanup drop finds a part of a large removed file in another point", () => {
   // Blobs end after 8 MiB at the latest.
   const large = crypto.randomBytes(12 << 20);
   const place = new Place();
@@ -146,7 +146,7 @@ test("cleanup --only finds a part of a large removed file in another point", () 
   assert.deepEqual(idsOf(place.removePoint(first).held), [second]);
 });
 
-test("cleanup --only names an unsealed clone as not compared", (t) => {
+test("cleanup drop names an unsealed clone as not compared", (t) => {
   const disk = loopFileSystem(t, "btrfs");
   if (disk === null) return;
   const place = new Place(path.join(disk.root, "work")).write(".env", SECRET);
@@ -162,7 +162,7 @@ test("cleanup --only names an unsealed clone as not compared", (t) => {
   assert.deepEqual(place.removePoint(second).held.not_looked_at, []);
 });
 
-test("cleanup --only removes a point despite another damaged point, and names that point as not compared", () => {
+test("cleanup drop removes a point despite another damaged point, and names that point as not compared", () => {
   const place = new Place().write(".env", SECRET);
   const [first, second] = [place.save(), place.write("file", "1").save()];
   place.remove(".env").save();

@@ -122,7 +122,7 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     for (const words of [
       ["save"],
       ["pin", "head"],
-      ["cleanup", "--keep-last", "1", "--set-policy"],
+      ["cleanup", "policy", "--keep-last", "1"],
       ["fork", "head", path.join(place, "root's-fork")],
     ])
       assert.deepEqual([run(...words).status, run(...words).error?.code], [7, "refused"], words.join(" "));

@@ -50,7 +50,7 @@ test("save copies into the store, and says why, if /proc is missing", { skip }, 
   const [oldest] = (
     cairnOk(["-C", folder, "history"], CHROOT).data["save_points"] as { save_point_id: string }[]
   ).slice(-1);
-  cairnOk(["-C", folder, "cleanup", "--only", oldest!.save_point_id], CHROOT);
+  cairnOk(["-C", folder, "cleanup", "drop", oldest!.save_point_id], CHROOT);
   assert.deepEqual(
     subvolumesOf(folder).filter((name) => name.includes("points")),
     [],

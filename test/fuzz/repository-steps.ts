@@ -17,7 +17,7 @@ function backUp(world: RepositoryWorld, at: StepPlace): void {
   const entries = readEntries(folder);
   const isOurs = at.chance.oneIn(2);
   if (isOurs) {
-    const skip = at.chance.oneIn(5) ? ["--skip-if-unchanged"] : [];
+    const skip = at.chance.oneIn(5) ? ["--skip-unchanged"] : [];
     const { data } = cairnOk(["backup", "create", ...world.main.place.options, folder, ...skip]);
     at.note("cairn");
     assert.ok(data["snapshot"] !== null || skip.length > 0);

@@ -59,7 +59,7 @@ function argumentsOf(
     case "engine":
       return [verb, "set", chance.pick(world.place.engines), "--allow", "holders"];
     case "cleanup":
-      return [verb, "--keep-last", "3", "--keep-undo", "3", "--keep-undo-within", "0d"];
+      return [verb, "--keep-last", "3", "--keep-undo", "3", "--keep-undo", "0d"];
     case "save":
     case "seal":
     case "status":

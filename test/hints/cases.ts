@@ -21,6 +21,11 @@ export const NOT_WALKED: readonly NotWalked[] = [
     why: "no command brings it about on purpose; `CAIRN_DEBUG=1` prints the place of the failure for a report",
   },
   {
+    code: "incomplete",
+    reason: "an entry of a point cannot be written into an export",
+    why: "a file system has to refuse one of the entries",
+  },
+  {
     code: "overdue",
     reason: "the last save, backup or proof is older than its limit",
     why: "a daemon's schedule has to pass first; `test/flows/schedules.test.ts` has one",

@@ -185,8 +185,8 @@ export const FOLDERS: readonly HintCase[] = [
     code: "not_found",
     reason: "the folder above the new one does not exist",
     given: "points",
-    fails: "cairn export good --to-dir ../new/export",
-    back: "mkdir ../new\ncairn export good --to-dir ../new/export",
+    fails: "cairn export good --to ../new/export",
+    back: "mkdir ../new\ncairn export good --to ../new/export",
   },
   {
     code: "not_found",
@@ -326,9 +326,9 @@ export const FOLDERS: readonly HintCase[] = [
     code: "no_space",
     reason: "the store would exceed its quota",
     given: "points",
-    before: "cairn cleanup --set-policy --quota 1k\nhead -c 100000 /dev/urandom > c",
+    before: "cairn cleanup policy --quota 1k\nhead -c 100000 /dev/urandom > c",
     fails: "cairn save",
-    follow: "cairn cleanup --set-policy --quota 1MiB",
+    follow: "cairn cleanup policy --quota 1MiB",
     back: "cairn save",
   },
   {

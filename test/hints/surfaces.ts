@@ -449,7 +449,7 @@ export const AGENT_CALLS: readonly SurfaceCase[] = [
   {
     reason: "the store would exceed its quota",
     fails: "save()",
-    person: "cairn cleanup --set-policy --quota 1MiB",
+    person: "cairn cleanup policy --quota 1MiB",
     back: "save()",
   },
   {

@@ -54,7 +54,7 @@ test("restic checks and restores every file of a snapshot that backup create wro
   assert.equal(walkDigests(path.join(target, folder)).state, wanted);
 });
 
-test("a backup of an unchanged point adds only a snapshot, and adds nothing with --skip-if-unchanged", async () => {
+test("a backup of an unchanged point adds only a snapshot, and adds nothing with --skip-unchanged", async () => {
   const folder = newFolder("backup");
   makeFirst(folder);
   const place = await newRepository();
@@ -64,8 +64,8 @@ test("a backup of an unchanged point adds only a snapshot, and adds nothing with
   assert.deepEqual([again.unchanged, again.added.packs], [true, 0]);
   assert.deepEqual([filesOf(place, "index").length, filesOf(place, "data").length], before);
   assert.equal(filesOf(place, "snapshots").length, 2);
-  assert.equal(created(backup(place, "create", "-C", folder, "--skip-if-unchanged")).snapshot, null);
-  assert.equal(created(backup(place, "create", "-C", folder, "--dry-run")).snapshot, null);
+  assert.equal(created(backup(place, "create", "-C", folder, "--skip-unchanged")).snapshot, null);
+  assert.equal(created(backup(place, "create", "-C", folder, "--plan")).snapshot, null);
   assert.equal(filesOf(place, "snapshots").length, 2);
   assert.deepEqual(filesOf(place, "locks"), []);
 });
@@ -159,8 +159,8 @@ test("backup create takes a folder name as restic does, and saves the folder fir
     cairnOk(["backup", "create", ...place.options, ...args], { cwd: parent }).data as never;
   const first = run(folder);
   assert.ok(first.snapshot !== null);
-  assert.equal(run(`./${name}`, "--skip-if-unchanged").snapshot, null);
-  assert.equal(run(name, "--skip-if-unchanged").save_point_id, first.save_point_id);
+  assert.equal(run(`./${name}`, "--skip-unchanged").snapshot, null);
+  assert.equal(run(name, "--skip-unchanged").save_point_id, first.save_point_id);
   const none = cairn(["backup", "create", ...place.options, "no-such-name"], { cwd: parent });
   assert.deepEqual([none.status, none.error?.code], [3, "not_found"]);
   assert.equal(fs.existsSync(path.join(parent, ".cairn")), false);

@@ -93,7 +93,7 @@ for (const [kind, at] of firstOf(Object.entries(PLACES), 2)) {
         wrong(3, /not_found: no snapshot "nope" .*backup list/, verb, "nope", ...(verb === "diff" ? ["latest"] : []));
       wrong(3, /not_found: no snapshot 0000000000/, "list", "0000000000");
       wrong(3, /not_found: no tree/, "cat", "tree", "0000000000");
-      wrong(3, /not_found: no pack/, "find", "--pack", "0000000000");
+      wrong(3, /not_found: no pack/, "find", "--object", "pack", "0000000000");
       wrong(2, /usage: cat shows config/, "cat", "secrets");
       wrong(2, /usage: cat index needs an id/, "cat", "index");
       const { location } = place("none");

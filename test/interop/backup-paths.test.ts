@@ -59,7 +59,7 @@ test("a second snapshot of the same folders has the first as its parent, and sto
   const first = backup(place, "create", one, other).data as unknown as PathsBackupResult;
   // What else happens above them makes no other snapshot.
   fs.writeFileSync(path.join(path.dirname(one), "beside"), "");
-  const same = backup(place, "create", other, one, "--skip-if-unchanged").data as unknown as PathsBackupResult;
+  const same = backup(place, "create", other, one, "--skip-unchanged").data as unknown as PathsBackupResult;
   assert.deepEqual([same.unchanged, same.snapshot, same.added.packs], [true, null, 0]);
   fs.writeFileSync(path.join(other, "deep/file"), "changed\n");
   const second = backup(place, "create", one, other).data as unknown as PathsBackupResult;
@@ -117,7 +117,7 @@ test("a backup of several folders is complete if only ignore rules leave files o
 
 test("backup create of several folders refuses options that only apply to save points", async () => {
   const { place, one, other } = await scene("refused");
-  for (const words of [["--no-save"], ["-m", "x"], ["--dry-run"], ["--exclude-caches"]])
+  for (const words of [["--no-save"], ["-m", "x"], ["--plan"], ["--exclude-caches"]])
     assert.equal(tryBackup(place, "create", one, other, ...words).error?.code, "usage", words.join(" "));
   assert.equal(tryBackup(place, "create", one, "/").error?.code, "refused");
   assert.equal(tryBackup(place, "create", one, place.location).error?.code, "refused");

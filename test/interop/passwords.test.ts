@@ -44,7 +44,8 @@ test("Cairn and restic open each other's repositories with a password that is no
   const changed = by(theirs, BYTES, "changed");
   backup(theirs, "key", "passwd", "--new-password-file", changed.passwordFile);
   restic(changed, "snapshots");
-  backup(changed, "key", "add", "--new-password-command", `cat ${ours.passwordFile.replace(ours.location, location)}`);
+  const env = { CAIRN_NEW_PASSWORD_COMMAND: `cat ${ours.passwordFile.replace(ours.location, location)}` };
+  cairnOk(["backup", "key", ...changed.options, "add"], { env });
   restic(theirs, "snapshots");
 });
 

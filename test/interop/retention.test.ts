@@ -62,16 +62,22 @@ function assertKeepsAlike(place: TestRepository, rule: string[]): void {
     "keep" | "remove",
     { id: string }[] | null
   >[];
-  const ours = backup(place, "forget", "--plan", ...rule).data["groups"] as {
+  const own = rule.flatMap((word, i) => {
+    const period = /^--keep-within-(\w+)$/.exec(word)?.[1];
+    if (period !== undefined) return ["--keep-within"];
+    const before = /^--keep-within-(\w+)$/.exec(rule[i - 1] ?? "")?.[1];
+    return [before === undefined ? word : `${before}:${word}`];
+  });
+  const ours = backup(place, "forget", "--plan", ...own).data["groups"] as {
     snapshots: { snapshot_id: string; keep: boolean }[];
   }[];
   for (const [word, keep] of [
     ["keep", true],
     ["remove", false],
   ] as const) {
-    const own = ours.flatMap(({ snapshots }) => snapshots.filter((each) => each.keep === keep));
+    const ids = ours.flatMap(({ snapshots }) => snapshots.filter((each) => each.keep === keep));
     assert.deepEqual(
-      own.map(({ snapshot_id: id }) => id).toSorted(),
+      ids.map(({ snapshot_id: id }) => id).toSorted(),
       theirs
         .flatMap((group) => group[word] ?? [])
         .map(({ id }) => id)

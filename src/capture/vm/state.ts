@@ -222,7 +222,7 @@ export function readState(fileOf: (name: string) => string): SavedMachine {
   const saved = savedIn(fileOf(SIDECAR));
   if (saved === null)
     throw new CairnError("usage", `${printablePath(dirname(fileOf(SIDECAR)))} does not contain a saved machine`, {
-      hint: advice`import a folder of files with: ${line("import --from-dir", "importDirectory", word("from"), word("folder"))}`,
+      hint: advice`import a folder of files with: ${line("import --from", "importDirectory", word("from"), word("folder"))}`,
     });
   const wrong = (name: string, what: string): CairnError =>
     new CairnError("damaged", `${printablePath(fileOf(name))} ${what}`, { details: { path: name } });

@@ -55,5 +55,5 @@ function hintFor({ findings }: DoctorResult, repair: string): string {
   if (left.some(({ kind }) => kind === "key"))
     return "put store-key or store-password back from a copy: without its keys the store cannot be read; or start over with `cairn release FOLDER --delete-points`";
   if (left.every(({ kind }) => kind === "folder")) return "see the finding for how to get the folder back";
-  return "to heal these points, put the lost files back (for example `cairn backup restore latest --in-place`) and run `cairn save`; remove points that stay damaged with `cairn cleanup --only POINT…`, all in one call, and head only after another `cairn save`";
+  return "to heal these points, put the lost files back (for example `cairn backup restore latest --in-place`) and run `cairn save`; remove points that stay damaged with `cairn cleanup drop POINT…`, all in one call, and head only after another `cairn save`";
 }

@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import {
   type ExportPointResult,
   ImportDirectoryOptions,
@@ -13,20 +14,17 @@ import { formatBytes, plural, printable, shellQuote } from "../render/format.ts"
 const NEW = { name: "<new>", text: "the new folder, absent or empty", completes: "folders" } as const;
 const NAMED = new VerbOptions(pick(ImportDirectoryOptions, "name"));
 const FROM = [
-  { flags: "--from-dir <dir>", text: "an export directory that `cairn export` wrote" },
-  { flags: "--from-tar <file>", text: "a tar file of an export directory, instead of --from-dir" },
+  { flags: "--from <place>", text: "an export directory that `cairn export` wrote, or a tar file of one" },
   ...NAMED.definitions,
 ];
 
-export const TO_DIRECTORY = { flags: "--to-dir <dir>", text: "the export directory to write, absent or empty" };
+export const TO_DIRECTORY = { flags: "--to <dir>", text: "the export directory to write, absent or empty" };
 
-/** Returns the value of `--to-dir` or `--to-tar`, or of `--from-dir` or `--from-tar`. Throws `usage` unless exactly one is given. */
-function placeOf(input: Input, way: "to" | "from", hint?: string): { place: string; isTar: boolean } {
-  const [directory, tar] = [input.text(`${way}Dir`), input.text(`${way}Tar`)];
-  const place = directory ?? tar ?? "";
-  if (place === "" || (directory !== undefined && tar !== undefined))
-    throw usage(`give exactly one of --${way}-dir and --${way}-tar`, hint);
-  return { place, isTar: tar !== undefined };
+/** Returns the value of `--to` or `--from`. Throws `usage` without one. */
+export function placeOf(input: Input, way: "to" | "from", hint?: string): string {
+  const place = input.text(way) ?? "";
+  if (place === "") throw usage(`--${way} is needed: the export`, hint);
+  return place;
 }
 
 /** A line for people about an export. */
@@ -37,20 +35,25 @@ export function exported({ style }: Context, { files, bytes, path }: ExportPoint
 export const exportCommand: CommandDefinition = {
   name: "export",
   arguments: [{ name: "<point>", text: "a save point", completes: "points" }],
-  options: [TO_DIRECTORY, { flags: "--to-tar <file>", text: "write one tar file instead of a directory" }],
+  options: [
+    {
+      flags: "--to <place>",
+      text: "the export directory to write, absent or empty; if its name ends in .tar, one tar file",
+    },
+  ],
   examples: [
     {
-      line: "cairn export head --to-dir /mnt/share/app",
+      line: "cairn export head --to /mnt/share/app",
       text: "a directory that rsync can copy, or that many machines can read",
     },
-    { line: "cairn export head --to-tar app.tar", text: "one file, which any tar unpacks to the same directory" },
+    { line: "cairn export head --to app.tar", text: "one file, which any tar unpacks to the same directory" },
   ],
   async run(context, input) {
-    const { place, isTar } = placeOf(input, "to");
+    const place = placeOf(input, "to");
     const client = await context.open();
     const result = await client.exportPoint(input.required(0), context.place(place), {
       ...context.callOptions(),
-      asTar: isTar,
+      asTar: place.endsWith(".tar"),
     });
     return {
       data: result,
@@ -63,7 +66,7 @@ export const importCommand: CommandDefinition = {
   name: "import",
   arguments: [NEW],
   options: FROM,
-  examples: [{ line: "cairn import --from-dir /mnt/share/app ~/app", text: "a workspace with a record of its origin" }],
+  examples: [{ line: "cairn import --from /mnt/share/app ~/app", text: "a workspace with a record of its origin" }],
   run: async (context, input) => made(context, input, false),
 };
 
@@ -72,17 +75,18 @@ export const cloneCommand: CommandDefinition = {
   arguments: [NEW],
   options: FROM,
   examples: [
-    { line: "cairn clone --from-dir /mnt/golden ~/try", text: "an independent workspace; the directory is only read" },
+    { line: "cairn clone --from /mnt/golden ~/try", text: "an independent workspace; the directory is only read" },
   ],
   run: async (context, input) => made(context, input, true),
 };
 
 async function made(context: Context, input: Input, isClone: boolean): Promise<Outcome> {
   const hint = "to start from a save point on this machine, use cairn fork";
-  const { place, isTar } = placeOf(input, "from", hint);
+  const place = context.absolute(placeOf(input, "from", hint));
+  const isTar = statSync(place, { throwIfNoEntry: false })?.isFile() === true;
   const library = await context.library();
   const options = { ...context.callOptions(), isClone, isTar, ...NAMED.read(context, input) };
-  const result = await library.importDirectory(context.absolute(place), context.place(input.required(0)), options);
+  const result = await library.importDirectory(place, context.place(input.required(0)), options);
   return { data: result, text: () => said(context, result, isClone) };
 }
 

@@ -3,7 +3,7 @@ import { SaveOptions } from "../../contract/points.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY, hasFailed } from "../envelope.ts";
-import { EXCLUDE_FILE_OPTION, readExcludes } from "../exclude-files.ts";
+import { readExcludes, savingOptions } from "../exclude-files.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { FROM_MSGVAULT, VerbOptions, withTags } from "../options.ts";
@@ -24,7 +24,7 @@ export const command: CommandDefinition = {
       completes: "folders",
     },
   ],
-  options: [...OPTIONS.definitions, EXCLUDE_FILE_OPTION, FROM_MSGVAULT],
+  options: [...savingOptions(OPTIONS.definitions), FROM_MSGVAULT],
   examples: [
     { line: "cairn save", text: "save the current folder" },
     {

@@ -71,6 +71,10 @@ test("bash offers the arguments of `engine set`, and a group's verbs after `help
   assert.deepEqual(await offered(["cairn", "engine", "s"]), ["show", "set"]);
   assert.deepEqual(await offered(["cairn", "engine", "set", "r"]), ["reflink-copy"]);
   assert.deepEqual(await offered(["cairn", "help", "backup", "re"]), ["restore", "rewrite", "recover", "repair"]);
+  assert.deepEqual(await offered(["cairn", "help", "--a"]), ["--all"]);
+  assert.deepEqual(await offered(["cairn", "cleanup", ""]), ["drop", "purge", "policy"]);
+  assert.deepEqual(await offered(["cairn", "cleanup", "--keep-l"]), ["--keep-last"]);
+  assert.deepEqual(await offered(["cairn", "cleanup", "drop", "1a2"]), ["1a2b3c4d"]);
   assert.deepEqual(await offered(["cairn", "help", "backup", "restore", ""]), []);
   assert.deepEqual(await offered(["cairn", "help", "save", ""]), []);
 });

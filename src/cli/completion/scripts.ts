@@ -16,17 +16,19 @@ export async function completionScript(shell: Shell, table: CommandTable): Promi
   return shell === "zsh" ? zshScript(commands, globals) : fishScript(commands, globals);
 }
 
+const ALL = optionWords({ flags: "--all", text: "list every command" });
+
 /** Returns every visible command, with the words to complete. */
 async function readTable(table: CommandTable): Promise<CommandWords[]> {
   const visible = Object.entries(table).filter(([, entry]) => entry.hidden !== true);
   const commands = await Promise.all(visible.map(async ([name, entry]) => wordsOf(name, entry)));
   const names = commands.map(({ name }) => name);
-  const [text, options] = ["print help of a command", []];
+  const text = "print help of a command";
   const helped = commands.map((command): CommandWords => {
     const verbs = command.verbs.map(({ name }) => name);
-    return { ...command, options, verbs: [], arguments: verbs.length === 0 ? [] : [verbs, "nothing"] };
+    return { ...command, options: [], verbs: [], arguments: verbs.length === 0 ? [] : [verbs, "nothing"] };
   });
-  return [...commands, { name: "help", text, options, verbs: helped, arguments: [names] }];
+  return [...commands, { name: "help", text, options: [ALL], verbs: helped, arguments: [names] }];
 }
 
 async function wordsOf(name: string, { summary, load }: TableEntry): Promise<CommandWords> {

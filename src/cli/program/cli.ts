@@ -136,8 +136,8 @@ function makeContext(input: CliInput, globals: Globals): Context {
     cwdProblem: input.cwdProblem,
     env,
     signal: input.signal,
-    style: makeStyle(wantsColour(stdout.isTerminal, env, globals.colour)),
-    errorStyle: makeStyle(wantsColour(stderr.isTerminal, env, globals.colour)),
+    style: makeStyle(wantsColour(stdout.isTerminal, env)),
+    errorStyle: makeStyle(wantsColour(stderr.isTerminal, env)),
     progress: makeProgress(sink, { mode: globals.progress, quiet: globals.quiet }),
     say: sink.write,
     openLibrary: input.openLibrary,
@@ -161,7 +161,7 @@ function isAnswered({ definition, globals }: Parsed & { kind: "call" }): boolean
 async function printOutcome(input: CliInput, context: Context, outcome: Outcome): Promise<void> {
   const { content, paged } = outcome;
   const { env, setCommandRunning } = context;
-  const pager = paged === true && context.globals.pager && input.stdout.isTerminal ? await import("../pager.ts") : null;
+  const pager = paged === true && input.stdout.isTerminal ? await import("../pager.ts") : null;
   if (content !== undefined && (await pager?.streamInPager(content, env, setCommandRunning)) !== true) {
     for await (const piece of content) {
       if (input.stdout.closed) break;
@@ -216,7 +216,7 @@ function stoppedHint(name: string): string {
 }
 
 async function explain(input: CliInput, error: CairnError, command: string | null = null): Promise<void> {
-  const style = makeStyle(wantsColour(input.stderr.isTerminal, input.env, !input.argv.includes("--no-color")));
+  const style = makeStyle(wantsColour(input.stderr.isTerminal, input.env));
   // Each item of a list has its own line. Further lines are indented, so that none looks like a line of the command itself.
   const lines = error.message.split("\n").map(printable).join("\n  ");
   let text = `cairn: ${style.red(lines)}\n`;

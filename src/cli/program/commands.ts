@@ -15,6 +15,13 @@ const BACKUPS = "Backups";
 const MACHINES = "Machines";
 const SETUP = "Setting up";
 
+/** Commands that `cairn --help` shows; `cairn help --all` shows the others too. */
+export const MAIN_COMMANDS: ReadonlySet<string> = new Set(
+  "save restore undo redo rewind fork turns history why find status diff show ui pin cleanup verify doctor backup agent service".split(
+    " ",
+  ),
+);
+
 /** Every command, in the order of the help. Only the called command gets loaded. */
 export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   save: { group: POINTS, summary: "save the folder as it is now", load: () => import("../commands/save.ts") },
@@ -133,8 +140,8 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   tag: { group: KEEP, summary: "add or remove a save point's tags", load: () => import("../commands/tag.ts") },
   cleanup: {
     group: KEEP,
-    summary: "remove save points by rules or by id",
-    load: () => import("../commands/cleanup.ts"),
+    summary: "remove save points by rules or by name, or paths from all points",
+    load: () => import("../commands/cleanup/index.ts"),
   },
   verify: {
     group: CARE,

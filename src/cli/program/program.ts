@@ -1,14 +1,17 @@
 import { Command, CommanderError, Option } from "commander";
-import { COMMANDS } from "./commands.ts";
+import { COMMANDS, MAIN_COMMANDS } from "./commands.ts";
 import type { CommandDefinition } from "../command.ts";
-import { GLOBAL_OPTIONS } from "../definitions.ts";
+import { GLOBAL_OPTIONS, OPTION_GROUPS } from "../definitions.ts";
 import type { Globals } from "../context.ts";
 import { Input, parseWait, usage } from "../input.ts";
 import { VERSION } from "../../formats/program.ts";
+import { formerOption, OPTIONS_OF_RESTIC, WORDS, WORDS_OF_BACKUP } from "./other-words.ts";
 
 export type Parsed =
   | { kind: "call"; name: string; definition: CommandDefinition; input: Input; globals: Globals }
   | { kind: "print"; name: string | null; text: string; json: boolean };
+
+const ALL = "--all";
 
 /** Global options that take a value. */
 const WITH_VALUE = new Set(["-C", "--directory", "--progress", "--control-dir", "--lock-timeout"]);
@@ -30,6 +33,14 @@ export function asksForJson(argv: readonly string[]): boolean {
   return (end === -1 ? argv : argv.slice(0, end)).includes("--json");
 }
 
+/** True for `help --all`, which lists every command. */
+function asksForAll(argv: readonly string[]): boolean {
+  const place = argv.indexOf("help");
+  return (
+    commandNameOf(argv) === "help" && argv.slice(place + 1).every((word) => word.startsWith("-")) && argv.includes(ALL)
+  );
+}
+
 /** Turns `help save` into `save --help`, which loads that command. */
 function asHelpOption(argv: readonly string[]): readonly string[] {
   const place = argv.indexOf("help");
@@ -37,7 +48,7 @@ function asHelpOption(argv: readonly string[]): readonly string[] {
   const rest = argv.slice(place + 1);
   const [about, ...verb] = rest.filter((word) => !word.startsWith("-"));
   const options = [...argv.slice(0, place), ...rest.filter((word) => word.startsWith("-"))];
-  if (about === undefined) return [...options, "--help"];
+  if (about === undefined) return [...options.filter((word) => word !== ALL), "--help"];
   return Object.hasOwn(COMMANDS, about) ? [...options, about, ...verb, "--help"] : [...options, about];
 }
 
@@ -123,7 +134,8 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
   const called: Called = (args, options) => {
     call = { args, options };
   };
-  const program = buildProgram({ definition, group: group?.verbs === undefined ? undefined : group }, called);
+  const wanted = { definition, group: group?.verbs === undefined ? undefined : group, all: asksForAll(given) };
+  const program = buildProgram(wanted, called);
   for (const each of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)]) {
     each.exitOverride().configureOutput({
       writeOut: (text) => {
@@ -179,13 +191,18 @@ async function usageError(
     const instead = await insteadOf(/'([^']*)'/.exec(first)?.[1] ?? "", definition);
     return usage(first, instead === null ? help : `${instead}${instead.endsWith("?") ? "" : ";"} ${help}`);
   }
+  if (error.code === "commander.excessArguments" && name === "cleanup")
+    return usage(first, `to remove named points: \`cairn cleanup drop POINT\`; ${help}`);
   if (error.code === "commander.excessArguments" && name === "diff")
     return usage(first, `for one file: \`cairn diff head~1 head --path FILE\`; ${help}`);
-  const other = OPTIONS_OF_RESTIC[/unknown option '(--[a-z-]+)/.exec(first)?.[1] ?? ""];
+  const unknown = /unknown option '(--[a-z0-9-]+)/.exec(first)?.[1] ?? "";
   const own = [...(definition?.options ?? []), ...GLOBAL_OPTIONS].flatMap(({ flags }) => flags.split(/[ ,]+/));
+  const former = formerOption(unknown, name ?? "", own);
+  if (former !== null) return usage(first, `${former}; ${help}`);
+  const other = OPTIONS_OF_RESTIC[unknown];
   if (other !== undefined && own.includes(other.split(/[ ,]/)[0]!))
     return usage(first, `use ${other} instead; ${help}`);
-  const opposite = oppositeOf(/unknown option '--([a-z-]+)/.exec(first)?.[1] ?? "", own);
+  const opposite = oppositeOf(unknown.slice(2), own);
   if (opposite !== null) return usage(first, `${opposite}; ${help}`);
   const suggestion = more
     .join(" ")
@@ -207,81 +224,6 @@ function oppositeOf(name: string, own: readonly string[]): string | null {
     : null;
 }
 
-const REMOVE =
-  "`cairn cleanup --only POINT` removes a save point, `cairn cleanup --path NAME` a file from all points, `cairn release DIR` ends the care for a folder";
-const EACH_HOUR = "`cairn service install --timer` saves your folders each hour";
-const UPGRADE = "replace the program, for example by `git pull` in its clone: points and settings stay";
-
-/** Words of git, restic, borg and everyday speech, with the equivalent line or a sentence. */
-const WORDS: Readonly<Record<string, string>> = {
-  add: "save",
-  commit: "save",
-  snapshot: "save",
-  snapshots: "history",
-  stash: "save",
-  log: "history",
-  info: "status",
-  blame: "why PATH",
-  reflog: "history --all",
-  ls: "show POINT",
-  cat: "show POINT:PATH",
-  dump: "show POINT:PATH",
-  mount: "view POINT",
-  checkout: "restore POINT",
-  reset: "restore POINT",
-  revert: "restore POINT",
-  rollback: "restore POINT",
-  merge:
-    "points cannot be merged: `cairn diff A B` compares two points, and `cairn restore POINT PATH` restores single files",
-  config:
-    "settings are options of commands: `cairn cleanup --help` for rules, `cairn backup use --help` for the repository, `cairn daemon --help` for the daemon's configuration file",
-  clone: "fork",
-  branch: "fork",
-  worktree: "fork",
-  check: "verify",
-  fsck: "verify",
-  gc: "cleanup",
-  mv: "relocate",
-  rename: "relocate",
-  rm: REMOVE,
-  remove: REMOVE,
-  delete: REMOVE,
-  forget:
-    "`cairn release DIR` ends the care for a folder, also if its points are lost; `cairn backup forget` removes snapshots from a repository",
-  undelete: "restore head PATH",
-  search: "find NAME",
-  grep: "`cairn find NAME` finds files by their names, `cairn history --grep TEXT` points by their messages; to search contents, open a point as a folder: `cairn view POINT`",
-  open: "ui",
-  gui: "ui",
-  ignore: "write patterns into the file `.cairnignore`, or use `cairn save --exclude PATTERN`",
-  timer: EACH_HOUR,
-  schedule: EACH_HOUR,
-  uninstall:
-    "`cairn agent remove TOOL` and `cairn service uninstall` remove what Cairn installed; then delete the program",
-  upgrade: UPGRADE,
-  update: UPGRADE,
-};
-const WORDS_OF_BACKUP: Readonly<Record<string, string>> = {
-  snapshots: "backup list",
-  ls: "backup show -R SNAPSHOT",
-  dump: "backup show SNAPSHOT:PATH",
-  mount:
-    "`cairn backup show -R SNAPSHOT` lists a snapshot's files, `cairn backup restore SNAPSHOT --to DIR` writes them; `restic mount` can mount the repository",
-  check: "backup verify",
-  info: "backup stats",
-  extract: "backup restore SNAPSHOT --to DIR",
-  delete: "backup forget SNAPSHOT",
-  compact: "backup prune",
-  backup: "backup create",
-};
-const OPTIONS_OF_RESTIC: Readonly<Record<string, string>> = {
-  "--target": "--to DIR",
-  "--delete": "--in-place",
-  "--force": "--reread",
-  "--from-repo": "--to-repo REPOSITORY beside -r",
-  "--read-data-subset": "--subset PART",
-  "--retry-lock": "--lock-timeout TIME",
-};
 /**
  * Returns a sentence with the commands that a word may mean; null if none is similar. A verb that changes something is
  * proposed only for its beginning, or for an equivalent word of another program.
@@ -329,15 +271,17 @@ interface Wanted {
   definition: CommandDefinition | undefined;
   /** The group that has the definition as a verb, or that is the definition. */
   group: CommandDefinition | undefined;
+  /** The help lists every command, not only {@link MAIN_COMMANDS}. */
+  all?: boolean;
 }
 
 /** Builds the parser with all commands; at most one of them has its arguments and options. */
-function buildProgram({ definition, group }: Wanted, called: Called): Command {
+function buildProgram({ definition, group, all = false }: Wanted, called: Called): Command {
   const program = new Command("cairn")
     .description("Saves a folder's state whenever you, an agent's hook or a timer asks, and restores any of them.")
     .version(VERSION, "-V, --version", "print the version")
     .helpOption("-h, --help", "print help")
-    .helpCommand("help [command]", "print help of a command")
+    .helpCommand("help [command]", "print help of a command; `cairn help --all` lists every command")
     .configureHelp({ showGlobalOptions: true })
     .addHelpText("after", GENERAL_EXAMPLES);
   for (const option of GLOBAL_OPTIONS) {
@@ -347,12 +291,13 @@ function buildProgram({ definition, group }: Wanted, called: Called): Command {
   }
   for (const [name, entry] of Object.entries(COMMANDS)) {
     const command = program
-      .command(name, { hidden: entry.hidden ?? false })
+      .command(name, { hidden: entry.hidden === true || !(all || MAIN_COMMANDS.has(name)) })
       .description(entry.summary)
       .helpGroup(`${entry.group}:`);
     command.helpOption("-h, --help", "print help").configureHelp({ showGlobalOptions: true });
     if (group?.name === name) addVerbs(command, { group, definition }, called);
-    else if (definition?.name === name) addDefinition(command, definition, called);
+    if (definition?.name === name && definition.needsVerb !== true) addDefinition(command, definition, called);
+    else if (group?.name === name) command.addHelpText("after", examplesText(group));
   }
   return program;
 }
@@ -364,7 +309,6 @@ function addVerbs(command: Command, { group, definition }: Wanted, called: Calle
     made.helpOption("-h, --help", "print help").configureHelp({ showGlobalOptions: true });
     if (definition?.name === `${group?.name} ${verb}`) addDefinition(made, definition, called);
   }
-  command.addHelpText("after", examplesText(group!));
 }
 
 function addDefinition(command: Command, definition: CommandDefinition, called: Called): void {
@@ -378,6 +322,7 @@ function addDefinition(command: Command, definition: CommandDefinition, called: 
         if (before === undefined || before === value) return value;
         throw usage(`${made.long ?? option.flags} was given twice: as ${before} and as ${value}`, "give it once");
       });
+    if (option.group !== undefined) made.helpGroup(`${OPTION_GROUPS[option.group]}:`);
     command.addOption(made);
   }
   command.addHelpText("after", examplesText(definition));
@@ -406,8 +351,6 @@ function readGlobals(options: Record<string, unknown>): Globals {
   const globals: Globals = {
     json: options["json"] === true,
     quiet: options["quiet"] === true,
-    colour: options["color"] !== false,
-    pager: options["pager"] !== false,
     progress: (options["progress"] ?? "auto") as Globals["progress"],
   };
   if (typeof options["directory"] === "string") globals.directory = options["directory"];

@@ -86,15 +86,13 @@ test("limited ends a long list with the number of further items", () => {
 });
 
 test("wantsColour needs a terminal or FORCE_COLOR, and no NO_COLOR", () => {
-  assert.equal(wantsColour(true, {}, true), true);
-  assert.equal(wantsColour(false, { FORCE_COLOR: "1", TERM: "dumb" }, true), true);
-  assert.equal(wantsColour(false, { FORCE_COLOR: "0" }, true), false);
-  assert.equal(wantsColour(true, { FORCE_COLOR: "1", NO_COLOR: "1" }, true), false);
-  assert.equal(wantsColour(true, { FORCE_COLOR: "1" }, false), false);
-  assert.equal(wantsColour(true, { NO_COLOR: "" }, true), true);
-  assert.equal(wantsColour(true, { NO_COLOR: "0" }, true), false);
-  assert.equal(wantsColour(false, {}, true), false);
-  assert.equal(wantsColour(true, {}, false), false);
+  assert.equal(wantsColour(true, {}), true);
+  assert.equal(wantsColour(false, { FORCE_COLOR: "1", TERM: "dumb" }), true);
+  assert.equal(wantsColour(false, { FORCE_COLOR: "0" }), false);
+  assert.equal(wantsColour(true, { FORCE_COLOR: "1", NO_COLOR: "1" }), false);
+  assert.equal(wantsColour(true, { NO_COLOR: "" }), true);
+  assert.equal(wantsColour(true, { NO_COLOR: "0" }), false);
+  assert.equal(wantsColour(false, {}), false);
 });
 
 test("renderTable aligns columns with wide letters and colours", async () => {

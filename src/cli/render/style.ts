@@ -33,8 +33,8 @@ export function inLocale(env: Record<string, string | undefined>): (text: string
  * Uses colour only on a terminal, never with NO_COLOR (https://no-color.org: any non-empty value) or a dumb terminal;
  * always with FORCE_COLOR.
  */
-export function wantsColour(isTerminal: boolean, env: Record<string, string | undefined>, option: boolean): boolean {
-  if (!option || (env["NO_COLOR"] ?? "") !== "") return false;
+export function wantsColour(isTerminal: boolean, env: Record<string, string | undefined>): boolean {
+  if ((env["NO_COLOR"] ?? "") !== "") return false;
   const forced = env["FORCE_COLOR"] ?? "";
   return (forced !== "" && forced !== "0") || (isTerminal && env["TERM"] !== "dumb");
 }

@@ -215,7 +215,7 @@ function namePolicy(
       const how =
         isOn === false || keep === undefined
           ? "each cleanup of this daemon goes by [retention] in its configuration"
-          : `to keep the same: cairn -C ${shellPath(live)} cleanup ${rule} --set-policy`;
+          : `to keep the same: cairn -C ${shellPath(live)} cleanup policy ${rule}`;
       throw new CairnError("unsupported", `its cleanup policy was not taken over; ${how}`);
     } catch (error) {
       problem(printablePath(file), error);

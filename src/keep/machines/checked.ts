@@ -54,7 +54,7 @@ export async function checkedDirectory(root: string, from: string, check: Check)
   });
   if (kind !== "vm")
     throw new CairnError("usage", `${printablePath(directory)} is the export of a workspace, not of a machine`, {
-      hint: advice`make a workspace of it with: ${line("clone --from-dir", "importDirectory", word("from"), word("folder"), { isClone: true })}`,
+      hint: advice`make a workspace of it with: ${line("clone --from", "importDirectory", word("from"), word("folder"), { isClone: true })}`,
     });
   const saved = readState(fileOf);
   for (const [field, actual] of Object.entries(describedBy(saved))) {

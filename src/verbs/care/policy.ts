@@ -20,7 +20,7 @@ export const setPolicy = workspaceVerb({
   options: CallOptions,
   output: PolicyResult,
   command: {
-    "cleanup --set-policy": object({
+    "cleanup policy": object({
       policy: object({
         retention: orNull(object(inSnakeCase(Retention.entries))),
         quota_bytes: orNull(number("null: the default")),

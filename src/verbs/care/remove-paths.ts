@@ -7,7 +7,7 @@ export const removePaths = workspaceVerb({
   options: RemovePathsOptions,
   output: RemovePathsResult,
   errors: ["usage", "refused", "permission", "busy", "stale_plan"],
-  command: { "cleanup --path": RemovePathsResult, "cleanup --text": RemovePathsResult },
+  command: "cleanup purge",
   changesPoints: true,
   // No point is removed.
   event: ({ dry_run: isPlan, point_count: count, bytes_freed }) =>

@@ -97,7 +97,7 @@ async function bring(
     });
     if (envelope.kind !== "workspace")
       throw new CairnError("usage", `${printablePath(source)} is the export of a machine, not of a workspace`, {
-        hint: advice`make a machine of it with: ${call("vm clone --from-dir", "cloneMachine", word("machines"), word("name"), { fromDirectory: word("fromDirectory") })}`,
+        hint: advice`make a machine of it with: ${call("vm clone --from", "cloneMachine", word("machines"), word("name"), { fromDirectory: word("fromDirectory") })}`,
       });
     if (envelope.stateDigest === null)
       throw new CairnError(

@@ -280,7 +280,7 @@ export function warnOfRest(
     const shown = some.slice(0, MOST_TOLD).map((each) => nameOf(each, found.workspace.name));
     const more = some.length > MOST_TOLD ? ` and ${some.length - MOST_TOLD} more` : "";
     call.onWarning?.(
-      `${plural(some.length, "other point")} still ${some.length === 1 ? "has" : "have"} ${meaning} (${listedNames(names)}): ${shown.join(", ")}${more}${some === old ? "" : "; `cairn cleanup --path PATH` removes a path from all points"}`,
+      `${plural(some.length, "other point")} still ${some.length === 1 ? "has" : "have"} ${meaning} (${listedNames(names)}): ${shown.join(", ")}${more}${some === old ? "" : "; `cairn cleanup purge --path PATH` removes a path from all points"}`,
     );
   };
   const old = holders.filter(({ sample }) => sample[0]!.rank === 2);

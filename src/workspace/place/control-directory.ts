@@ -508,7 +508,7 @@ export function writeStateInOrder(paths: WorkspacePaths, state: WorkspaceState):
 
 /** Reads the policy of a control directory; {@link NO_POLICY} if there is no file. Throws `damaged`, `newer_version`. */
 export function readPolicy(control: ControlPaths): PolicyFile {
-  const hint = advice`set the policy again: ${line("cleanup --clear-policy, then --set-policy", "setPolicy", { retention: word("retention"), quotaBytes: word("quotaBytes") })}`;
+  const hint = advice`set the policy again: ${line("cleanup policy --none, then cairn cleanup policy with the rules", "setPolicy", { retention: word("retention"), quotaBytes: word("quotaBytes") })}`;
   return readRecord(control.policy, decodePolicy, { maxBytes: 1 << 20, hint }) ?? NO_POLICY;
 }
 

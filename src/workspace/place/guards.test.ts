@@ -159,7 +159,7 @@ test("the error of a reached quota names the bytes in the store and the command 
   const withRules = quotaReached("/c", { ...use, hasRules: true }).hint!;
   assert.match(
     withRules,
-    /^the rules of the policy keep the other points: remove some of them \(`cairn cleanup --only POINT`/,
+    /^the rules of the policy keep the other points: remove some of them \(`cairn cleanup drop POINT`/,
   );
   const first = quotaReached("/c", { ...use, usedBytes: 60_000_000, points: 1 });
   assert.match(
@@ -168,7 +168,7 @@ test("the error of a reached quota names the bytes in the store and the command 
   );
   assert.equal(
     first.hint,
-    "raise it with `cairn cleanup --set-policy --quota 63MiB`, or leave some of the folder out: `.cairnignore`",
+    "raise it with `cairn cleanup policy --quota 63MiB`, or leave some of the folder out: `.cairnignore`",
   );
   assert.match(
     quotaReached("/c", { ...use, addedBytes: null }).message,

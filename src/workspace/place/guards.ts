@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import type { GuardName } from "../../contract/words.ts";
-import { advice, CairnError, call, either, type Hint, isMountDead, option, toCairnError, word } from "../../errors.ts";
+import { advice, CairnError, call, type Hint, isMountDead, option, toCairnError, word } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { mountOf, placeOnDevice, readMounts } from "../../fs/linux/mounts.ts";
@@ -217,7 +217,7 @@ export function quotaReached(controlRoot: string, use: QuotaUse): CairnError {
   const size = needed === null ? "SIZE" : `${Math.ceil((needed * 1.1) / 2 ** 20)}MiB`;
   // A rule that removes some of the points now.
   const keepLast = Math.min(10, Math.ceil(points / 2));
-  const raised = call(`cleanup --set-policy --quota ${size}`, "setPolicy", { quotaBytes: word("quotaBytes") });
+  const raised = call(`cleanup policy --quota ${size}`, "setPolicy", { quotaBytes: word("quotaBytes") });
   const added = addedBytes === 0 || addedBytes === null ? "" : ` and about ${formatBytes(addedBytes)} would be added`;
   const holds = `the store holds ${formatBytes(usedBytes)}${added}`;
   const why =
@@ -230,9 +230,9 @@ export function quotaReached(controlRoot: string, use: QuotaUse): CairnError {
     {
       hint:
         points > 1 && hasRules
-          ? advice`the rules of the policy keep the other points: remove some of them (${call("cleanup --only POINT", "runCleanup", { only: [word("POINT")] })}; ${call("history")} lists them), or raise the quota with ${raised}`
+          ? advice`the rules of the policy keep the other points: remove some of them (${call("cleanup drop POINT", "runCleanup", { only: [word("POINT")] })}; ${call("history")} lists them), or raise the quota with ${raised}`
           : points > 1
-            ? advice`remove points, for example with ${call(`cleanup --keep-last ${keepLast}`, "previewCleanup", { retention: { keepLast } })} (and ${either("--set-policy", call("setPolicy", "setPolicy", { retention: word("retention") }))}: then saves do that when they meet the quota), or raise it with ${raised}`
+            ? advice`remove points, for example with ${call(`cleanup --keep-last ${keepLast}`, "previewCleanup", { retention: { keepLast } })} (${call(`cleanup policy --keep-last ${keepLast}`, "setPolicy", { retention: { keepLast } })}: saves do that when they meet the quota), or raise it with ${raised}`
             : advice`raise it with ${raised}, or leave some of the folder out: \`.cairnignore\``,
       details: {
         quota_bytes: quota,

@@ -272,7 +272,7 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
     const others = treeOwner(points, point) === point.sequence ? "" : " and of other points";
     const short = descriptor.save_point_id.slice(0, 8);
     return new CairnError("damaged", `${tree}: the clone of ${who}${others} is missing`, {
-      hint: advice`the content was only in this clone, so it is lost. To remove the point, run ${call("save")} (head cannot be removed), then ${call(`cleanup --only ${short}`, "previewCleanup", { only: [short] })}`,
+      hint: advice`the content was only in this clone, so it is lost. To remove the point, run ${call("save")} (head cannot be removed), then ${call(`cleanup drop ${short}`, "previewCleanup", { only: [short] })}`,
     });
   }
   const reason = whyChanged(points, point);

@@ -7,7 +7,7 @@ import type { PointContent, StoppableCall } from "./engine.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
 const TAG = "cairn:";
-const DAMAGED_HINT = advice`run ${call("doctor --repair", "doctor", { repair: true })}; then remove all points that are still damaged (${call("verify --all", "verifyAll")} names them) except head in one call: ${call("cleanup --only POINT…", "previewCleanup", { only: [word("POINT…")] })}. Nothing was removed`;
+const DAMAGED_HINT = advice`run ${call("doctor --repair", "doctor", { repair: true })}; then remove all points that are still damaged (${call("verify --all", "verifyAll")} names them) except head in one call: ${call("cleanup drop POINT…", "previewCleanup", { only: [word("POINT…")] })}. Nothing was removed`;
 
 /** Points whose common share of the store is computed. */
 export type HeldGroup = readonly { id: string; content: PointContent }[];

@@ -19,10 +19,9 @@ export const command: CommandDefinition = {
     ...PACK_OPTIONS,
     ...FILTER_OPTIONS,
     { flags: "--to-repo <repository>", text: "the existing repository to copy into" },
-    { flags: "--to-password-file <file>", text: "file with the password of --to-repo (also CAIRN_TO_PASSWORD_FILE)" },
     {
-      flags: "--to-password-command <command>",
-      text: "command that prints the password of --to-repo (also CAIRN_TO_PASSWORD_COMMAND)",
+      flags: "--to-password-file <file>",
+      text: "file with the password of --to-repo (also CAIRN_TO_PASSWORD_FILE, or CAIRN_TO_PASSWORD_COMMAND)",
     },
     ...OPTIONS.definitions,
   ],

@@ -16,7 +16,7 @@ export async function backUpMsgvault(
   const isOther = input.flag("stdin") || input.flag("stdinFromCommand") || input.list("filesFrom").length > 0;
   if (!isAlone || isOther || dryRun === true || others.length > 0)
     throw usage(
-      "--from-msgvault takes one folder, and neither another source, nor --dry-run, --no-save or an option of a save",
+      "--from-msgvault takes one folder, and neither another source, nor --plan, --no-save or an option of a save",
     );
   const client = await context.openOrInit(folder);
   return whileOpening(

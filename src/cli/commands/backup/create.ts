@@ -13,7 +13,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { EXIT_PARTLY, hasFailed } from "../../envelope.ts";
-import { EXCLUDE_FILE_OPTION, readExcludes } from "../../exclude-files.ts";
+import { readExcludes, savingOptions } from "../../exclude-files.ts";
 import { pathsFrom } from "../../files-from.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable, shellQuote } from "../../render/format.ts";
@@ -59,8 +59,7 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     ...PACK_OPTIONS,
-    ...FIRST.definitions,
-    EXCLUDE_FILE_OPTION,
+    ...savingOptions(FIRST.definitions),
     ...OPTIONS.definitions,
     {
       flags: "--files-from <file>",
@@ -261,7 +260,7 @@ async function runPaths(context: Context, input: Input): Promise<Outcome> {
   if (probe !== undefined) throw usage("--probe works with one folder only");
   if (other !== undefined || input.denied("save") || given.dryRun === true)
     throw usage(
-      `${other === undefined ? (given.dryRun === true ? "--dry-run" : "--no-save") : FIRST.optionOf(other)} works with one folder only: several folders are backed up without a save point`,
+      `${other === undefined ? (given.dryRun === true ? "--plan" : "--no-save") : FIRST.optionOf(other)} works with one folder only: several folders are backed up without a save point`,
     );
   const listed = await Promise.all(input.list("filesFrom").map(async (file) => pathsFrom(context, file)));
   const paths = [...input.rest(0).map((word) => context.absolute(word)), ...listed.flat()];

@@ -27,7 +27,7 @@ export const command: CommandDefinition = {
       text: "every file that matches in any snapshot, newest first",
     },
     { line: "cairn backup find -r /srv/backups 'src/**/main.ts' latest", text: "a path in the newest snapshot" },
-    { line: "cairn backup find -r /srv/backups --blob 1a2b3c4d", text: "the files that contain a damaged blob" },
+    { line: "cairn backup find -r /srv/backups --object blob 1a2b3c4d", text: "the files that contain a damaged blob" },
   ],
   async run(context, input) {
     const given = OPTIONS.read(context, input);

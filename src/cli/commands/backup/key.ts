@@ -22,8 +22,10 @@ export const command: CommandDefinition = {
   ],
   options: [
     ...REPOSITORY_OPTIONS,
-    { flags: "--new-password-file <file>", text: "add, passwd: file with the new password" },
-    { flags: "--new-password-command <command>", text: "add, passwd: command that prints the new password" },
+    {
+      flags: "--new-password-file <file>",
+      text: "add, passwd: file with the new password (also CAIRN_NEW_PASSWORD_FILE, or CAIRN_NEW_PASSWORD_COMMAND)",
+    },
     ...AGE.definitions,
   ],
   examples: [
@@ -46,10 +48,8 @@ export const command: CommandDefinition = {
     if ((recipients === undefined) !== (file === undefined))
       throw usage("--age-recipient and --age-output must be given together");
     const isTyped = action === "passwd" || (action === "add" && file === undefined);
-    if (!isTyped && (input.text("newPasswordFile") ?? input.text("newPasswordCommand")) !== undefined)
-      throw usage(
-        "--new-password-file and --new-password-command work with backup key passwd, and with add without --age-output",
-      );
+    if (!isTyped && input.text("newPasswordFile") !== undefined)
+      throw usage("--new-password-file works with backup key passwd, and with add without --age-output");
     if (file !== undefined && action !== "add") throw usage("--age-recipient works with backup key add only");
     const newFile = input.text("newPasswordFile");
     if (newFile !== undefined) context.place(newFile);
@@ -85,7 +85,7 @@ async function newPassword(context: Context, input: Input): Promise<Uint8Array> 
   context.progress.finish();
   const { bytes } = await askPassword({
     file: input.text("newPasswordFile"),
-    command: input.text("newPasswordCommand"),
+    command: undefined,
     variable: "NEW_PASSWORD",
     env: context.env,
     cwd: context.cwd,

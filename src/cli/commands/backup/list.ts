@@ -1,10 +1,10 @@
 import { append } from "../../../append.ts";
-import type { BackupList, BackupSnapshot, PathPattern } from "../../../contract/index.ts";
+import type { BackupList, BackupSnapshot } from "../../../contract/index.ts";
 import { pick } from "../../../contract/schema.ts";
 import { ListBackupsOptions, type SnapshotChoice, SnapshotFilter } from "../../../contract/snapshots.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { OptionDefinition } from "../../definitions.ts";
+import { grouped } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
@@ -22,21 +22,8 @@ import { renderTable } from "../../render/table.ts";
 import { msgvaultFolder, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 const FILTER = new VerbOptions(pick(SnapshotFilter, "hosts", "paths", "tags"));
-export const FILTER_OPTIONS = FILTER.definitions;
-/** `FILTER_OPTIONS` for commands with one snapshot, which may be `latest`. */
-export const LATEST_OPTIONS = FILTER_OPTIONS.map((option) => ({ ...option, text: `latest: ${option.text}` }));
-const folded = (name: string): OptionDefinition => ({
-  flags: `--i${name} <pattern>`,
-  text: `like --${name}, ignoring upper and lower case`,
-  repeat: true,
-});
-export const [IINCLUDE, IEXCLUDE] = [folded("include"), folded("exclude")];
-
-/** Reads the patterns of `--iinclude` or `--iexclude`. */
-export function foldedPatterns(input: Input, name: "iinclude" | "iexclude"): PathPattern[] {
-  return input.list(name).map((pattern) => ({ pattern, ignoreCase: true }));
-}
-
+/** Options that choose snapshots, and the snapshot that `latest` is. */
+export const FILTER_OPTIONS = grouped("snapshots", FILTER.definitions);
 const OPTIONS = new VerbOptions(pick(ListBackupsOptions, "latest"));
 
 export const command: CommandDefinition = {

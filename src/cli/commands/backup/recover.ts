@@ -13,7 +13,7 @@ export const command: CommandDefinition = {
   name: "backup recover",
   options: [...REPOSITORY_OPTIONS, ...OPTIONS.definitions],
   examples: [
-    { line: "cairn backup recover -r /srv/backups --dry-run", text: "list trees that no snapshot refers to" },
+    { line: "cairn backup recover -r /srv/backups --plan", text: "list trees that no snapshot refers to" },
     { line: "cairn backup recover -r /srv/backups", text: "make one snapshot of them, tagged recovered" },
   ],
   async run(context, input) {

@@ -6,18 +6,24 @@ import { advice, adviceOf, CairnError, call, reworded, toCairnError, word } from
 import { readRegular } from "../../../fs/regular-file.ts";
 import { splitLocation } from "../../../repository/storage/location.ts";
 import type { Context } from "../../context.ts";
+import { grouped } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { askPassword } from "../../password.ts";
 import { printable, shellQuote } from "../../render/format.ts";
 
-const LIMITS = new VerbOptions(TransferLimits.entries);
+const LIMITS_ENTRIES = pick(TransferLimits, "uploadRate", "downloadRate");
+const LIMITS = new VerbOptions(LIMITS_ENTRIES);
 /** Options with which every verb finds and opens its repository. */
-export const REPOSITORY_OPTIONS = new VerbOptions({
-  ...pick(RepositoryOptions, "repository"),
-  ...pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"),
-}).definitions.concat(LIMITS.definitions);
+export const REPOSITORY_OPTIONS = grouped(
+  "repository",
+  new VerbOptions({
+    ...pick(RepositoryOptions, "repository"),
+    ...pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"),
+    ...LIMITS_ENTRIES,
+  }).definitions,
+);
 
 /** Options of verbs that write packs. */
 export const PACK_OPTIONS = new VerbOptions(pick(RepositoryOptions, "compression", "packSize")).definitions;
@@ -26,6 +32,11 @@ export const PACK_SIZE_OPTION = PACK_OPTIONS[1]!;
 /** Hint for damaged files of snapshots. */
 export const UNREADABLE_HINT =
   "`cairn backup recover` finds the trees of such a snapshot, and `cairn backup forget ID` removes a snapshot whose file cannot be read";
+
+/** Jobs for which the storages' default of connections suffices. */
+const FEW_JOBS = 5;
+/** The largest default of a storage. */
+const CONNECTIONS = 16;
 
 const PREFIXES = ["CAIRN_", "RESTIC_"];
 const MAX_NAME_BYTES = 64 << 10;
@@ -202,11 +213,13 @@ export function given(env: Context["env"], value: string | undefined, variable: 
 }
 
 function limitsOf(context: Context, input: Input): TransferLimits | null {
-  const limits = LIMITS.read(context, input);
-  const { uploadRate, downloadRate, connections } = limits;
-  const named = { "--limit-upload": uploadRate, "--limit-download": downloadRate, "--connections": connections };
+  const limits: TransferLimits = LIMITS.read(context, input);
+  const named = { "--limit-upload": limits.uploadRate, "--limit-download": limits.downloadRate };
   for (const [option, value] of Object.entries(named))
     if (value !== undefined && value < 1) throw usage(`${option} must be at least 1`, "leave it out for the default");
+  // Each pack that is uploaded or read at the same time has a connection.
+  const jobs = input.count("jobs") ?? 0;
+  if (jobs > FEW_JOBS) limits.connections = Math.max(jobs, CONNECTIONS);
   return Object.keys(limits).length === 0 ? null : limits;
 }
 
@@ -274,7 +287,7 @@ export function otherRepositoryOptions(context: Context, input: Input): NamedOpt
   return optionsFor(context, input, {
     repository: absolute(context, location),
     file: input.text("toPasswordFile"),
-    command: input.text("toPasswordCommand"),
+    command: undefined,
     variable: "TO_PASSWORD",
   });
 }

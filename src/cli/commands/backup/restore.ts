@@ -25,7 +25,7 @@ import {
 } from "../../render/format.ts";
 import { restoreOutcome } from "../../restore-outcome.ts";
 import { PATH_B64, splitSnapshot } from "../../shown.ts";
-import { foldedPatterns, IEXCLUDE, IINCLUDE, LATEST_OPTIONS, readFilter } from "./list.ts";
+import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { RestoreBackupOptions, RestoreInPlaceOptions } from "../../../contract/snapshots.ts";
 import { pick } from "../../../contract/schema.ts";
@@ -63,7 +63,7 @@ export const command: CommandDefinition = {
   ],
   options: [
     ...REPOSITORY_OPTIONS,
-    ...LATEST_OPTIONS,
+    ...FILTER_OPTIONS,
     { flags: "--to <dir>", text: "the folder to write into: absent or empty, unless --overwrite is given" },
     {
       flags: "--in-place",
@@ -75,8 +75,6 @@ export const command: CommandDefinition = {
       text: "write one file to the stdin of a command for the shell, which never sees the end of a part of the file; the command's exit status counts, and a command that reads only a part exits 10",
     },
     ...OPTIONS.definitions,
-    IINCLUDE,
-    IEXCLUDE,
     { ...PATH_B64, text: "a path whose name is not UTF-8; may be repeated", repeat: true },
   ],
   examples: [
@@ -126,7 +124,7 @@ export const command: CommandDefinition = {
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
     const given = OPTIONS.read(context, input);
-    const options: RestoreBackupOptions = { ...context.callOptions(), ...given, ...patternsOf(input, given) };
+    const options: RestoreBackupOptions = { ...context.callOptions(), ...given };
     if (subfolder !== undefined) options.subfolder = subfolder;
     if (paths.length > 0) options.paths = paths;
     const latestOf = readFilter(context, input);
@@ -269,12 +267,6 @@ async function renderPlanned(
 /** Names the snapshot: `latest` may be of another machine. */
 function nameOf({ snapshot_id: id, hostname, created_at: at }: RestoredSnapshot): string {
   return `snapshot ${id.slice(0, 8)} of ${printable(hostname)}, ${formatInstant(at)}`;
-}
-
-function patternsOf(input: Input, given: RestoreBackupOptions): Pick<RestoreBackupOptions, "include" | "exclude"> {
-  const include = [...(given.include ?? []), ...foldedPatterns(input, "iinclude")];
-  const exclude = [...(given.exclude ?? []), ...foldedPatterns(input, "iexclude")];
-  return { exclude, ...(include.length === 0 ? {} : { include }) };
 }
 
 function render({ style }: Context, result: RestoreBackupResult): string[] {

@@ -3,7 +3,7 @@ import type { RewriteBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { limited, plural, printable } from "../../render/format.ts";
-import { FILTER_OPTIONS, foldedPatterns, IEXCLUDE, readChoice } from "./list.ts";
+import { FILTER_OPTIONS, readChoice } from "./list.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
 import { RewriteBackupsOptions } from "../../../contract/snapshots.ts";
 import { pick } from "../../../contract/schema.ts";
@@ -16,10 +16,10 @@ export const command: CommandDefinition = {
   arguments: [
     { name: "[snapshots...]", text: "snapshots: ids, prefixes, or latest; default: all that match the filter" },
   ],
-  options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, ...OPTIONS.definitions, IEXCLUDE],
+  options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, ...OPTIONS.definitions],
   examples: [
     {
-      line: "cairn backup rewrite -r /srv/backups --exclude '*.key' --dry-run",
+      line: "cairn backup rewrite -r /srv/backups --exclude '*.key' --plan",
       text: "report which snapshots have such files",
     },
     {
@@ -33,7 +33,7 @@ export const command: CommandDefinition = {
       ...context.callOptions(),
       ...readChoice(context, input),
       ...given,
-      exclude: [...exclude, ...foldedPatterns(input, "iexclude")],
+      exclude,
     };
     return withRepository(context, input, async (repository) => {
       const result = await repository.rewrite(options);
@@ -75,6 +75,6 @@ function render({ style }: Context, result: RewriteBackupsResult): string {
   if (result.dry_run) return [...lines, `nothing was changed${others}`].join("\n");
   const next = result.rewritten.some(({ forgotten }) => !forgotten)
     ? "the old snapshots still contain these paths: --forget removes the old snapshots"
-    : "their content stays in the repository until `cairn backup prune --max-unused 0 --instant`, and in the save points until `cairn cleanup --path`";
+    : "their content stays in the repository until `cairn backup prune --max-unused 0 --instant`, and in the save points until `cairn cleanup purge --path`";
   return [...lines, `${style.green("removed")}${others}`, style.dim(next)].join("\n");
 }

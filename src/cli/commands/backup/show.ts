@@ -17,7 +17,7 @@ import {
   walkOutcome,
   writtenOutcome,
 } from "../../shown.ts";
-import { LATEST_OPTIONS, readFilter, rowOf } from "./list.ts";
+import { FILTER_OPTIONS, readFilter, rowOf } from "./list.ts";
 import { openNamed, REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
 
 const ARCHIVE = new VerbOptions(pick(ReadBackupOptions, "archive"));
@@ -31,7 +31,7 @@ export const command: CommandDefinition = {
       text: "a snapshot (id, prefix, or latest), and a path from the snapshot's root, or an absolute path as `find` prints it",
     },
   ],
-  options: [...REPOSITORY_OPTIONS, ...LATEST_OPTIONS, RECURSIVE, ...ARCHIVE.definitions, TARGET, PATH_B64],
+  options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, RECURSIVE, ...ARCHIVE.definitions, TARGET, PATH_B64],
   examples: [
     { line: "cairn backup show latest -r /srv/backups", text: "the snapshot's facts and its top entries" },
     { line: "cairn backup show latest:src -r /srv/backups", text: "list a folder" },

@@ -7,7 +7,7 @@ import {
 } from "../../../contract/context.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { type Input, usage } from "../../input.ts";
+import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 
@@ -47,12 +47,6 @@ export const backup: CommandDefinition = {
   },
 };
 
-// Inputs that OpenViking's commands had once.
-const REMOVED = [
-  { flags: "--force", text: "removed: use --on-conflict overwrite" },
-  { flags: "--vectorize", text: "removed: use --vector-mode" },
-];
-
 const IMPORTED = new VerbOptions(ImportBundleOptions.entries);
 export const importSubtree: CommandDefinition = {
   name: "bundle import",
@@ -60,11 +54,11 @@ export const importSubtree: CommandDefinition = {
     BUNDLE,
     { name: "<parent>", text: "parent to import below, for example viking://resources; viking:// for a whole scope" },
   ],
-  options: [...IMPORTED.definitions, ...REMOVED],
+  options: IMPORTED.definitions,
   examples: [
     { line: "cairn bundle import docs.ovpack viking://resources", text: "import as viking://resources/docs" },
     {
-      line: "cairn bundle import docs.ovpack viking://resources --on-conflict overwrite -n",
+      line: "cairn bundle import docs.ovpack viking://resources --on-conflict overwrite --plan",
       text: "report what would be replaced",
     },
   ],
@@ -82,7 +76,7 @@ const RESTORED = new VerbOptions(RestoreContextOptions.entries);
 export const restore: CommandDefinition = {
   name: "bundle restore",
   arguments: [BUNDLE],
-  options: [...RESTORED.definitions, ...REMOVED],
+  options: RESTORED.definitions,
   examples: [{ line: "cairn bundle restore all.ovpack", text: "restore into a new store" }],
   async run(context, input) {
     const library = await context.library();
@@ -107,10 +101,6 @@ function packed({ style }: Context, result: ExportBundleResult): Outcome {
 }
 
 function bringing(options: typeof IMPORTED | typeof RESTORED, context: Context, input: Input): RestoreContextOptions {
-  if (input.flag("force"))
-    throw usage("--force no longer exists", "use --on-conflict overwrite to replace existing content");
-  if (input.flag("vectorize"))
-    throw usage("--vectorize no longer exists", "vectors are always made; choose their source with --vector-mode");
   return { ...context.callOptions(), ...options.read(context, input) };
 }
 

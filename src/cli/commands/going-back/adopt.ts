@@ -6,7 +6,7 @@ import { toCairnError } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { forkWord } from "../../fork-word.ts";
-import { PLAN, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
+import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { VerbOptions } from "../../options.ts";
 
@@ -15,7 +15,7 @@ const OPTIONS = new VerbOptions(omit(AdoptForkOptions, "cause"));
 export const command: CommandDefinition = {
   name: "adopt",
   arguments: [{ name: "<fork>", text: "the fork's workspace name or its folder", completes: "folders" }],
-  options: [PLAN, ...OPTIONS.definitions],
+  options: changeOptions(OPTIONS.definitions),
   examples: [
     { line: "cairn adopt ../try-it", text: "bring the fork's changes home; `cairn undo` reverts that" },
     { line: "cairn adopt ../try-it --merge", text: "although this folder changed too: keep both sides' work" },

@@ -4,7 +4,7 @@ import { printable, shellQuote } from "../../render/format.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
-import { PLAN, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
+import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { RestoreOptions } from "../../../contract/points.ts";
@@ -24,8 +24,7 @@ export const command: CommandDefinition = {
     { name: "[path...]", text: "restore only these paths, relative to the current folder", completes: "files" },
   ],
   options: [
-    PLAN,
-    ...OPTIONS.definitions,
+    ...changeOptions(OPTIONS.definitions),
     {
       ...PATH_B64,
       text: "a path from the workspace's root whose name is not UTF-8; may be repeated",

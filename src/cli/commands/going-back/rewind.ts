@@ -2,7 +2,7 @@ import type { RewindOptions } from "../../../contract/index.ts";
 import { RewindOptions as Options } from "../../../contract/turns.ts";
 import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { PLAN, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
+import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { VerbOptions } from "../../options.ts";
@@ -13,8 +13,7 @@ export const command: CommandDefinition = {
   name: "rewind",
   arguments: [{ name: "[turn]", text: "a turn's id from `cairn turns`, or how many turns to go back; default: 1" }],
   options: [
-    PLAN,
-    ...OPTIONS.definitions,
+    ...changeOptions(OPTIONS.definitions),
     { flags: "--only <path>", text: "restore only this path and everything below it; may be repeated", repeat: true },
     { ...PATH_B64, text: "like --only, for a name that is not UTF-8; may be repeated", repeat: true },
   ],

@@ -2,7 +2,7 @@ import type { Client } from "../../../contract/index.ts";
 import { PlanUndoOptions, UndoOptions } from "../../../contract/points.ts";
 import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { PLAN, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
+import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { VerbOptions } from "../../options.ts";
 
@@ -23,7 +23,7 @@ function reverting(name: "undo" | "redo", examples: CommandDefinition["examples"
   const plans = { undo: "planUndo", redo: "planRedo" } as const;
   return {
     name,
-    options: [PLAN, ...OPTIONS.definitions],
+    options: changeOptions(OPTIONS.definitions),
     examples,
     async run(context, input) {
       const options: UndoOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };

@@ -13,7 +13,7 @@ import { plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { hardwareOf, MACHINES, machinesOf, NAME, shownState } from "./place.ts";
 
-const MADE = new VerbOptions(omit(CreateMachineOptions, "start"));
+const MADE = new VerbOptions(omit(CreateMachineOptions, "start", "description"));
 
 function made(name: string, isStarted: boolean, line: string, text: string): CommandDefinition {
   return {

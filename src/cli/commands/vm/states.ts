@@ -9,7 +9,7 @@ import type { CommandDefinition } from "../../command.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions, withTags } from "../../options.ts";
 import { printable } from "../../render/format.ts";
-import { exported, TO_DIRECTORY } from "../export-directory.ts";
+import { exported, placeOf, TO_DIRECTORY } from "../export-directory.ts";
 import { hardwareOf, MACHINES, machinesOf, NAME } from "./place.ts";
 
 const SAVED = new VerbOptions(omit(SaveMachineOptions, "cause"));
@@ -40,11 +40,10 @@ export const exportState: CommandDefinition = {
   arguments: [NAME],
   options: [...EXPORTED.definitions, TO_DIRECTORY, MACHINES],
   examples: [
-    { line: "cairn vm export web --to-dir /mnt/golden/web", text: "a directory that many machines can be cloned from" },
+    { line: "cairn vm export web --to /mnt/golden/web", text: "a directory that many machines can be cloned from" },
   ],
   async run(context, input) {
-    const to = input.text("toDir");
-    if (to === undefined || to === "") throw usage("--to-dir is needed: the export directory to write");
+    const to = placeOf(input, "to");
     const library = await context.library();
     const result = await library.exportMachine(machinesOf(context, input), input.required(0), context.place(to), {
       ...context.callOptions(),
@@ -63,22 +62,22 @@ export const clone: CommandDefinition = {
   arguments: [
     {
       name: "<source>",
-      text: "MACHINE or MACHINE@POINT. With --from-dir there is no source: give only the new machine's name",
+      text: "MACHINE or MACHINE@POINT. With --from there is no source: give only the new machine's name",
     },
     { name: "[name]", text: "name of the new machine" },
   ],
   options: [...CLONED.definitions, MACHINES],
   examples: [
     { line: "cairn vm clone web web-2", text: "clone the last saved state" },
-    { line: "cairn vm clone --from-dir /mnt/golden/web web-3", text: "clone an export directory, which is only read" },
+    { line: "cairn vm clone --from /mnt/golden/web web-3", text: "clone an export directory, which is only read" },
   ],
   async run(context, input) {
     const options: CloneMachineOptions = CLONED.read(context, input);
     const [first, second] = [input.required(0), input.argument(1)];
     if ((options.fromDirectory === undefined) === (second === undefined))
       throw usage(
-        "give a save point or --from-dir, not both",
-        "`cairn vm clone MACHINE NEW`, or `cairn vm clone --from-dir DIR NEW`",
+        "give a save point or --from, not both",
+        "`cairn vm clone MACHINE NEW`, or `cairn vm clone --from DIR NEW`",
       );
     if (second !== undefined) options.point = first;
     const library = await context.library();
@@ -97,11 +96,11 @@ export const clone: CommandDefinition = {
 const RESTORED = new VerbOptions(omit(RestoreMachineOptions, "point"));
 export const restore: CommandDefinition = {
   name: "vm restore",
-  arguments: [NAME, { name: "[point]", text: "a save point of the machine, e.g. latest; or use --from-dir" }],
+  arguments: [NAME, { name: "[point]", text: "a save point of the machine, e.g. latest; or use --from" }],
   options: [...RESTORED.definitions, MACHINES],
   examples: [
     { line: "cairn vm restore web latest", text: "restore the last saved state" },
-    { line: "cairn vm restore web --from-dir /mnt/backup/web", text: "restore a state of it from an export directory" },
+    { line: "cairn vm restore web --from /mnt/backup/web", text: "restore a state of it from an export directory" },
   ],
   async run(context, input) {
     const point = input.argument(1);
