@@ -235,6 +235,7 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
   ],
   look: [
     { folders: ["inspect"], reason: "a file of any kind is recognised without a workspace" },
+    { folders: ["sources"], reason: "a state is opened before it is asked" },
     { folders: ["."], reason: "a workspace's states are looked at" },
   ],
   keep: [

@@ -26,9 +26,13 @@ export class ZipStream {
   readonly #members: Member[] = [];
   #at = 0;
 
-  /** Adds an entry. Returns null for an entry that a zip cannot hold: a device, a pipe, a socket. */
-  add(path: Uint8Array, node: TreeNode, content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> | null {
-    if (TYPES[node.type] === undefined) return null;
+  /** False for an entry that a zip cannot hold: a device, a pipe, a socket. */
+  static holds({ type }: TreeNode): boolean {
+    return TYPES[type] !== undefined;
+  }
+
+  /** Adds an entry that a zip can hold, after the bytes of the entry before. */
+  add(path: Uint8Array, node: TreeNode, content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
     const name = Buffer.concat(node.type === "dir" ? [path, SLASH] : [path]);
     const method = node.type === "file" && node.size > 0 ? DEFLATED : STORED;
     const member = { name, node, at: this.#at, method, size: 0, packedSize: 0, crc: 0 };

@@ -2,6 +2,7 @@ import { closeSync, fsyncSync, openSync, rmSync } from "node:fs";
 import { toCairnError } from "../errors.ts";
 import { durableRename, writeAll } from "../fs/durable.ts";
 import { unfinishedBeside } from "../fs/work-directory.ts";
+import { splitWord } from "../contract/operand.ts";
 import type { Client, ListedEntry, NamedPath, PathInput } from "../contract/index.ts";
 import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
@@ -58,21 +59,6 @@ export async function splitSibling(
   const [point, below] = splitWord(path);
   const isSibling = !(await isPoint(target)) && (await isPoint(`${target}:${point}`));
   return isSibling ? [`${target}:${point}`, below] : [target, path];
-}
-
-/** A time at the beginning of a word; it has its own colons. */
-const TIME =
-  /^(?:\d{4}-\d\d-\d\d[ T]|(?:today|yesterday) )?\d\d?:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?(?=:|$)/i;
-
-/** Splits a word at the colon. Names of points and snapshots have none, but times have. */
-function splitWord(text: string): [string, string | undefined] {
-  const colon = text.indexOf(":", TIME.exec(text)?.[0].length ?? 0);
-  if (colon === -1) return [text, undefined];
-  const path = text
-    .slice(colon + 1)
-    .replace(/^(?:\.\/+)+/, "")
-    .replace(/(?<=.)\/+$/, "");
-  return [text.slice(0, colon), path === "" || path === "." ? undefined : path];
 }
 
 /** Splits a snapshot and a folder in it. */

@@ -41,11 +41,11 @@ export function jsonSchemaOf(schema: AnySchema, referenceOf: Reference = () => n
   return rest as JsonSchema;
 }
 
-/** JSON Schema of an object with these members, without callbacks and signals, which exist only inside a process. */
+/** JSON Schema of an object with these members, without callbacks, signals and open repositories, which exist only inside a process. */
 export function jsonSchemaOfMembers(entries: Entries, referenceOf?: Reference): JsonSchema {
   const isCarried = (schema: AnySchema): boolean => {
     const { as, wrapped } = schema as Notes & { wrapped?: AnySchema };
-    return wrapped === undefined ? as !== "callback" && as !== "signal" : isCarried(wrapped);
+    return wrapped === undefined ? !["callback", "signal", "open"].includes(as ?? "") : isCarried(wrapped);
   };
   return {
     ...jsonSchemaOf(

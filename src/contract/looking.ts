@@ -45,6 +45,18 @@ import {
 
 /** Verbs that look at a workspace and its points, prove them, and remove points. */
 
+/** Options of verbs that take any state of a folder. */
+export const LookOptions = object({
+  ...WorkspaceCallOptions.entries,
+  repository: opt(
+    custom<object>("BackupRepository", "an object", (value) => typeof value === "object" && value !== null, {
+      about: "an open repository for `backup:SNAPSHOT`; default: the one kept for the workspace, opened for the call",
+      as: "open",
+    }),
+  ),
+});
+export type LookOptions = Of<typeof LookOptions>;
+
 // --------------------------------------------------------------------------------- status, diff, show
 
 export const Recovered = object({
@@ -169,13 +181,14 @@ export const DiffEntry = object({
 });
 export type DiffEntry = Of<typeof DiffEntry>;
 export const DiffOptions = object({
-  ...WorkspaceCallOptions.entries,
+  ...LookOptions.entries,
   paths: opt(some(PathInput, "only these paths"), { flags: "--path <path>", text: "only this path" }),
 });
 export type DiffOptions = Of<typeof DiffOptions>;
+const OTHER_STATE = "a point; for another state its operand with whole ids, such as `backup:ID:PATH`";
 export const DiffResult = object({
-  from: pointId(),
-  to: orNull(pointId("null: the current folder")),
+  from: pointId(OTHER_STATE),
+  to: orNull(pointId(`${OTHER_STATE}; null: the current folder`)),
   entries: rows(DiffEntry, "sorted by the bytes of their paths"),
 });
 export type DiffResult = Of<typeof DiffResult>;
@@ -185,15 +198,15 @@ const side = (phrase: string) =>
     about(object({ size: number(), sha256: opt(text("64 hex digits; absent if the file was not read")) }), phrase),
   );
 export const DiffTextOptions = object({
-  ...WorkspaceCallOptions.entries,
+  ...LookOptions.entries,
   context: opt(count("lines around each difference; default 3")),
   ignoreWhitespace: opt(flag("lines are equal if they differ only in white space")),
 });
 export type DiffTextOptions = Of<typeof DiffTextOptions>;
 export const DiffTextResult = object({
   ...NamedPath.entries,
-  from: pointId(),
-  to: orNull(pointId("null: the current folder")),
+  from: pointId(OTHER_STATE),
+  to: orNull(pointId(`${OTHER_STATE}; null: the current folder`)),
   kind: oneOf(
     ["same", "text", "binary", "too_different", "too_large"],
     "`too_different`: the search for the differences was given up; `too_large`: a side has more than 32 MiB",
@@ -219,8 +232,8 @@ export type DiffTextResult = Of<typeof DiffTextResult>;
 const Row = orNull(texts());
 export const DiffDatabaseResult = object({
   ...NamedPath.entries,
-  from: pointId(),
-  to: orNull(pointId("null: the current folder")),
+  from: pointId(OTHER_STATE),
+  to: orNull(pointId(`${OTHER_STATE}; null: the current folder`)),
   schema: rows(
     object({
       type: oneOf(["table", "index", "view", "trigger"]),
@@ -245,7 +258,7 @@ export const DiffDatabaseResult = object({
 });
 export type DiffDatabaseResult = Of<typeof DiffDatabaseResult>;
 export const DiffDatabaseOptions = object({
-  ...WorkspaceCallOptions.entries,
+  ...LookOptions.entries,
   limit: opt(count("list at most this many rows of each kind and table; default 10; all are counted"), {
     text: "with --sql: rows shown of each kind and table (default 10)",
   }),
@@ -274,7 +287,7 @@ export const ShowResult = object({
 });
 export type ShowResult = Of<typeof ShowResult>;
 export const ReadOptions = object({
-  ...WorkspaceCallOptions.entries,
+  ...LookOptions.entries,
   offset: opt(count("leave out this many bytes at the beginning of the file")),
   length: opt(count("read at most this many bytes")),
   archive: opt(

@@ -19,6 +19,7 @@ export interface Notes {
   readonly as?:
     | "callback"
     | "signal"
+    | "open"
     | "place"
     | "path"
     | "size"

@@ -72,6 +72,11 @@ export const pointId = (phrase?: string) => id<SavePointId>("SavePointId", phras
 export const workspaceId = (phrase?: string) => id<WorkspaceId>("WorkspaceId", phrase);
 export const controlId = (phrase?: string) => id<ControlId>("ControlId", phrase);
 
+/** A parameter that names any state of a folder; see `operand.ts`. */
+export const operand = () =>
+  text(
+    "a state of a folder: a save point, `POINT:PATH`, `NAME:POINT:PATH` of another workspace, `backup:SNAPSHOT:PATH`, a folder (`/…`, `./…`, `~/…`), or `.` for the current folder",
+  );
 /** A parameter that names a save point. */
 export const target = () =>
   text("a save point: id, unique prefix, `latest`, `head`, `head~N`, a tag of its own or a time such as `2 hours ago`");

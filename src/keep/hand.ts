@@ -6,11 +6,11 @@ import type { Removals } from "../workspace/points/held-trees.ts";
 import type { FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import type { SealProblem } from "../workspace/save/seal.ts";
 import type { Task } from "./schedule.ts";
+import type { Looking } from "../look/sources/operands.ts";
 import type { Workspace, WorkspaceParts } from "../workspace/open/workspace.ts";
 
 /** Arguments of a verb that works on the workspace named by its `workspaceName`. */
-export interface Hand {
-  readonly workspace: Workspace;
+export interface Hand extends Looking {
   readonly parts: WorkspaceParts;
   /** points that could not be sealed, for a verb that needs sealed points */
   readonly unsealed: readonly SealProblem[];

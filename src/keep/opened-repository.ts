@@ -8,7 +8,7 @@ import { findWorkspace } from "../workspace/place/find-workspace.ts";
 import { learnPolynomial, ownPolynomial } from "../workspace/place/registry.ts";
 import { storePolynomial } from "../workspace/store/embedded-store.ts";
 import type { LibraryHand } from "./hand.ts";
-import { handedOver } from "./handed-over.ts";
+import { handedOver } from "../look/handed-over.ts";
 import { requireNoMsgvault } from "../look/inspect/msgvault-folder.ts";
 
 /** A verb of a repository with any types. */

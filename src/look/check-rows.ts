@@ -11,7 +11,7 @@ import { checkRows } from "../workspace/points/named-files.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { NodeFinder } from "../workspace/points/tree-diff.ts";
 import { sealedPoint } from "../workspace/save/seal.ts";
-import { read } from "./read.ts";
+import { readPoint } from "./read.ts";
 
 /**
  * Like {@link checkRowsOf} for a point that was just made. An error or an abort does not undo the point, so each database
@@ -47,7 +47,7 @@ export async function checkRowsOf(
     const database = async (path: Uint8Array, scratch: string): Promise<Uint8Array | null> => {
       if (finder.at(path)?.type !== "file") return null;
       const copy = join(scratch, "database");
-      await pipeline(read(workspace, id, path, options), createWriteStream(copy, { flags: "wx" }));
+      await pipeline(readPoint(workspace, point, path, options), createWriteStream(copy, { flags: "wx" }));
       return Buffer.from(copy);
     };
     const state = { find: (path: Uint8Array) => finder.at(path), hashes, database };

@@ -1,13 +1,11 @@
 import type { TreeSource } from "../repository/trees/tree-source.ts";
-import { presentSource } from "../archive/scan/present-source.ts";
 import type { ScanResult } from "../archive/scan/scan.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
-import type { LosslessField } from "../formats/records/manifest.ts";
+import { NOW } from "../contract/operand.ts";
+import { advice, CairnError, call, throwIfAborted } from "../errors.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, isAtOrBelow, listedNames, normalizeTyped, printablePath } from "../fs/paths/safe-path.ts";
 import {
   type Difference,
-  exactDifferences,
   findNode,
   isHidden,
   withoutMovedTimes,
@@ -17,43 +15,69 @@ import {
 import { folderSide, HeldComparison, heldSide } from "../workspace/save/compare-held.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { differencesByInodes } from "../workspace/save/differences-by-inodes.ts";
-import { lookAtWorkspace, lookRequest } from "../workspace/save/look.ts";
+import { lookRequest } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
-import { collectPaced, newPacer } from "../pacer.ts";
 import type { Workspace, WorkspaceCall } from "../workspace/open/workspace.ts";
+import { type Looking, meantBy, now, type Opened, withPair } from "./sources/operands.ts";
+import { differencesBetween } from "./sources/source.ts";
+import { folderSource, pointSource, scannedSource } from "./sources/workspace-source.ts";
 import type { DiffEntry, DiffOptions, DiffResult } from "../contract/looking.ts";
 
-/** Lists changes from one point to another, or to the present folder. */
-export async function diff(
-  workspace: Workspace,
-  a: string,
-  b: string | null,
-  options: DiffOptions,
-): Promise<DiffResult> {
+/** Lists changes from one state to another; `b` null: to the present folder, or to the folder there that `a` names. */
+export async function diff(hand: Looking, a: string, b: string | null, options: DiffOptions): Promise<DiffResult> {
+  const { workspace } = hand;
   if (b === null) workspace.engine.prepare();
-  return workspace.engine.reading(async () => diffReading(workspace, a, b, options), options);
+  return workspace.engine.reading(async () => {
+    const from = meantBy(workspace, a);
+    const to = b === null ? now(from.path) : meantBy(workspace, b);
+    if (from.kind === "now" && to.kind === "now")
+      throw new CairnError("usage", "both states are the current folder", {
+        hint: advice`name a save point first: ${call("diff latest .", "diff", "latest", null)}`,
+      });
+    const paths = options.paths?.map(normalizeTyped) ?? [];
+    const isOfPoints = from.kind === "point" && to.kind !== "folder" && to.kind !== "backup";
+    if (!isOfPoints || from.path.length + to.path.length > 0)
+      return withPair(hand, [from, to], options, async (before, after) =>
+        diffOpened(before, after, { paths, options }),
+      );
+    return diffPoints(workspace, options, { from: from.point, to: to.kind === "now" ? null : to.point, paths });
+  }, options);
 }
 
-async function diffReading(
+/** Lists changes from a point to another one, or to the present folder. The caller reads the store. */
+export async function diffPoints(
   workspace: Workspace,
-  a: string,
-  b: string | null,
   options: DiffOptions,
+  { from, to, paths }: Ends & { paths: readonly Uint8Array[] },
 ): Promise<DiffResult> {
-  const from = workspace.resolve(a);
-  const to = b === null ? null : workspace.resolve(b);
-  const paths = options.paths?.map(normalizeTyped) ?? [];
   const all = await differencesOf(workspace, options, { from, to, paths });
   const ownRoot = rootDifference(rootOfPoint(from), to === null ? rootOfFolder(workspace.root) : rootOfPoint(to));
-  const wanted = withoutMovedTimes(ownRoot === null ? all : [ownRoot, ...all])
-    .filter(({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0))
-    .toArray();
   return {
     from: from.descriptor.save_point_id,
     to: to?.descriptor.save_point_id ?? null,
-    entries: entriesOf(wanted, to === null ? (each) => isHidden(each, workspace.root) : () => false),
+    entries: chosenEntries(ownRoot === null ? all : [ownRoot, ...all], paths, to === null ? workspace.root : null),
   };
+}
+
+async function diffOpened(
+  before: Opened,
+  after: Opened,
+  { paths, options }: { paths: readonly Uint8Array[]; options: DiffOptions },
+): Promise<DiffResult> {
+  const { all, unread } = await differencesBetween(before.source, after.source, options.signal);
+  for (const path of paths) mustExist(path, before.source, after.source);
+  const entries = chosenEntries(seen(all, unread, options), paths, after.folder);
+  const idOf = ({ name }: Opened): DiffResult["from"] => name as DiffResult["from"];
+  return { from: idOf(before), to: after.name === NOW ? null : idOf(after), entries };
+}
+
+/** `folder`: the folder whose present state is the later one; null: the later state is another one. */
+function chosenEntries(all: readonly Difference[], paths: readonly Uint8Array[], folder: Buffer | null): DiffEntry[] {
+  const wanted = withoutMovedTimes(all)
+    .filter(({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0))
+    .toArray();
+  return entriesOf(wanted, (each) => folder !== null && isHidden(each, folder));
 }
 
 async function differencesOf(
@@ -80,15 +104,10 @@ export async function diffToScan(
   call: WorkspaceCall,
 ): Promise<DiffEntry[]> {
   return workspace.engine.reading(async () => {
-    const all = await compareStates(await stateOf(workspace, from), asSaved(scan), call);
-    return entriesOf(withoutMovedTimes(all).toArray(), (each) => isHidden(each, workspace.root));
+    const before = await pointSource(workspace, from);
+    const { all, unread } = await differencesBetween(before, await scannedSource(workspace, scan), call.signal);
+    return chosenEntries(seen(all, unread, call), [], workspace.root);
   }, call);
-}
-
-async function compareStates(before: State, after: State, call: WorkspaceCall): Promise<readonly Difference[]> {
-  const fields = { before: before.fields, after: after.fields };
-  const all = await collectPaced(exactDifferences(before.source, after.source, fields), newPacer(call.signal));
-  return seen(all, after.unread, call);
 }
 
 interface Compared {
@@ -104,13 +123,10 @@ interface Ends {
 }
 
 async function compareStored(workspace: Workspace, options: DiffOptions, { from, to }: Ends): Promise<Compared> {
-  const before = await stateOf(workspace, from);
-  const after =
-    to === null
-      ? asSaved((await lookAtWorkspace(workspace, options, headOf(workspace))).scan)
-      : await stateOf(workspace, to);
-  const all = await compareStates(before, after, options);
-  return { before: before.source, after: after.source, all };
+  const before = await pointSource(workspace, from);
+  const after = to === null ? await folderSource(workspace, options) : await pointSource(workspace, to);
+  const { all, unread } = await differencesBetween(before, after, options.signal);
+  return { before, after, all: seen(all, unread, options) };
 }
 
 /** Compares the trees that the points hold; null if the points must be sealed. */
@@ -137,29 +153,6 @@ function seen(
 
 function headOf(workspace: Workspace): Point | null {
   return workspace.byId(workspace.state().head);
-}
-
-interface State {
-  source: TreeSource;
-  /** metadata that the nodes cannot hold */
-  fields: readonly LosslessField[];
-  unread: readonly Unread[];
-}
-
-/** Returns the state of a point. If its manifest is damaged, the trees alone are compared. */
-async function stateOf(workspace: Workspace, point: Point): Promise<State> {
-  const source = await workspace.source(point);
-  try {
-    const manifest = await workspace.manifest(point);
-    return { source, fields: manifest?.lossless ?? [], unread: manifest?.omitted ?? [] };
-  } catch (error) {
-    if (toCairnError(error).code !== "damaged") throw error;
-    return { source, fields: [], unread: [] };
-  }
-}
-
-function asSaved(scan: ScanResult): State {
-  return { source: presentSource(scan), fields: scan.summarise().lossless, unread: scan.notes.omitted };
 }
 
 function mustExist(path: Uint8Array, before: TreeSource, after: TreeSource): void {

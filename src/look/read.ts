@@ -1,43 +1,85 @@
-import fs from "node:fs";
 import type { PathInput, ReadOptions, WorkspaceCallOptions } from "../contract/index.ts";
-import { advice, CairnError, call, throwIfAborted, toCairnError, word } from "../errors.ts";
-import { beside, isLog, LOGS, parseHeader } from "../formats/sqlite-header.ts";
+import { advice, CairnError, call, toCairnError, word } from "../errors.ts";
+import { joinPath } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
-import { ELOOP, ENOTDIR } from "../fs/linux/errno.ts";
-import { openBelow } from "../fs/linux/open-below.ts";
-import { inDirectory, syscallError, syscalls } from "../fs/linux/syscalls.ts";
-import { displayPath, hintOfTwin, normalizeTyped, twinOf } from "../fs/paths/safe-path.ts";
+import { beside, isLog, LOGS, parseHeader } from "../formats/sqlite-header.ts";
+import { displayPath, hintOfTwin, normalizeTyped, quotedPath, twinOf } from "../fs/paths/safe-path.ts";
 import { requireAnswer } from "../fs/silent-mounts.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
-import { newArena } from "../native.ts";
-import { newPacer } from "../pacer.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { heldNode, openHeldFile } from "../workspace/points/held-file.ts";
 import { findNode } from "../workspace/points/tree-diff.ts";
 import { withSealed } from "../workspace/save/seal.ts";
+import type { Point } from "../workspace/points/point-files.ts";
+import { handedOver } from "./handed-over.ts";
+import { type Looking, type Meant, meantBy, now, type Opened, withSources } from "./sources/operands.ts";
+import { entryIn } from "./sources/source.ts";
+import {
+  notAFile,
+  openPresent,
+  piecesOf,
+  pointSource,
+  type Range,
+  rangeOf,
+  WHOLE,
+} from "./sources/workspace-source.ts";
 
-const PIECE = 1024 * 1024;
-
-/** Bytes of a file: from `start` up to `end`, which may be Infinity. */
-interface Range {
-  start: number;
-  end: number;
+/** Reads files of one state. Paths are raw, from the state's root. */
+interface Reader {
+  /** Yields a range of a file as it is recorded. Throws `not_found`, `conflict`. */
+  raw(path: Uint8Array, range: Range): AsyncGenerator<Uint8Array>;
+  /** True: the state lacks the file. */
+  surelyLacks(path: Uint8Array): boolean;
 }
 
 /**
- * Reads a file's content in order, or a range of it. Target null means the present folder. A database of a point comes
- * with its log applied.
+ * Reads a file's content in order, or a range of it. Target null means the present folder. A database of a point or a
+ * snapshot comes with its log applied.
  */
 export async function* read(
-  workspace: Workspace,
+  hand: Looking,
   target: string | null,
   path: PathInput,
   options: ReadOptions,
 ): AsyncGenerator<Uint8Array> {
-  const image = target === null ? null : await imageOf(workspace, target, normalizeTyped(path), options);
-  if (image === null) return yield* readRaw(workspace, target, path, options);
-  const { start, end } = rangeOf(options);
+  const range = askedRange(options);
+  const { signal } = options;
+  yield* withReader(hand, { target, path, options }, (reader, where, isPresent) =>
+    isPresent ? reader.raw(where, range) : shown(reader, { where, range, signal, folder: folderIn(hand.workspace) }),
+  );
+}
+
+/** Reads a file of a point as `read` does. */
+export function readPoint(
+  workspace: Workspace,
+  point: Point,
+  path: Uint8Array,
+  options: WorkspaceCallOptions,
+): AsyncGenerator<Uint8Array> {
+  const target = point.descriptor.save_point_id;
+  const { signal } = options;
+  const reader = pointReader(workspace, { target, point, options });
+  return shown(reader, { where: path, range: WHOLE, signal, folder: folderIn(workspace) });
+}
+
+function folderIn(workspace: Workspace): () => string {
+  return () => newWorkDirectory(workspace.found.control.temporary);
+}
+
+interface Shown {
+  where: Uint8Array;
+  range: Range;
+  /** Makes the folder in which a log is applied to its database. */
+  folder: () => string;
+  signal: AbortSignal | undefined;
+}
+
+/** Yields a range of a file; of a database with its log applied. */
+export async function* shown(reader: Reader, { where, range, folder, signal }: Shown): AsyncGenerator<Uint8Array> {
+  const image = await imageOf(reader, where, { folder, signal });
+  if (image === null) return yield* reader.raw(where, range);
+  const { start, end } = range;
   let next = 0;
   for await (const piece of image) {
     const wanted = piece.subarray(Math.max(0, start - next), Math.max(0, end - next));
@@ -46,28 +88,112 @@ export async function* read(
   }
 }
 
-/** Null for a file that is no database, or has no log or journal in the point. */
-async function imageOf(
-  workspace: Workspace,
-  target: string,
+/** Reads a file's content as it is recorded. */
+export async function* readRaw(
+  hand: Looking,
+  target: string | null,
+  path: PathInput,
+  options: ReadOptions,
+): AsyncGenerator<Uint8Array> {
+  const range = askedRange(options);
+  yield* withReader(hand, { target, path, options }, (reader, where) => reader.raw(where, range));
+}
+
+/** Yields the pieces of `use`, which gets a reader of the state that `target` means, and the whole path of the file. */
+async function* withReader(
+  hand: Looking,
+  { target, path, options }: { target: string | null; path: PathInput; options: ReadOptions },
+  use: (reader: Reader, where: Uint8Array, isPresent: boolean) => AsyncGenerator<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  if (options.paths !== undefined)
+    throw new CairnError("usage", "paths are only for an archive", { hint: "give archive, too: tar or zip" });
+  const { workspace } = hand;
+  const meant = target === null ? now() : meantBy(workspace, target);
+  const where = pathIn(meant, path);
+  const { signal } = options;
+  if (meant.kind === "point")
+    return yield* use(pointReader(workspace, { target: target!, ...meant, options }), where, false);
+  if (meant.kind !== "backup") {
+    const root = meant.kind === "now" ? workspace.root : meant.found.folder;
+    requireAnswer(root);
+    const raw: Reader["raw"] = (at, range) => piecesOf(openPresent(root, at), range, signal);
+    return yield* use({ raw, surelyLacks: () => false }, where, true);
+  }
+  const state = { ...meant, path: new Uint8Array(0) };
+  yield* handedOver<Uint8Array>(async (take) =>
+    withSources(hand, [state], options, async ([opened]) => {
+      const raw: Reader["raw"] = (at, range) => rawIn(opened!, at, { ...range, signal });
+      for await (const piece of use({ raw, surelyLacks: () => false }, where, false)) await take(piece);
+    }),
+  );
+}
+
+/** Joins the path of an operand and a path below it. */
+function pathIn({ path: above }: Meant, path: PathInput): Uint8Array {
+  const given = normalizeTyped(path);
+  return above.length === 0 ? given : given.length === 0 ? above : joinPath(above, given);
+}
+
+/** Yields a range of a file of a source. Throws `damaged` if a whole file does not have the size that it had. */
+export async function* rawIn(
+  { source, name }: Pick<Opened, "source" | "name">,
   path: Uint8Array,
-  { signal, onWarning, paths }: ReadOptions,
-): Promise<AsyncGenerator<Uint8Array> | null> {
-  if (paths !== undefined) return null;
-  const contentOf = (ending: string): AsyncGenerator<Uint8Array> =>
-    readRaw(workspace, target, beside(path, ending), { ...(signal && { signal }), ...(onWarning && { onWarning }) });
+  range: Range & { signal: AbortSignal | undefined },
+): AsyncGenerator<Uint8Array> {
+  const node = await entryIn(source, path);
+  if (node === null)
+    throw new CairnError("not_found", `${displayPath(path).path} is not in ${name}`, {
+      hint: advice`${call("backup find NAME", "find", word("pattern"))} looks for a name in all snapshots`,
+    });
+  if (node.type !== "file") throw notAFile(path);
+  let size = 0;
+  for await (const piece of rangeOf(source, { path, node }, range)) {
+    size += piece.length;
+    yield piece;
+  }
+  if (range.start === 0 && range.end === Infinity && size !== node.size)
+    throw new CairnError(
+      "damaged",
+      `${quotedPath(path)} had ${node.size} bytes when it was saved, but ${name} holds ${size}`,
+    );
+}
+
+/** Reads a point. A file of a held tree is read there, so that the point need not be sealed. */
+function pointReader(
+  workspace: Workspace,
+  { target, point, options }: { target: string; point: Point; options: WorkspaceCallOptions },
+): Reader {
   const { points } = workspace;
-  const point = workspace.resolve(target);
+  const { signal } = options;
+  return {
+    surelyLacks: (path) => !point.sealed && heldNode(points, point, path) === null,
+    async *raw(path, range) {
+      const held = point.sealed ? null : openHeldFile(points, point, path);
+      if (held !== null) return yield* piecesOf(held, range, signal);
+      const { save_point_id: id } = point.descriptor;
+      const source = await withSealed(workspace, options, async () => pointSource(workspace, workspace.resolve(id)));
+      const node = await workspace.engine.reading(async () => mustFind(source, path, target), options);
+      if (node.type !== "file") throw notAFile(path);
+      yield* rangeOf(source, { path, node }, { ...range, signal });
+    },
+  };
+}
+
+/** Null for a file that is no database, or has no log or journal in the state. */
+async function imageOf(
+  reader: Reader,
+  path: Uint8Array,
+  { folder, signal }: Pick<Shown, "folder" | "signal">,
+): Promise<AsyncGenerator<Uint8Array> | null> {
+  const contentOf = (ending: string): AsyncGenerator<Uint8Array> => reader.raw(beside(path, ending), WHOLE);
   const logs: (typeof LOGS)[number][] = [];
   for (const ending of LOGS) {
-    // A log that a held tree surely lacks needs no seal.
-    if (!point.sealed && heldNode(points, point, beside(path, ending)) === null) continue;
+    if (reader.surelyLacks(beside(path, ending))) continue;
     if ((await firstOf(contentOf(ending), isLog)) === true) logs.push(ending);
   }
   if (logs.length === 0 || (await firstOf(contentOf(""), (bytes) => parseHeader(bytes) !== null)) !== true) return null;
   const { recoveredContent } = await import("../capture/sqlite/shown-database.ts");
-  const folder = newWorkDirectory(workspace.found.control.temporary);
-  return recoveredContent(contentOf, { logs, folder, signal });
+  return recoveredContent(contentOf, { logs, folder: folder(), signal });
 }
 
 /** Looks at the first piece of a file; null if there is no file. */
@@ -82,106 +208,11 @@ async function firstOf<T>(content: AsyncGenerator<Uint8Array>, look: (bytes: Buf
   }
 }
 
-/** Reads a file's content as it is recorded. */
-export async function* readRaw(
-  workspace: Workspace,
-  target: string | null,
-  path: PathInput,
-  options: ReadOptions,
-): AsyncGenerator<Uint8Array> {
-  const where = normalizeTyped(path);
-  const range = rangeOf(options);
-  if (options.paths !== undefined)
-    throw new CairnError("usage", "paths are only for an archive", { hint: "give archive, too: tar or zip" });
-  if (target === null) {
-    requireAnswer(workspace.root);
-    yield* piecesOf(openPresent(workspace.root, where), range, options);
-    return;
-  }
-  const point = workspace.resolve(target);
-  const held = point.sealed ? null : openHeldFile(workspace.points, point, where);
-  if (held !== null) {
-    yield* piecesOf(held, range, options);
-    return;
-  }
-  const source = await withSealed(workspace, options, async () => workspace.source(workspace.resolve(target)));
-  const node = await workspace.engine.reading(async () => mustFind(source, where, target), options);
-  if (node.type !== "file") throw notAFile(where);
-  yield* contentOf(workspace, source, node, { ...range, signal: options.signal });
-}
-
-function rangeOf({ offset = 0, length }: ReadOptions): Range {
+function askedRange({ offset = 0, length }: ReadOptions): Range {
   for (const [name, value] of Object.entries({ offset, length: length ?? 0 }))
     if (!Number.isSafeInteger(value) || value < 0)
       throw new CairnError("usage", `${name} must be a whole number of bytes; found ${value}`);
   return { start: offset, end: length === undefined ? Infinity : offset + length };
-}
-
-/** Reads a file's content, or a range of it, in pieces of at most 1 MiB. Blobs outside the range are not read. */
-export async function* contentOf(
-  workspace: Workspace,
-  source: TreeSource,
-  node: TreeNode,
-  { start, end, signal }: Range & Pick<WorkspaceCallOptions, "signal">,
-): AsyncGenerator<Uint8Array> {
-  const ids = node.content ?? new Uint8Array(0);
-  throwIfAborted(signal);
-  const pace = newPacer(signal);
-  // Offset of the next blob in the file.
-  let next = 0;
-  for (let at = 0; at < ids.length && next < end; at += 32) {
-    await pace();
-    const id = ids.subarray(at, at + 32);
-    const size = next < start ? source.sizeOf?.(id) : undefined;
-    if (size !== undefined && next + size <= start) {
-      next += size;
-      continue;
-    }
-    const blob = await unlessMoved(workspace, () => Buffer.concat([...source.content({ ...node, content: id })]));
-    const piece = blob.subarray(Math.max(0, start - next), end - next);
-    next += blob.length;
-    for (let from = 0; from < piece.length; from += PIECE) yield piece.subarray(from, from + PIECE);
-  }
-}
-
-function notAFile(path: Uint8Array): CairnError {
-  return new CairnError("conflict", `${displayPath(path).path} is not a file`, {
-    hint: advice`${call("show")} lists directories`,
-  });
-}
-
-const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
-
-/** Opens a file of the folder. Follows no link: root may read for a user who owns the folder. */
-function openPresent(root: Buffer, path: Uint8Array): number {
-  const fd = inDirectory(root, (held) => openBelow(syscalls(), held, path, READ, newArena(4096)));
-  if (fd === ELOOP || fd === ENOTDIR) throw notAFile(path);
-  if (fd < 0) throw syscallError(fd, `read ${displayPath(path).path}`);
-  if (fs.fstatSync(fd).isFile()) return fd;
-  fs.closeSync(fd);
-  throw notAFile(path);
-}
-
-/** Reads a range of an open file and closes the file. */
-async function* piecesOf(
-  fd: number,
-  { start, end }: Range,
-  { signal }: WorkspaceCallOptions,
-): AsyncGenerator<Uint8Array> {
-  try {
-    throwIfAborted(signal);
-    const pace = newPacer(signal);
-    for (let at = start; at < end;) {
-      await pace();
-      const buffer = Buffer.allocUnsafe(Math.min(PIECE, end - at));
-      const n = fs.readSync(fd, buffer, 0, buffer.length, at);
-      if (n === 0) return;
-      at += n;
-      yield buffer.subarray(0, n);
-    }
-  } finally {
-    fs.closeSync(fd);
-  }
 }
 
 /** Returns the node at a path of a point. Throws `not_found`. */
@@ -193,14 +224,4 @@ export function mustFind(source: TreeSource, path: Uint8Array, target: string): 
     hint:
       twin === undefined ? advice`${call("show POINT", "show", word("point"))} lists its content` : hintOfTwin(twin),
   });
-}
-
-/** Calls `get` without a lock, and again under a lock if a cleanup moved a pack: consumers may read slowly. */
-export async function unlessMoved<T>(workspace: Workspace, get: () => T): Promise<T> {
-  try {
-    return get();
-  } catch (error) {
-    if (toCairnError(error).details?.["missing_pack"] === undefined) throw error;
-    return workspace.engine.reading(async () => get());
-  }
 }

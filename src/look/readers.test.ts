@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { PointStore } from "../workspace/store/point-store.ts";
 import { findWorkspace } from "../workspace/place/find-workspace.ts";
 import { Workspace } from "../workspace/open/workspace.ts";
+import type { WithBackups } from "./sources/operands.ts";
 import { diff } from "./diff.ts";
 import { history } from "./history.ts";
 import { read } from "./read.ts";
@@ -29,7 +30,7 @@ test("diff, show, read and history work while other saves merge the store's pack
   }
   const [differs, lists, reads, finds] = readers;
   assert.deepEqual(
-    (await diff(differs!, first, second, {})).entries.map(({ path }) => path),
+    (await diff({ workspace: differs!, backups: noBackups }, first, second, {})).entries.map(({ path }) => path),
     ["dir/a"],
   );
   assert.deepEqual(
@@ -37,8 +38,10 @@ test("diff, show, read and history work while other saves merge the store's pack
     ["dir/a"],
   );
   const pieces: Uint8Array[] = [];
-  for await (const piece of read(reads!, first, "dir/a", {})) pieces.push(piece);
+  for await (const piece of read({ workspace: reads!, backups: noBackups }, first, "dir/a", {})) pieces.push(piece);
   assert.equal(Buffer.concat(pieces).toString(), "first");
   assert.equal((await history(finds!, 0, { path: "dir/a" })).save_points.length, 2);
   for (const reader of readers) await reader.close();
 });
+
+const noBackups: WithBackups = async () => assert.fail("no repository is opened");

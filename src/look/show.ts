@@ -7,7 +7,9 @@ import { withSealed } from "../workspace/save/seal.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { ListedEntry, PathInput, ShowOptions, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
 import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entry.ts";
-import { mustFind, unlessMoved } from "./read.ts";
+import { mustFind } from "./read.ts";
+import type { Source } from "./sources/source.ts";
+import { pointSource } from "./sources/workspace-source.ts";
 import { publicPoint } from "./public-point.ts";
 
 /** Lists a point's entries at a path: the entries of a directory, or the single entry at the path. */
@@ -27,23 +29,54 @@ async function showReading(
   { path, ...options }: { path: PathInput } & ShowOptions,
 ): Promise<ShowResult> {
   const point = workspace.resolve(target);
-  const source = await workspace.source(point);
+  const source = await pointSource(workspace, point);
   const where = normalizeTyped(path);
   const node = where.length === 0 ? null : mustFind(source, where, target);
-  const listed = node === null ? source.list(source.root) : node.type === "dir" ? source.list(node.subtree!) : [node];
-  const entries: ListedEntry[] = [];
-  const pace = newPacer(options.signal);
-  for (const each of await pageOf(listed, options)) {
-    await pace();
-    entries.push(listedEntry(each, each === node ? where : joinPath(where, each.name)));
-  }
+  const all = await nodesAt(source, node);
+  const entries = await listed(await pageOf(all, options), { path: where, node, signal: options.signal });
   return {
     save_point: publicPoint(point),
     ...displayPath(where),
     kind: node === null ? "directory" : kindOf(node),
     entries,
-    total: listed.length,
+    total: all.length,
   };
+}
+
+/** An entry of a source; `node` null stands for the root. */
+interface At {
+  path: Uint8Array;
+  node: TreeNode | null;
+  signal?: AbortSignal | undefined;
+}
+
+/** A directory's entries, or the one entry itself. */
+async function nodesAt(source: Source, node: TreeNode | null): Promise<TreeNodes> {
+  return node === null || node.type === "dir" ? source.nodes(node?.subtree ?? source.root) : [node];
+}
+
+async function listed(nodes: Iterable<TreeNode>, { path, node, signal }: At): Promise<ListedEntry[]> {
+  const entries: ListedEntry[] = [];
+  const pace = newPacer(signal);
+  for (const each of nodes) {
+    await pace();
+    entries.push(listedEntry(each, each === node ? path : joinPath(path, each.name)));
+  }
+  return entries;
+}
+
+/** Lists the entries of a directory of a source, or the single entry. */
+export async function listedAt(source: Source, at: At): Promise<ListedEntry[]> {
+  return listed(await nodesAt(source, at.node), at);
+}
+
+/** Yields everything below an entry of a source, each folder before its entries. Of any other entry yields the entry itself. */
+export async function* walkSource(source: Source, { path, node, signal }: At): AsyncGenerator<ListedEntry> {
+  if (node !== null && node.type !== "dir") return yield listedEntry(node, path);
+  const directory = node?.subtree ?? source.root;
+  await source.bring([directory], true);
+  const nodes = await source.nodes(directory);
+  for await (const each of nodesBelow({ nodes, path, signal }, source.nodes)) yield listedEntry(each.node, each.path);
 }
 
 const ORDERS: Readonly<Record<string, (a: TreeNode, b: TreeNode) => number>> = {
@@ -82,11 +115,8 @@ export async function* walk(
 ): AsyncGenerator<ListedEntry> {
   const { signal } = options;
   const where = normalizeTyped(path);
-  const source = await withSealed(workspace, options, async () => workspace.source(workspace.resolve(target)));
-  const list = async (tree: Uint8Array): Promise<TreeNodes> => unlessMoved(workspace, () => source.list(tree));
-  const node = where.length === 0 ? null : await unlessMoved(workspace, () => mustFind(source, where, target));
-  if (node !== null && node.type !== "dir") yield listedEntry(node, where);
-  else
-    for await (const each of nodesBelow({ nodes: await list(node?.subtree ?? source.root), path: where, signal }, list))
-      yield listedEntry(each.node, each.path);
+  const source = await withSealed(workspace, options, async () => pointSource(workspace, workspace.resolve(target)));
+  const node =
+    where.length === 0 ? null : await workspace.engine.reading(async () => mustFind(source, where, target), options);
+  yield* walkSource(source, { path: where, node, signal });
 }

@@ -8,7 +8,7 @@ import { readAgentEvents, type StoredEvent, withTexts } from "../workspace/point
 import { failedIn } from "../workspace/points/failed-hooks.ts";
 import { operationLog } from "../workspace/points/operation-log.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
-import { diff } from "./diff.ts";
+import { diffPoints } from "./diff.ts";
 import { type Interval, intervalsOf, momentsOf, type SavedPoint } from "../workspace/points/intervals.ts";
 
 /** Turns of agents: a prompt, and everything that the agent did until it waited for the next one. */
@@ -180,10 +180,11 @@ async function entriesOf(
   for (const { from, to, isUncertain: is } of changes) {
     if (is !== isUncertain || to === null) continue;
     try {
-      // As a word that somebody typed, the id of a removed point would be looked for everywhere.
-      if (workspace.byId(from) === null || workspace.byId(to) === null) return null;
-      for (const each of (await diff(workspace, from, to, call)).entries)
-        entries.set(each.path_b64 ?? `/${each.path}`, nameOf(each));
+      const ends = [workspace.byId(from), workspace.byId(to)] as const;
+      if (ends[0] === null || ends[1] === null) return null;
+      const pair = { from: ends[0], to: ends[1], paths: [] };
+      const { entries: found } = await workspace.engine.reading(async () => diffPoints(workspace, call, pair), call);
+      for (const each of found) entries.set(each.path_b64 ?? `/${each.path}`, nameOf(each));
     } catch (error) {
       if (toCairnError(error).code === "interrupted") throw error;
       return null;

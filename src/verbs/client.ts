@@ -169,7 +169,7 @@ export class CairnClient {
 
   async #answer(name: string | undefined, row: Rights & WorkspaceRow, given: unknown[]): Promise<unknown> {
     const work = async (workspace: Workspace): Promise<unknown> => {
-      const hand = { workspace, parts: this.#options.parts };
+      const hand = this.#handOf(workspace);
       const isSealed = typeof row.seals === "function" ? row.seals(...given) : row.seals === true;
       if (!isSealed) return row.run({ ...hand, unsealed: [] }, ...given);
       const call = given.at(-1) as CallOptions;
@@ -184,6 +184,15 @@ export class CairnClient {
       if (row.looks !== true || !isMoved) throw error;
       return this.#with(name, work, row);
     }
+  }
+
+  #handOf(workspace: Workspace): Omit<Hand, "unsealed"> {
+    const { parts, openStorage } = this.#options;
+    return {
+      workspace,
+      parts,
+      backups: async (...given) => (await import("../keep/kept-backups.ts")).withBackups(openStorage, ...given),
+    };
   }
 
   async #with<T>(
@@ -249,10 +258,7 @@ export class CairnClient {
     try {
       await using workspace = this.#open(name);
       await recoverAcknowledged(workspace);
-      yield* (await row.run(
-        { workspace, parts: this.#options.parts, unsealed: [] },
-        ...given,
-      )) as AsyncIterable<unknown>;
+      yield* (await row.run({ ...this.#handOf(workspace), unsealed: [] }, ...given)) as AsyncIterable<unknown>;
     } catch (error) {
       throw this.#unlessGone(error, wasThere);
     }

@@ -308,22 +308,7 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
         });
       }
     })());
-  const methods = methodsOf(connection, path);
-  if (local !== null)
-    for (const [name, served] of Object.entries(methods)) {
-      const servedOrOwn: AnyMethod = async (...given) => {
-        const own = async (): Promise<unknown> =>
-          ((await inPlace()) as unknown as Record<string, AnyMethod>)[name]!(...given);
-        if (!isForOwners(name, optionsOf(clientVerb(name), given) as Options)) return own();
-        try {
-          return await served(...given);
-        } catch (error) {
-          if (error instanceof CairnError && error.details?.["served"] === false) return own();
-          throw error;
-        }
-      };
-      methods[name] = (...given) => (clientVerb(name).how === "stream" ? served(...given) : servedOrOwn(...given));
-    }
+  const methods = local === null ? methodsOf(connection, path) : servedOrOwn(methodsOf(connection, path), inPlace);
   if (isHere) {
     const { read } = methods;
     methods["read"] = (...given) => (given[0] === null ? readHere(path, given) : read!(...given));
@@ -374,7 +359,38 @@ function remoteClient(connection: Connection, found: Reference, { local, isHere 
   return client;
 }
 
+/** Returns methods that the daemon carries out, or the client that `inPlace` opens if the daemon leaves a call to it. */
+function servedOrOwn(served: Record<string, AnyMethod>, inPlace: () => Promise<Client>): Record<string, AnyMethod> {
+  const own = async (name: string, given: unknown[]): Promise<unknown> =>
+    ((await inPlace()) as unknown as Record<string, AnyMethod>)[name]!(...given);
+  const answered = async (name: string, given: unknown[]): Promise<unknown> => {
+    const options = optionsOf(clientVerb(name), given);
+    if (isOpenHere(options) || !isForOwners(name, options as Options)) return own(name, given);
+    try {
+      return await served[name]!(...given);
+    } catch (error) {
+      if (error instanceof CairnError && error.details?.["served"] === false) return own(name, given);
+      throw error;
+    }
+  };
+  const streamed = async function* (name: string, given: unknown[]): AsyncGenerator {
+    const isOwn = isOpenHere(optionsOf(clientVerb(name), given));
+    yield* (isOwn ? await own(name, given) : served[name]!(...given)) as AsyncIterable<unknown>;
+  };
+  return Object.fromEntries(
+    Object.keys(served).map((name) => [
+      name,
+      (...given: unknown[]) => (clientVerb(name).how === "stream" ? streamed(name, given) : answered(name, given)),
+    ]),
+  );
+}
+
 const clientVerb = (name: string): Verb => (CLIENT_VERBS as Readonly<Record<string, Verb>>)[name]!;
+
+/** True if a call takes a repository that is open in this process: no daemon can make the call. */
+function isOpenHere(options: object): boolean {
+  return "repository" in options && typeof options.repository === "object";
+}
 
 /** Makes calls by their names. */
 export interface Calls {
@@ -391,6 +407,7 @@ export function methodsOf(calls: Calls, workspace: string): Record<string, AnyMe
         const verb = clientVerb(name);
         const members = { workspace, ...membersOf(verb, given) };
         const options = optionsOf(verb, given);
+        if (isOpenHere(options)) throw notByDaemon();
         return verb.how === "stream" ? calls.stream(name, members, options) : calls.call(name, members, options);
       },
     ]),

@@ -46,6 +46,11 @@ export async function readSomeNodes(
   return someNodes(await viewed(reader, tree), wants);
 }
 
+/** A tree's plaintext in memory of its own. A far tree must have been fetched. Throws as `readNodes` does. */
+export function treeHere(reader: BlobSource, tree: Uint8Array): Uint8Array {
+  return reader.lent(tree) ?? reader.read(entryOf(reader, tree, TREE_BLOB));
+}
+
 async function viewed(reader: BlobSource, tree: Uint8Array): Promise<Uint8Array> {
   return reader.lent(tree) ?? (await reader.viewTree(entryOf(reader, tree, TREE_BLOB)));
 }

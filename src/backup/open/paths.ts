@@ -340,30 +340,32 @@ function noFolder(path: Buffer, node: TreeNode, snapshot: string): CairnError {
   );
 }
 
+/** Returns a function that keeps the rows about a folder and the entries below it, with paths relative to the folder. */
+export function movedBelow(folder: Uint8Array): <T extends { path: Uint8Array }>(list: readonly T[]) => T[] {
+  const lead = rawBytes(folder);
+  return (list) =>
+    list.flatMap((each) => {
+      const path = rawBytes(each.path);
+      return isAtOrBelow(path, lead) ? [{ ...each, path: path.subarray(lead.length + 1) }] : [];
+    });
+}
+
 /**
  * The part of a manifest about entries below a folder, with paths relative to it. Has no digests, and its counts are
  * still the whole folder's.
  */
 function manifestBelow(manifest: Manifest, folder: Buffer): Manifest {
-  const lead = Buffer.concat([folder, ROOT]);
-  const below = (path: Uint8Array): Uint8Array | null => {
-    const raw = rawBytes(path);
-    if (raw.equals(folder)) return raw.subarray(raw.length);
-    return raw.subarray(0, lead.length).equals(lead) ? raw.subarray(lead.length) : null;
-  };
-  const moved = <T extends { path: Uint8Array }>(list: readonly T[]): T[] =>
-    list.flatMap((each) => {
-      const path = below(each.path);
-      return path === null ? [] : [{ ...each, path }];
-    });
+  const moved = movedBelow(folder);
   return {
     ...manifest,
     stateDigest: null,
     metadataDigest: null,
-    labels: manifest.labels.flatMap(({ path_b64, ...label }) => {
-      const path = below(pathOfRecord(path_b64 === undefined ? label : { ...label, path_b64 }));
-      return path === null ? [] : [{ ...label, ...recordPath(path) }];
-    }),
+    labels: moved(
+      manifest.labels.map(({ path_b64, ...label }) => ({
+        label,
+        path: pathOfRecord(path_b64 === undefined ? label : { ...label, path_b64 }),
+      })),
+    ).map(({ label, path }) => ({ ...label, ...recordPath(path) })),
     holeMaps: moved(manifest.holeMaps),
     fileHashes: moved(manifest.fileHashes),
     omitted: moved(manifest.omitted),

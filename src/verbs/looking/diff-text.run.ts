@@ -3,8 +3,8 @@ import type { DiffTextOptions, DiffTextResult } from "../../contract/looking.ts"
 import type { PathInput } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { displayPath, normalizeTyped } from "../../fs/paths/safe-path.ts";
-import type { Workspace } from "../../workspace/open/workspace.ts";
 import { read } from "../../look/read.ts";
+import { type Looking, namesOf } from "../../look/sources/operands.ts";
 import { decodeText, type Hunk, textHunks } from "../../look/text-diff.ts";
 
 /** The most bytes of a side that are compared. */
@@ -13,19 +13,17 @@ const MOST_BYTES = 32 << 20;
 type Side = DiffTextResult["before"];
 const NOTHING = new Uint8Array(0);
 
-/** Compares a file of point `a` with the file of point `b`, or of the folder if `b` is null. */
+/** Compares a file of state `a` with the file of state `b`, or of the folder if `b` is null. */
 export async function diffText(
-  workspace: Workspace,
+  hand: Looking,
   path: PathInput,
   [a, b]: readonly [string, string | null],
   options: DiffTextOptions,
 ): Promise<DiffTextResult> {
-  const from = workspace.resolve(a).descriptor.save_point_id;
-  const to = b === null ? null : workspace.resolve(b).descriptor.save_point_id;
-  const [before, after] = [
-    await contentOf(workspace, from, path, options),
-    await contentOf(workspace, to, path, options),
-  ];
+  const named = await namesOf(hand, [a, b], options);
+  const from = named.from as DiffTextResult["from"];
+  const to = named.to as DiffTextResult["to"];
+  const [before, after] = [await contentOf(hand, from, path, options), await contentOf(hand, to, path, options)];
   if (before === null && after === null)
     throw new CairnError(
       "not_found",
@@ -43,7 +41,7 @@ export async function diffText(
 
 /** Reads a file. Null: there is no file at the path. A number: the size of a file that is too large to compare. */
 async function contentOf(
-  workspace: Workspace,
+  hand: Looking,
   target: string | null,
   path: PathInput,
   options: DiffTextOptions,
@@ -51,7 +49,7 @@ async function contentOf(
   const pieces: Uint8Array[] = [];
   let bytes = 0;
   try {
-    for await (const piece of read(workspace, target, path, options)) {
+    for await (const piece of read(hand, target, path, options)) {
       bytes += piece.length;
       if (bytes <= MOST_BYTES) pieces.push(piece);
       else pieces.length = 0;

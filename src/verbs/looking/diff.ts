@@ -1,5 +1,5 @@
 import { LIMIT, limited, listed, MORE, optionsOf, PATHS, TARGET, type Tool } from "../kinds/tool.ts";
-import { target } from "../../contract/words.ts";
+import { operand } from "../../contract/words.ts";
 import { DiffOptions, DiffResult } from "../../contract/looking.ts";
 import { object, opt, orNull } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
@@ -26,8 +26,8 @@ const tool: Tool = {
 };
 
 export const diff = workspaceVerb({
-  about: "Compares two save points, or a save point with the current folder.",
-  takes: [arg("a", target()), arg("b", opt(orNull(target())))],
+  about: "Compares two states, by default the second of them the current folder.",
+  takes: [arg("a", operand()), arg("b", opt(orNull(operand())))],
   options: DiffOptions,
   output: DiffResult,
   errors: ["not_found", "ambiguous", "damaged"],
@@ -37,6 +37,5 @@ export const diff = workspaceVerb({
   agents: ["paths"],
   seals: true,
   tool,
-  run: async ({ workspace }, a, b, options) =>
-    (await import("../../look/diff.ts")).diff(workspace, a, b ?? null, options),
+  run: async (hand, a, b, options) => (await import("../../look/diff.ts")).diff(hand, a, b ?? null, options),
 });

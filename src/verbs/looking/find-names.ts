@@ -1,5 +1,6 @@
 import { FindNamesOptions, FindNamesResult } from "../../contract/looking.ts";
-import { text } from "../../contract/schema.ts";
+import { FindInBackupsResult } from "../../contract/repositories.ts";
+import { object, text } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
@@ -8,7 +9,11 @@ export const findNames = workspaceVerb({
   takes: [arg("pattern", text("part of a name; or a pattern with *, ?, [abc] or, for a path, a slash and **"))],
   options: FindNamesOptions,
   output: FindNamesResult,
-  command: "find",
+  command: {
+    find: FindNamesResult,
+    "find --in backups": FindInBackupsResult,
+    "find --in all": object({ ...FindNamesResult.entries, backups: FindInBackupsResult }),
+  },
   by: "writers",
   looks: true,
   withoutFolder: true,

@@ -1,6 +1,7 @@
 import { type Client } from "../../contract/index.ts";
 import { LIMIT, limited, listed, MORE, TARGET, type Tool } from "../kinds/tool.ts";
 import { ShowOptions, ShowResult } from "../../contract/looking.ts";
+import { ShowBackupResult } from "../../contract/repositories.ts";
 import { flag, number, object, opt, text } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
 import { type CallOptions, contentData, PathInput, target } from "../../contract/words.ts";
@@ -65,6 +66,7 @@ export const show = workspaceVerb({
   command: {
     show: ShowResult,
     "show POINT:FILE": object({ ...ShowResult.entries, ...contentData }),
+    "show backup:SNAPSHOT": ShowBackupResult,
     "show --target": object({ ...ShowResult.entries, target: text("the file, absolute"), bytes: number() }),
   },
   by: "writers",

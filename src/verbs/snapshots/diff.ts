@@ -9,6 +9,5 @@ export const diff = repositoryVerb({
   output: DiffBackupsResult,
   errors: [...lookErrors, "conflict"],
   command: "backup diff",
-  run: async (access, from, to, options) =>
-    (await import("../../backup/diff.ts")).diffBackups(access, { from, to }, options),
+  run: async (access, from, to, options) => (await import("./diff.run.ts")).diffBackups(access, { from, to }, options),
 });

@@ -21,5 +21,5 @@ export const read = repositoryVerb({
   how: "stream",
   errors: [...lookErrors, "conflict"],
   run: async (access, hand, snapshot, path, options) =>
-    (await import("../../backup/show.ts")).readFromBackup(access, { snapshot, path, hand }, options),
+    (await import("../../look/backups.ts")).readFromBackup(access, { snapshot, path, hand }, options),
 });

@@ -19,5 +19,5 @@ export const show = repositoryVerb({
     }),
   },
   run: async (access, snapshot, path, options) =>
-    (await import("../../backup/show.ts")).showBackup(access, { snapshot, path: path ?? "" }, options),
+    (await import("../../look/backups.ts")).showBackup(access, { snapshot, path: path ?? "" }, options),
 });

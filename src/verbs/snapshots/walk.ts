@@ -10,5 +10,5 @@ export const walk = repositoryVerb({
   how: "stream",
   errors: lookErrors,
   run: async (access, hand, snapshot, path, options) =>
-    (await import("../../backup/show.ts")).walkBackup(access, { snapshot, path: path ?? "", hand }, options),
+    (await import("../../look/backups.ts")).walkBackup(access, { snapshot, path: path ?? "", hand }, options),
 });

@@ -35,7 +35,7 @@ export const command: CommandDefinition = {
     const options: FindInBackupsOptions = { ...context.callOptions(), ...readChoice(context, input, 1), ...given };
     return withRepository(context, input, async (repository) => {
       const result = await repository.find(input.required(0), options);
-      const outcome: Outcome = { data: result, paged: true, text: () => render(context, result) };
+      const outcome: Outcome = { data: result, paged: true, text: () => renderFound(context, result) };
       if (result.damaged.length > 0)
         outcome.error = new CairnError("damaged", `${plural(result.damaged.length, "directory")} could not be read`, {
           hint: "run `cairn backup verify` to see what is lost",
@@ -45,7 +45,10 @@ export const command: CommandDefinition = {
   },
 };
 
-async function render({ style }: Context, { found, truncated, damaged }: FindInBackupsResult): Promise<string> {
+export async function renderFound(
+  { style }: Context,
+  { found, truncated, damaged }: FindInBackupsResult,
+): Promise<string> {
   const lost = damaged.map(({ snapshot_id: id, path, detail }) =>
     style.red(`${printable(path)} of snapshot ${id.slice(0, 8)} cannot be read: ${printable(detail)}`),
   );

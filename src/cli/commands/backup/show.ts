@@ -1,9 +1,15 @@
-import type { BackupRepository, ShowBackupOptions, ShowBackupResult } from "../../../contract/index.ts";
+import type {
+  BackupRepository,
+  PathInput,
+  ShowBackupOptions,
+  ShowBackupResult,
+  SnapshotFilter,
+} from "../../../contract/index.ts";
 import { ReadBackupOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
-import type { CommandDefinition } from "../../command.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { usage } from "../../input.ts";
+import { type Input, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { renderListing } from "../../render/listing.ts";
 import { renderTable } from "../../render/table.ts";
@@ -48,34 +54,43 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const [snapshot, path = ""] = splitTarget(input);
     if (snapshot === "") throw usage("no snapshot is named before the colon: for example latest:PATH");
-    const options: ShowBackupOptions = { ...context.callOptions(), ...readFilter(context, input) };
-    const archive = ARCHIVE.read(context, input);
-    const isArchive = archive.archive !== undefined;
-    const target = input.text("target");
-    requireArchivePlace(context, input, isArchive);
-    const repository = await openNamed(context, await repositoryOptions(context, input));
-    let isReadLater = false;
-    try {
-      const shown = await repository.show(snapshot, path, options);
-      const { snapshot_id: id } = shown.snapshot;
-      if (input.flag("recursive")) {
-        isReadLater = true;
-        const entries = closing(repository, repository.walk(id, path, options));
-        return await walkOutcome(context, { shown, entries, head: async () => snapshotLines(context, shown) });
-      }
-      const content = (): AsyncIterable<Uint8Array> => repository.read(id, path, { ...options, ...archive });
-      if (target !== undefined) return await writtenOutcome(context, { shown, file: target, isArchive }, content);
-      if (shown.kind !== "file" && !isArchive)
-        return { data: shown, paged: true, text: async () => render(context, shown) };
-      const read = (): AsyncIterable<Uint8Array> => closing(repository, content());
-      const outcome = isArchive ? { data: shown, content: read() } : contentOutcome(context, shown, read);
-      isReadLater = true;
-      return outcome;
-    } finally {
-      if (!isReadLater) await repository.close();
-    }
+    return showSnapshot(context, input, { snapshot, path, filter: readFilter(context, input) });
   },
 };
+
+/** Shows a place in a snapshot of the repository that the line names, else of the kept one. */
+export async function showSnapshot(
+  context: Context,
+  input: Input,
+  { snapshot, path, filter }: { snapshot: string; path: PathInput; filter: SnapshotFilter },
+): Promise<Outcome> {
+  const options: ShowBackupOptions = { ...context.callOptions(), ...filter };
+  const archive = ARCHIVE.read(context, input);
+  const isArchive = archive.archive !== undefined;
+  const target = input.text("target");
+  requireArchivePlace(context, input, isArchive);
+  const repository = await openNamed(context, await repositoryOptions(context, input));
+  let isReadLater = false;
+  try {
+    const shown = await repository.show(snapshot, path, options);
+    const { snapshot_id: id } = shown.snapshot;
+    if (input.flag("recursive")) {
+      isReadLater = true;
+      const entries = closing(repository, repository.walk(id, path, options));
+      return await walkOutcome(context, { shown, entries, head: async () => snapshotLines(context, shown) });
+    }
+    const content = (): AsyncIterable<Uint8Array> => repository.read(id, path, { ...options, ...archive });
+    if (target !== undefined) return await writtenOutcome(context, { shown, file: target, isArchive }, content);
+    if (shown.kind !== "file" && !isArchive)
+      return { data: shown, paged: true, text: async () => render(context, shown) };
+    const read = (): AsyncIterable<Uint8Array> => closing(repository, content());
+    const outcome = isArchive ? { data: shown, content: read() } : contentOutcome(context, shown, read);
+    isReadLater = true;
+    return outcome;
+  } finally {
+    if (!isReadLater) await repository.close();
+  }
+}
 
 /** Passes the pieces on, and closes the repository when the reader stops. */
 async function* closing<T>(repository: BackupRepository, content: AsyncIterable<T>): AsyncGenerator<T> {

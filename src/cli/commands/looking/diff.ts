@@ -1,4 +1,5 @@
-import type { Client, DiffEntry, DiffResult, PathInput } from "../../../contract/index.ts";
+import type { Client, DiffEntry, DiffResult, LookOptions, PathInput } from "../../../contract/index.ts";
+import { isBackupOperand } from "../../../contract/operand.ts";
 import { DiffDatabaseOptions, DiffOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
@@ -8,6 +9,7 @@ import { type Input, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { shellPath } from "../../../fs/paths/safe-path.ts";
 import { PATH_B64 } from "../../shown.ts";
+import { BACKUP_OPTIONS, looked, operandOf } from "./with-backups.ts";
 import { inLocale } from "../../render/style.ts";
 
 const PATHS = new VerbOptions(pick(DiffOptions, "paths"));
@@ -19,12 +21,13 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[a]",
-      text: "a save point, or a fork: its newest point is compared with head; default: head",
+      text: "a state: POINT[:PATH], NAME:POINT[:PATH], backup:SNAPSHOT[:PATH], a folder (/…, ./…, ~/…), or . for the folder now; a fork alone: its newest point is compared with head; default: head",
       completes: "points",
     },
-    { name: "[b]", text: "another save point; default: the current folder", completes: "points" },
+    { name: "[b]", text: "another state; default: the current folder", completes: "points" },
   ],
   options: [
+    ...BACKUP_OPTIONS,
     { flags: "--stat", text: "list the entries that differ, without their text" },
     ...PATHS.definitions,
     {
@@ -37,31 +40,35 @@ export const command: CommandDefinition = {
   examples: [
     { line: "cairn diff", text: "what changed since the last save point" },
     { line: "cairn diff head~1 head --stat", text: "between the point before head and head" },
+    { line: "cairn diff latest backup:latest", text: "what the last backup lacks" },
+    { line: "cairn diff head~5:src backup:latest:src", text: "one folder of a point and of a backup" },
     { line: "cairn diff --sql app.db head~1", text: "the rows of a database that changed since head~1" },
     { line: "cairn diff 1a2b3c4d --path src", text: "one folder, compared with the current state" },
   ],
   async run(context, input) {
     const client = await context.open();
     const fork = await forkIn(context, client, input);
-    const [from, to] = fork === null ? [input.argument(0) ?? "head", input.argument(1) ?? null] : ["head", fork];
+    const given = [input.argument(0) ?? "head", input.argument(1) ?? null] as const;
+    const operands = given.map((each) => (each === null ? null : operandOf(context, client, each)));
+    const [from, to] = fork === null ? [operands[0]!, operands[1]!] : ["head", fork];
     const database = input.text("sql");
     const rows = ROWS.read(context, input);
-    if (database !== undefined) {
-      const [path] = context.workspacePaths(client, [database], []);
-      const found = await client.diffDatabase(path!, from, to, {
-        ...context.callOptions(),
-        ...rows,
-      });
-      const { renderDatabaseDiff } = await import("../../render/database.ts");
-      return { data: found, paged: true, text: () => renderDatabaseDiff(found, context.style) };
-    }
-    if (rows.limit !== undefined) throw usage("--limit works with --sql only");
-    const options: DiffOptions = context.callOptions();
+    if (database === undefined && rows.limit !== undefined) throw usage("--limit works with --sql only");
     const paths = context.workspacePaths(client, input.list("path"), input.list("pathB64"));
-    if (paths.length > 0 && !paths.includes("")) options.paths = paths;
-    const result = await client.diff(from, to, options);
-    const text = async (): Promise<string> => renderDiff(context, client, { result, stat: input.flag("stat") });
-    return { data: result, paged: true, verbatim: true, text };
+    const isFar = operands.some((each) => each !== null && isBackupOperand(each));
+    return looked(context, input, isFar, async (look) => {
+      if (database !== undefined) {
+        const [path] = context.workspacePaths(client, [database], []);
+        const found = await client.diffDatabase(path!, from, to, { ...look, ...rows });
+        const { renderDatabaseDiff } = await import("../../render/database.ts");
+        return { data: found, paged: true, text: () => renderDatabaseDiff(found, context.style) };
+      }
+      const isChosen = paths.length > 0 && !paths.includes("");
+      const result = await client.diff(from, to, isChosen ? { ...look, paths } : look);
+      const text = async (): Promise<string> =>
+        renderDiff(context, client, { result, look, isStat: input.flag("stat") });
+      return { data: result, paged: true, verbatim: true, text };
+    });
   },
 };
 
@@ -106,19 +113,19 @@ const TEXT_SIZE_LIMIT = 1024 * 1024;
 async function renderDiff(
   context: Context,
   client: Client,
-  view: { result: DiffResult; stat: boolean },
+  view: { result: DiffResult; look: LookOptions; isStat: boolean },
 ): Promise<string> {
   const { renderEntryLine, renderSummary, renderTextDiff } = await import("../../render/diff.ts");
-  const { result } = view;
+  const { result, look } = view;
   const shown = inLocale(context.env);
   const lines: string[] = [];
   let compared = 0;
   for (const entry of result.entries) {
     lines.push(shown(renderEntryLine(entry, context.style)));
-    if (view.stat || !isWorthReading(entry) || compared >= TEXT_DIFF_LIMIT) continue;
+    if (view.isStat || !isWorthReading(entry) || compared >= TEXT_DIFF_LIMIT) continue;
     compared++;
-    const before = entry.change === "added" ? null : await readWhole(client, result.from, pathBefore(entry));
-    const after = entry.change === "removed" ? null : await readWhole(client, result.to, pathAfter(entry));
+    const before = entry.change === "added" ? null : await readWhole(client, [result.from, pathBefore(entry)], look);
+    const after = entry.change === "removed" ? null : await readWhole(client, [result.to, pathAfter(entry)], look);
     const text = renderTextDiff({ entry, before, after }, context.style);
     if (text !== null) lines.push(text, "");
   }
@@ -143,8 +150,12 @@ function pathAfter(entry: DiffEntry): PathInput {
   return entry.path_b64 === undefined ? entry.path : Buffer.from(entry.path_b64, "base64");
 }
 
-async function readWhole(client: Client, target: string | null, path: PathInput): Promise<Uint8Array> {
+async function readWhole(
+  client: Client,
+  [target, path]: readonly [string | null, PathInput],
+  look: LookOptions,
+): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
-  for await (const piece of client.read(target, path)) pieces.push(piece);
+  for await (const piece of client.read(target, path, look)) pieces.push(piece);
   return Buffer.concat(pieces);
 }

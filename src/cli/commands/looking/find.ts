@@ -4,6 +4,7 @@ import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { VerbOptions } from "../../options.ts";
+import { BACKUP_OPTIONS, withBackups } from "./with-backups.ts";
 import { plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { shortener } from "../../shorten.ts";
@@ -16,7 +17,11 @@ export const command: CommandDefinition = {
   arguments: [
     { name: "<pattern>", text: "a part of a name; or a pattern with *, ?, [abc] or, for a path, a slash and **" },
   ],
-  options: OPTIONS.definitions,
+  options: [
+    ...OPTIONS.definitions,
+    { flags: "--in <states>", text: "search points (default), backups of this folder, or all" },
+    ...BACKUP_OPTIONS,
+  ],
   examples: [
     {
       line: "cairn find report",
@@ -24,14 +29,40 @@ export const command: CommandDefinition = {
     },
     { line: "cairn find '*.key' -i", text: "every name that matches, in upper or lower case" },
     { line: "cairn find 'src/**/main.ts'", text: "a path" },
+    { line: "cairn find report --in all -r /srv/backups", text: "in save points, and in this folder's backups" },
   ],
   async run(context, input) {
     const client = await context.open();
-    const options = { ...context.callOptions(), ...OPTIONS.read(context, input), all: true };
-    const result = await client.findNames(input.required(0), options);
-    return { data: result, paged: true, text: async () => render(context, client, result) };
+    const pattern = input.required(0);
+    const given = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const where = input.choice("in", ["points", "backups", "all"]) ?? "points";
+    const inPoints = async (): Promise<FindNamesResult> => client.findNames(pattern, { ...given, all: true });
+    if (where === "points") {
+      const result = await inPoints();
+      return { data: result, paged: true, text: async () => render(context, client, result) };
+    }
+    return withBackups(context, input, async (repository) => {
+      const paths = [client.workspacePath()];
+      const { renderFound } = await import("../backup/find.ts");
+      const backups = await repository.find(asPattern(pattern), { ...given, paths });
+      if (where === "backups") return { data: backups, paged: true, text: async () => renderFound(context, backups) };
+      const result = await inPoints();
+      const text = async (): Promise<string> =>
+        [
+          await render(context, client, result),
+          "",
+          context.style.dim("in backups"),
+          await renderFound(context, backups),
+        ].join("\n");
+      return { data: { ...result, backups }, paged: true, text };
+    });
   },
 };
+
+/** A word without a sign of a pattern is a part of a name, in backups as in points. */
+function asPattern(pattern: string): string {
+  return /[*?[/]/.test(pattern) ? pattern : `*${pattern.replaceAll("\\", "\\\\")}*`;
+}
 
 async function render({ style }: Context, client: Client, { found, truncated }: FindNamesResult): Promise<string> {
   if (found.length === 0) return "nothing found: names and paths are compared, not contents";

@@ -4,7 +4,8 @@ import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { type Context, toWorkspacePath } from "../../context.ts";
 import { CairnError } from "../../../errors.ts";
-import { usage } from "../../input.ts";
+import { isBackupOperand, type Operand, readOperand } from "../../../contract/operand.ts";
+import { type Input, parseBase64, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import {
   contentOutcome,
@@ -17,6 +18,7 @@ import {
   walkOutcome,
   writtenOutcome,
 } from "../../shown.ts";
+import { BACKUP_OPTIONS, operandOf } from "./with-backups.ts";
 import { plural, shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
 
@@ -29,21 +31,23 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "<point[:path]>",
-      text: "a save point, and a path from the workspace's root, or from the current folder if it begins with ./ or ../",
+      text: "a save point, or backup:SNAPSHOT, and a path from the workspace's root, or from the current folder if it begins with ./ or ../",
       completes: "points",
     },
   ],
-  options: [RECURSIVE, ...PAGE.definitions, ...ARCHIVE.definitions, TARGET, PATH_B64],
+  options: [RECURSIVE, ...PAGE.definitions, ...ARCHIVE.definitions, TARGET, PATH_B64, ...BACKUP_OPTIONS],
   examples: [
     { line: "cairn show head", text: "the point's facts and its top entries" },
     { line: "cairn show head~2:src", text: "list a folder" },
     { line: "cairn show head:src --sort size --reverse -n 10", text: "the ten largest files of a folder" },
+    { line: "cairn show backup:latest:src", text: "list a folder of the last backup" },
     { line: "cairn show -R head", text: "list everything" },
     { line: "cairn show head~2:src --archive tar | tar x -C /tmp", text: "a folder as an archive: /tmp/src" },
     { line: "cairn show 1a2b3c4d:src/main.ts > old.ts", text: "print one file's bytes" },
   ],
   async run(context, input) {
     const client = await context.open();
+    if (isBackupOperand(input.required(0))) return shownBackup(context, client, input);
     const [target, named, fromHere] = await splitSibling(client, splitTarget(input));
     let path = named === "/" ? undefined : named;
     if (typeof path === "string" && path.startsWith("/"))
@@ -73,6 +77,22 @@ export const command: CommandDefinition = {
     return shown.kind === "file" ? contentOutcome(context, shown, content) : listing(context, client, shown);
   },
 };
+
+/** Shows a place in a backup of this folder as `backup show` does. */
+async function shownBackup(context: Context, client: Client, input: Input): Promise<Outcome> {
+  if (Object.keys(PAGE.read(context, input)).length > 0)
+    throw usage("-n, --skip, --sort and --reverse work with save points only");
+  const [operand] = readOperand(operandOf(context, client, input.required(0)));
+  const { snapshot, path } = operand as Extract<Operand, { kind: "backup" }>;
+  const encoded = input.text("pathB64");
+  if (encoded !== undefined && path !== "") throw usage("a path after the colon and --path-b64 exclude each other");
+  const { showSnapshot } = await import("../backup/show.ts");
+  return showSnapshot(context, input, {
+    snapshot,
+    path: encoded === undefined ? path : parseBase64(encoded, "--path-b64"),
+    filter: { paths: [client.workspacePath()] },
+  });
+}
 
 /** Returns the error; if the path exists in the point relative to the current folder, with that path. */
 async function withPathFromHere(

@@ -156,7 +156,13 @@ function unsealedClauses(clause: EngineClauses["clause"]): void {
       assert.match(unverified.map(({ detail }) => detail).join(), /is not sealed, so its content was not verified$/);
       await assert.rejects(verifyPoint(workspace, "latest", {}), /is not sealed/);
       const pieces: Uint8Array[] = [];
-      for await (const piece of read(workspace, "latest", "later", {})) pieces.push(piece);
+      for await (const piece of read(
+        { workspace, backups: async () => assert.fail("no repository is opened") },
+        "latest",
+        "later",
+        {},
+      ))
+        pieces.push(piece);
       assert.equal(Buffer.concat(pieces).toString(), "later\n");
       await workspace.close();
       assert.deepEqual((await client.verify("latest")).problems, []);

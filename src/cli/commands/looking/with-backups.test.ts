@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { backupScene, type BackupScene } from "../../../backup/testing-far.ts";
+import type { FakeLibrary } from "../../testing-fake-library.ts";
+import { type Ran, runFake } from "../../testing-run.ts";
+
+/** Commands that look at points look at backups, too, in the kept repository or the one of `-r`. */
+
+type Command = (...words: string[]) => Promise<Ran>;
+
+/** A backup of the folder, which has changed since. */
+async function backedUp(t: TestContext): Promise<{ scene: BackupScene; cairn: Command }> {
+  const scene = await backupScene(t, "local");
+  const { client, repository, library, folder, root, options, write } = scene;
+  await client.createBackup(repository, { save: true });
+  const passwordFile = join(root, "password");
+  writeFileSync(passwordFile, options.password as string);
+  await client.setBackupRepository({ repository: options.repository, passwordFile });
+  write("a.txt", "changed\n");
+  write("deep/new.txt", "new\n");
+  await client.save();
+  const fake = { library } as unknown as FakeLibrary;
+  return { scene, cairn: async (...words) => runFake(words, { fake, cwd: join(folder, "deep") }) };
+}
+
+test("diff latest backup:latest prints what the last backup lacks, with the lines of files", async (t) => {
+  const { scene, cairn } = await backedUp(t);
+  const lacks = await cairn("diff", "backup:latest", "latest");
+  assert.equal(lacks.status, 0, lacks.stderr);
+  assert.match(lacks.stdout, /a\.txt[\s\S]*-a\n\+changed[\s\S]*new\.txt[\s\S]*\+new/);
+  assert.match(lacks.stderr, /using the repository/);
+  const here = await cairn("diff", "backup:latest:deep", "latest:.", "--stat");
+  assert.match(here.stdout, /new\.txt/);
+  assert.doesNotMatch(here.stdout, /a\.txt/);
+  const named = await cairn(
+    "diff",
+    "latest",
+    "backup:latest",
+    "--json",
+    "-r",
+    scene.place,
+    "--password-file",
+    join(scene.root, "password"),
+  );
+  const { data } = JSON.parse(named.stdout) as { data: { to: string; entries: { path: string; change: string }[] } };
+  assert.match(data.to, /^backup:[0-9a-f]{64}$/);
+  assert.deepEqual(
+    data.entries.filter(({ change }) => change === "removed").map(({ path }) => path),
+    ["deep/new.txt"],
+  );
+  const text = await cairn("show", "backup:latest:a.txt");
+  assert.equal(text.stdout, "a\n");
+  const listed = await cairn("show", "backup:latest:./", "--json");
+  assert.match(listed.stdout, /"snapshot_id"/);
+});
+
+test("find --in all searches the backups of the folder for the same part of a name", async (t) => {
+  const { cairn } = await backedUp(t);
+  const all = await cairn("find", "b.t", "--in", "all", "--json");
+  const { data } = JSON.parse(all.stdout) as {
+    data: { found: { path: string }[]; backups: { found: { path: string }[] } };
+  };
+  assert.deepEqual(
+    data.found.map(({ path }) => path),
+    ["deep/b.txt"],
+  );
+  assert.deepEqual(
+    data.backups.found.map(({ path }) => path.endsWith("/deep/b.txt")),
+    [true],
+  );
+  assert.equal((await cairn("find", "b.t", "--in", "moon")).status, 2);
+  const backups = await cairn("find", "b.t", "--in", "backups");
+  assert.match(backups.stdout, /deep\/b\.txt/);
+});

@@ -1,0 +1,194 @@
+import { existsSync, statSync } from "node:fs";
+import { homedir } from "node:os";
+import { isAbsolute, resolve } from "node:path";
+import { reading, type Session } from "../../backup/open/session.ts";
+import type { OpenRepository } from "../../backup/open/open-repository.ts";
+import { chosenSnapshot, warnOfUnreadable } from "../../backup/open/snapshots.ts";
+import type { LookOptions } from "../../contract/looking.ts";
+import { isLocation, NOW, type Operand, readOperand } from "../../contract/operand.ts";
+import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
+import { displayPath, isAtOrBelow, joinRaw, normalizeTyped } from "../../fs/paths/safe-path.ts";
+import { isUnknownHere, ownPointsOnly } from "../../workspace/open/siblings.ts";
+import { Workspace } from "../../workspace/open/workspace.ts";
+import { findWorkspace, type FoundWorkspace, realPathOf, workspaceRef } from "../../workspace/place/find-workspace.ts";
+import type { Point } from "../../workspace/points/point-files.ts";
+import { likeFolder, snapshotSource } from "./snapshot-source.ts";
+import { below, type Source } from "./source.ts";
+import { folderSource, pointSource } from "./workspace-source.ts";
+
+/** Runs `work` with the repository that a call gives, else with the one kept for the workspace. */
+export type WithBackups = <T>(
+  workspace: Workspace,
+  options: LookOptions,
+  work: (access: OpenRepository) => Promise<T>,
+) => Promise<T>;
+
+/** A workspace, and its backups. */
+export interface Looking {
+  readonly workspace: Workspace;
+  readonly backups: WithBackups;
+}
+
+/** The meaning of an operand here. `path`: raw, below the root of the state. */
+export type Meant = { readonly path: Uint8Array } & (
+  | { readonly kind: "now" }
+  | { readonly kind: "folder"; readonly found: FoundWorkspace }
+  | { readonly kind: "point"; readonly point: Point }
+  | { readonly kind: "backup"; readonly snapshot: string }
+);
+
+/** The present folder of a workspace, or a part of it. */
+export function now(path: Uint8Array = new Uint8Array(0)): Meant {
+  return { kind: "now", path };
+}
+
+/**
+ * Finds out which state an operand means. Throws `usage` for an operand that means nothing, `permission` for another
+ * folder or a backup if the caller may see only the workspace's own points, and the errors of `Workspace.resolve`.
+ */
+export function meantBy(workspace: Workspace, text: string): Meant {
+  let unknown: CairnError | null = null;
+  for (const operand of readOperand(text)) {
+    try {
+      const found = meantIf(workspace, operand);
+      if (found !== null) return found;
+    } catch (error) {
+      if (!isUnknownHere(error)) throw error;
+      unknown ??= toCairnError(error);
+    }
+  }
+  if (isLocation(text))
+    throw new CairnError("usage", `${text} is the location of a repository, and no operand contains a location`, {
+      hint: advice`name a snapshot: backup:latest. It is looked up in the repository that is kept for the folder: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
+    });
+  throw unknown ?? new CairnError("not_found", `there is no folder ${text}`);
+}
+
+function meantIf(workspace: Workspace, operand: Operand): Meant | null {
+  if (operand.kind === "point")
+    return { kind: "point", point: workspace.resolve(operand.point), path: normalizeTyped(operand.path) };
+  if (operand.kind === "folder" && operand.folder === NOW) return now();
+  if (ownPointsOnly.getStore() === true)
+    throw new CairnError("permission", "only the owner of the folder may look at backups and other folders");
+  if (operand.kind === "backup")
+    return { kind: "backup", snapshot: operand.snapshot, path: normalizeTyped(operand.path) };
+  return folderMeant(workspace, operand.folder);
+}
+
+/** Null if there is no such folder. */
+function folderMeant(workspace: Workspace, folder: string): Meant | null {
+  if (ownPointsOnly.getStore() !== undefined && !isAbsolute(folder))
+    throw new CairnError("usage", `${folder} is a relative path, and the daemon has another current folder`, {
+      hint: "give the folder's absolute path",
+    });
+  const absolute = resolve(folder.replace(/^~(?=\/|$)/, homedir()));
+  if (!existsSync(absolute) || !statSync(absolute).isDirectory()) return null;
+  const real = realPathOf(absolute);
+  const pathBelow = (root: Buffer): Uint8Array => real.subarray(root.length === 1 ? 1 : root.length + 1);
+  if (isAtOrBelow(real, workspace.root)) return now(pathBelow(workspace.root));
+  const found = findWorkspace(real);
+  if (found !== null) return { kind: "folder", found, path: pathBelow(found.folder) };
+  throw new CairnError("not_a_workspace", `neither ${absolute} nor a folder above it is a workspace`, {
+    hint: advice`make it one: ${line(`init ${absolute}`, "init", absolute)}`,
+  });
+}
+
+/** Returns the operands that name two states for good. `b` null: the folder now, or the folder there that `a` names. */
+export async function namesOf(
+  hand: Looking,
+  [a, b]: readonly [string, string | null],
+  options: LookOptions,
+): Promise<{ from: string; to: string | null }> {
+  const from = meantBy(hand.workspace, a);
+  const to = b === null ? now(from.path) : meantBy(hand.workspace, b);
+  return { from: (await nameOf(hand, from, options)) ?? NOW, to: await nameOf(hand, to, options) };
+}
+
+/** Returns the operand that names a state for good; null for the workspace's folder now. Looks a snapshot up. */
+async function nameOf(hand: Looking, meant: Meant, options: LookOptions): Promise<string | null> {
+  if (meant.kind === "backup") return withSources(hand, [meant], options, async ([opened]) => opened!.name);
+  if (meant.kind === "point") return named(meant.point.descriptor.save_point_id, meant.path);
+  if (meant.kind === "now" && meant.path.length === 0) return null;
+  const root = meant.kind === "now" ? hand.workspace.root : meant.found.folder;
+  return displayPath(meant.path.length === 0 ? root : joinRaw(root, meant.path)).path;
+}
+
+/** An open source, and the operand that names it for good: a snapshot and a point by their whole ids. */
+export interface Opened {
+  source: Source;
+  name: string;
+  /** The folder, if the source is one. */
+  folder: Buffer | null;
+}
+
+/** Opens the states that operands mean for as long as `work` runs. Points must be sealed. */
+export async function withSources<T>(
+  hand: Looking,
+  operands: readonly Meant[],
+  options: LookOptions,
+  work: (opened: readonly Opened[]) => Promise<T>,
+): Promise<T> {
+  const { workspace, backups } = hand;
+  const open = async (session: Session | null): Promise<T> => {
+    await using stack = new AsyncDisposableStack();
+    const opened: Opened[] = [];
+    for (const each of operands) opened.push(await openOne(workspace, each, { session, stack, options }));
+    return await work(opened);
+  };
+  if (!operands.some(({ kind }) => kind === "backup")) return open(null);
+  return backups(workspace, options, async (access) =>
+    reading(access, options, async (session) => {
+      warnOfUnreadable(access, session.damaged, options);
+      return open(session);
+    }),
+  );
+}
+
+async function openOne(
+  workspace: Workspace,
+  meant: Meant,
+  { session, stack, options }: { session: Session | null; stack: AsyncDisposableStack; options: LookOptions },
+): Promise<Opened> {
+  const { path } = meant;
+  if (meant.kind === "backup") {
+    const { path: folder } = workspaceRef(workspace.found);
+    const listed = chosenSnapshot(session!, meant.snapshot, {
+      latestOf: { paths: [folder] },
+      onWarning: options.onWarning,
+    });
+    const name = named(`backup:${listed.id}`, path);
+    return { source: await snapshotSource(session!, listed, path.length === 0 ? undefined : path), name, folder: null };
+  }
+  if (meant.kind === "point") {
+    const name = named(meant.point.descriptor.save_point_id, path);
+    return { source: below(await pointSource(workspace, meant.point), path, name), name, folder: null };
+  }
+  const of =
+    meant.kind === "now" ? workspace : stack.use(new Workspace(meant.found, workspace.parts, workspace.removals));
+  const folder = path.length === 0 ? of.root : joinRaw(of.root, path);
+  const name = meant.kind === "now" && path.length === 0 ? NOW : displayPath(folder).path;
+  return { source: below(await folderSource(of, options), path, name), name, folder };
+}
+
+function named(state: string, path: Uint8Array): string {
+  return path.length === 0 ? state : `${state}:${displayPath(path).path}`;
+}
+
+/**
+ * Opens two states that are compared. Of another program's snapshot, which does not say which of its folders was saved,
+ * takes the folder that is like the other state.
+ */
+export async function withPair<T>(
+  hand: Looking,
+  pair: readonly [Meant, Meant],
+  options: LookOptions,
+  work: (before: Opened, after: Opened) => Promise<T>,
+): Promise<T> {
+  return withSources(hand, pair, options, async ([before, after]) => {
+    const like = async (one: Opened, other: Opened): Promise<Opened> => ({
+      ...one,
+      source: await likeFolder(one.source, other.source),
+    });
+    return work(await like(before!, after!), await like(after!, before!));
+  });
+}

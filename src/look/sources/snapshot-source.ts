@@ -1,0 +1,151 @@
+import { tellsOfDamage, toCairnError } from "../../errors.ts";
+import { compareBytes } from "../../formats/bytes.ts";
+import { decodeTree, pairsByName, type TreeNodes } from "../../formats/restic/tree.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
+import { savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "../../backup/open/content.ts";
+import { contentOf } from "../../backup/open/paths.ts";
+import type { Session } from "../../backup/open/session.ts";
+import { pieces, piecesOf } from "../../backup/pieces.ts";
+import type { PathInput } from "../../contract/words.ts";
+import { readBlob, readNodes, treeHere } from "../../archive/databases/nodes.ts";
+import { type FileAt, NO_FACTS, type Source } from "./source.ts";
+
+/** A snapshot of any program as a source, whose parts tell where the saved folder lies in the snapshot. */
+export interface SnapshotSource extends Source {
+  readonly session: Session;
+  readonly listed: ListedSnapshot;
+  readonly saved: SnapshotContent;
+}
+
+/** Opens a snapshot, or one folder of it. Throws `damaged`, `not_found`, `conflict`. */
+export async function snapshotSource(
+  session: Session,
+  listed: ListedSnapshot,
+  subfolder?: PathInput,
+): Promise<SnapshotSource> {
+  const { reader } = session;
+  const content = await snapshotContent(reader, listed.snapshot);
+  return sourceOf(session, listed, await contentOf(reader, { listed, content }, subfolder));
+}
+
+function sourceOf(session: Session, listed: ListedSnapshot, content: SnapshotContent): SnapshotSource {
+  const { reader, near, access } = session;
+  const { root, only, manifest } = content;
+  const raw = (tree: Uint8Array): Uint8Array => treeHere(reader, tree);
+  const chosen = (directory: Uint8Array, nodes: TreeNodes): TreeNodes =>
+    only === null || compareBytes(directory, root) !== 0
+      ? nodes
+      : [...nodes].filter(({ name }) => compareBytes(name, only) === 0);
+  return {
+    root,
+    session,
+    listed,
+    saved: content,
+    facts: async () => manifest ?? NO_FACTS,
+    store: access.repository.id,
+    cutBy: access.repository.chunkerPolynomial,
+    isFar: !near.isLocal,
+    list: (directory) => chosen(directory, decodeTree(raw(directory))),
+    ...(only === null ? { raw } : {}),
+    *content(node) {
+      for (let at = 0; at < (node.content?.length ?? 0); at += 32)
+        yield reader.readId(node.content!.subarray(at, at + 32), DATA_BLOB);
+    },
+    bring: async (trees, below) => (below ? session.bring(trees) : bringOnly(session, trees)),
+    nodes: async (directory) => chosen(directory, await readNodes(reader, directory)),
+    contents: (files, signal) => contentsOf(session, { files, placed: content.placed, signal }),
+  };
+}
+
+/** Fetches trees without those below them. The walk meets damaged trees itself. */
+async function bringOnly({ near, reader }: Session, trees: readonly Uint8Array[]): Promise<void> {
+  const stack = near.isLocal ? [] : trees.toReversed();
+  for (let tree = stack.pop(); tree !== undefined; tree = stack.pop())
+    await readBlob(reader, tree, TREE_BLOB, stack).catch((error: unknown) => {
+      if (!tellsOfDamage(toCairnError(error))) throw error;
+    });
+}
+
+async function* contentsOf(
+  session: Session,
+  {
+    files,
+    placed,
+    signal,
+  }: { files: readonly FileAt[] } & Pick<SnapshotContent, "placed"> & {
+      signal: AbortSignal | undefined;
+    },
+): AsyncGenerator<AsyncIterable<Uint8Array>> {
+  const idsOf = ({ node }: FileAt): Uint8Array => node.content ?? NOTHING;
+  const isPlaced = (file: FileAt): boolean => placed?.of(idsOf(file)) !== undefined;
+  const together = files.flatMap((file) => (isPlaced(file) ? [] : [idsOf(file)]));
+  const blobs = pieces(session, Buffer.concat(together), signal);
+  try {
+    for (const file of files) {
+      const content = idsOf(file);
+      yield isPlaced(file) ? piecesOf(session, { content, placed }, signal) : some(blobs, content.length / 32);
+    }
+  } finally {
+    await blobs.return(undefined);
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+async function* some(blobs: AsyncGenerator<Uint8Array>, count: number): AsyncGenerator<Uint8Array> {
+  for (let left = count; left > 0; left--) {
+    const { value, done } = await blobs.next();
+    if (done === true) return;
+    yield value;
+  }
+}
+
+function isSnapshot(source: Source): source is SnapshotSource {
+  return "saved" in source;
+}
+
+/** True if `root` is the saved folder itself, without directories above it. */
+function isOfFolder({ node, only }: SnapshotContent): boolean {
+  return node !== null || only !== null;
+}
+
+/**
+ * Of a snapshot, returns the folder that is like the saved folder `ours`. The trees of another program's snapshot start
+ * at the path's first folder, at some later part of the path, or at the folder itself, which no field says: takes the
+ * tree that shares most names with `ours`. Returns any other source itself, and a snapshot if `ours` has folders above the saved one, too.
+ */
+export async function likeFolder<S extends Source>(source: S, ours: Source): Promise<S | SnapshotSource> {
+  if (!isSnapshot(source)) return source;
+  const { session, listed, saved: content } = source;
+  const isOther = isOfFolder(content) || (isSnapshot(ours) && !isOfFolder(ours.saved));
+  if (isOther) return source;
+  const { reader } = session;
+  const { tree, paths } = listed.snapshot;
+  const parts = paths.length === 1 ? paths[0]!.split("/") : [];
+  const found: SnapshotContent[] = [];
+  for (let from = 0; from < parts.length; from++) {
+    const saved = await savedEntry(reader, { tree, paths: [parts.slice(from).join("/")] }, { byName: true });
+    if (saved !== null) found.push({ ...content, ...saved });
+  }
+  const names = await ours.nodes(ours.root);
+  let best = content;
+  let most = -1;
+  for (const each of [...found, content]) {
+    let shared = 0;
+    for (const { before, after } of pairsByName(names, await savedNodes(reader, each)))
+      if (before !== null && after !== null) shared++;
+    if (shared > most) [best, most] = [each, shared];
+  }
+  return best === content ? source : sourceOf(session, listed, best);
+}
+
+/**
+ * True if the numbers of hard links mean the same in both snapshots. Other programs store the inode of the disk. Ours
+ * derive the number from the path of a file's first name, which differs in another folder.
+ */
+export function areNumbersAlike(before: SnapshotSource, after: SnapshotSource): boolean {
+  const [one, other] = [before, after].map(({ saved }) => saved);
+  const folders = [one, other].map((content) => content!.part?.path ?? NOTHING);
+  return one!.manifest !== null && other!.manifest !== null && compareBytes(folders[0]!, folders[1]!) === 0;
+}

@@ -1,0 +1,122 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { describe, test, type TestContext } from "node:test";
+import { backupScene, type BackupScene } from "../../backup/testing-far.ts";
+import { hasCode } from "../../keep/testing-folder.ts";
+
+/** The contract of all sources: one state gives one answer, as a folder, a point and a snapshot. */
+
+interface States extends BackupScene {
+  first: string;
+  snapshot: string;
+  ask: { repository: BackupScene["repository"] };
+}
+
+/** The folder has changed since its point `first`, of which `snapshot` is the backup. */
+async function twoStates(t: TestContext, scheme: "local" | "far"): Promise<States> {
+  const scene = await backupScene(t, scheme);
+  const { folder, write, client, repository } = scene;
+  writeFileSync(join(folder, "large"), randomBytes(3 << 20));
+  writeFileSync(join(folder, "larger"), randomBytes(3 << 20));
+  write("deep/er/c.txt", "c\n");
+  linkSync(join(folder, "a.txt"), join(folder, "deep/a-again"));
+  symlinkSync("a.txt", join(folder, "link"));
+  const database = new DatabaseSync(join(folder, "deep/rows.db"));
+  database.exec(
+    "create table t (x); insert into t with recursive n(i) as (values (0) union all select i + 1 from n where i < 40000) select hex(randomblob(20)) from n",
+  );
+  database.close();
+  const { save_point_id: first } = await client.save();
+  const { snapshot } = await client.createBackup(repository, { point: first });
+  const more = new DatabaseSync(join(folder, "deep/rows.db"));
+  more.exec("update t set x = 1 where rowid = 7");
+  more.close();
+  write("a.txt", "changed\n");
+  write("deep/er/new.txt", "new\n");
+  writeFileSync(join(folder, "larger"), randomBytes(3 << 20));
+  rmSync(join(folder, "many/7"));
+  mkdirSync(join(folder, "empty"));
+  return { ...scene, first, snapshot: snapshot!.snapshot_id, ask: { repository } };
+}
+
+for (const scheme of ["local", "far"] as const)
+  describe(`a ${scheme} snapshot`, () => {
+    test("equals the point that it was made of, although its files and databases are stored otherwise", async (t) => {
+      const { client, first, snapshot, ask } = await twoStates(t, scheme);
+      const equal = await client.diff(first, "backup:latest", ask);
+      assert.deepEqual(equal, { from: first, to: `backup:${snapshot}`, entries: [] });
+      assert.deepEqual((await client.diff(`backup:${first}:deep`, `${first}:deep`, ask)).entries, []);
+    });
+
+    test("differs from the folder, and from a later point, as its point does", async (t) => {
+      const { client, first, snapshot, ask, folder } = await twoStates(t, scheme);
+      const { entries: expected } = await client.diff(first);
+      const names = expected.map(({ path, change }) => `${change} ${path}`);
+      assert.ok(names.includes("modified larger") && names.includes("modified deep/rows.db"), names.join(", "));
+      assert.ok(names.includes("removed many/7") && names.includes("added empty"), names.join(", "));
+      const withFolder = await client.diff("backup:latest", null, ask);
+      assert.deepEqual(withFolder, { from: `backup:${snapshot}`, to: null, entries: expected });
+      assert.deepEqual((await client.diff("backup:latest", ".", ask)).entries, expected);
+      const { save_point_id: second } = await client.save();
+      assert.deepEqual((await client.diff("backup:latest", "latest", ask)).entries, expected);
+      const { entries: back } = await client.diff("latest", "backup:latest", ask);
+      assert.deepEqual(back, (await client.diff(second, first)).entries);
+      const { from, to, entries: below } = await client.diff("backup:latest:deep", `${second}:deep`, ask);
+      assert.deepEqual([from, to], [`backup:${snapshot}:deep`, `${second}:deep`]);
+      const inDeep = expected.flatMap(({ path, ...rest }) =>
+        path.startsWith("deep/") ? [{ path: path.slice("deep/".length), ...rest }] : [],
+      );
+      assert.deepEqual(below, inDeep);
+      assert.deepEqual((await client.diff(`${first}:deep`, join(folder, "deep"))).entries, inDeep);
+      assert.deepEqual((await client.diff(`${first}:deep`)).entries, inDeep);
+      const chosen = await client.diff("backup:latest", "latest", { ...ask, paths: ["deep/er"] });
+      assert.deepEqual(
+        chosen.entries.map(({ path }) => path),
+        expected.map(({ path }) => path).filter((path) => path === "deep/er" || path.startsWith("deep/er/")),
+      );
+    });
+
+    test("gives the same bytes, lines and rows as its point", async (t) => {
+      const { client, first, snapshot, ask, folder } = await twoStates(t, scheme);
+      const bytesOf = async (target: string | null, path: string, range = {}): Promise<Buffer> => {
+        const pieces: Uint8Array[] = [];
+        for await (const piece of client.read(target, path, { ...ask, ...range })) pieces.push(piece);
+        return Buffer.concat(pieces);
+      };
+      const large = await bytesOf(first, "large");
+      assert.ok((await bytesOf("backup:latest", "large")).equals(large));
+      const range = { offset: 2_500_000, length: 70_000 };
+      assert.ok((await bytesOf("backup:latest", "large", range)).equals(large.subarray(2_500_000, 2_570_000)));
+      assert.equal((await bytesOf("backup:latest:deep", "er/c.txt")).toString(), "c\n");
+      assert.equal((await bytesOf(join(folder, "deep/er"), "new.txt")).toString(), "new\n");
+      assert.ok((await bytesOf("backup:latest", "deep/rows.db")).equals(await bytesOf(first, "deep/rows.db")));
+      for (const path of ["nowhere", "deep"])
+        await assert.rejects(bytesOf("backup:latest", path), hasCode(path === "deep" ? "conflict" : "not_found"));
+      const { from, ...text } = await client.diffText("a.txt", "backup:latest", null, ask);
+      assert.equal(from, `backup:${snapshot}`);
+      assert.deepEqual({ from: first, ...text }, await client.diffText("a.txt", first));
+      const { tables } = await client.diffDatabase("deep/rows.db", "backup:latest", null, ask);
+      assert.equal(tables[0]?.changed, 1);
+      assert.deepEqual(tables, (await client.diffDatabase("deep/rows.db", first)).tables);
+    });
+  });
+
+test("operands that mean nothing fail with a hint, and so does a backup without a repository", async (t) => {
+  const { client, root } = await backupScene(t, "local");
+  await client.save();
+  for (const [operand, code] of [
+    ["backup:latest", "not_found"],
+    ["backup:", "usage"],
+    ["rest:https://host/", "usage"],
+    [root, "not_a_workspace"],
+    ["latest:nowhere", "not_found"],
+    ["latest:a.txt", "conflict"],
+    [join(root, "missing"), "not_found"],
+    ["nothing:a", "invalid_id"],
+    [".", "usage"],
+  ] as const)
+    await assert.rejects(client.diff(operand), hasCode(code), operand);
+});

@@ -1,0 +1,55 @@
+import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult } from "../../contract/repositories.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
+import { newPacer } from "../../pacer.ts";
+import type { OpenRepository } from "../../backup/open/open-repository.ts";
+import { reading } from "../../backup/open/session.ts";
+import { findSnapshot, warnOfUnreadable } from "../../backup/open/snapshots.ts";
+import { areNumbersAlike, likeFolder, snapshotSource } from "../../look/sources/snapshot-source.ts";
+import { bringDiffering } from "../../look/sources/source.ts";
+import { kindOf } from "../../workspace/points/listed-entry.ts";
+import { type Difference, diffTrees } from "../../workspace/points/tree-diff.ts";
+
+const LIMIT = 100_000;
+
+/** Compares two snapshots, or folders of them, by the trees of the saved folders. Equal trees are not read. */
+export async function diffBackups(
+  access: OpenRepository,
+  words: { from: string; to: string },
+  options: DiffBackupsOptions,
+): Promise<DiffBackupsResult> {
+  return reading(access, options, async (session) => {
+    const [from, to] = [findSnapshot(session, words.from), findSnapshot(session, words.to)];
+    warnOfUnreadable(access, session.damaged, options);
+    const one = await snapshotSource(session, from, options.fromSubfolder);
+    const other = await snapshotSource(session, to, options.toSubfolder);
+    const before = await likeFolder(one, other);
+    const after = await likeFolder(other, one);
+    const byLinks = areNumbersAlike(one, other);
+    await bringDiffering(before, after);
+    const entries: DiffBackupsEntry[] = [];
+    const pace = newPacer(options.signal);
+    for (const difference of diffTrees(before, after)) {
+      await pace();
+      const entry = entryOf(difference, byLinks);
+      if (entry !== null) entries.push(entry);
+      if (entries.length > LIMIT) break;
+    }
+    const truncated = entries.length > LIMIT;
+    return { ...access.info, from: from.id, to: to.id, entries: entries.slice(0, LIMIT), truncated };
+  });
+}
+
+/** `byLinks`: inode numbers tell which names are one file. Null for entries that differ only in such a number. */
+function entryOf({ path, before, after, aspects: all }: Difference, byLinks: boolean): DiffBackupsEntry | null {
+  const change = before === null ? "added" : after === null ? "removed" : "modified";
+  const aspects = all.filter((each) => each !== "links" || byLinks);
+  if (change === "modified" && aspects.length === 0) return null;
+  return {
+    ...displayPath(path),
+    change,
+    kind: kindOf((after ?? before)!),
+    aspects,
+    ...(before?.type === "file" ? { size_before: before.size } : {}),
+    ...(after?.type === "file" ? { size_after: after.size } : {}),
+  };
+}
