@@ -13,6 +13,7 @@ import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import {
   isAtOrBelow,
+  movedBelow,
   normalizeTyped,
   printablePath,
   quotedPath,
@@ -338,16 +339,6 @@ function noFolder(path: Buffer, node: TreeNode, snapshot: string): CairnError {
       hint: advice`${call(`backup restore ${snapshot} ${named} --to DIR`, "restore", snapshot, word("folder"), { paths: [shown] })} restores it by its path, and ${call(`backup show ${snapshot}:${named}`, "show", snapshot, shown)} shows it`,
     },
   );
-}
-
-/** Returns a function that keeps the rows about a folder and the entries below it, with paths relative to the folder. */
-export function movedBelow(folder: Uint8Array): <T extends { path: Uint8Array }>(list: readonly T[]) => T[] {
-  const lead = rawBytes(folder);
-  return (list) =>
-    list.flatMap((each) => {
-      const path = rawBytes(each.path);
-      return isAtOrBelow(path, lead) ? [{ ...each, path: path.subarray(lead.length + 1) }] : [];
-    });
 }
 
 /**

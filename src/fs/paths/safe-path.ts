@@ -93,6 +93,16 @@ export function isAtOrBelow(path: string | Uint8Array, ancestor: string | Uint8A
   return inner.length === outer.length || inner[outer.length] === SLASH;
 }
 
+/** Returns a function that keeps the rows about a folder and the entries below it, with paths relative to the folder. */
+export function movedBelow(folder: Uint8Array): <T extends { path: Uint8Array }>(list: readonly T[]) => T[] {
+  const lead = rawBytes(folder);
+  return (list) =>
+    list.flatMap((each) => {
+      const path = rawBytes(each.path);
+      return isAtOrBelow(path, lead) ? [{ ...each, path: path.subarray(lead.length + 1) }] : [];
+    });
+}
+
 function escapeByte(byte: number): string {
   return `\\x${byte.toString(16).padStart(2, "0")}`;
 }

@@ -1,9 +1,8 @@
 import { existsSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, resolve } from "node:path";
-import { reading, type Session } from "../../backup/open/session.ts";
+import type { Session } from "../../backup/open/session.ts";
 import type { OpenRepository } from "../../backup/open/open-repository.ts";
-import { chosenSnapshot, warnOfUnreadable } from "../../backup/open/snapshots.ts";
 import type { LookOptions } from "../../contract/looking.ts";
 import { isLocation, NOW, type Operand, readOperand } from "../../contract/operand.ts";
 import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
@@ -12,7 +11,6 @@ import { isUnknownHere, ownPointsOnly } from "../../workspace/open/siblings.ts";
 import { Workspace } from "../../workspace/open/workspace.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf, workspaceRef } from "../../workspace/place/find-workspace.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
-import { likeFolder, snapshotSource } from "./snapshot-source.ts";
 import { below, type Source } from "./source.ts";
 import { folderSource, pointSource } from "./workspace-source.ts";
 
@@ -136,6 +134,8 @@ export async function withSources<T>(
     return await work(opened);
   };
   if (!operands.some(({ kind }) => kind === "backup")) return open(null);
+  const { reading } = await import("../../backup/open/session.ts");
+  const { warnOfUnreadable } = await import("../../backup/open/snapshots.ts");
   return backups(workspace, options, async (access) =>
     reading(access, options, async (session) => {
       warnOfUnreadable(access, session.damaged, options);
@@ -152,6 +152,8 @@ async function openOne(
   const { path } = meant;
   if (meant.kind === "backup") {
     const { path: folder } = workspaceRef(workspace.found);
+    const { chosenSnapshot } = await import("../../backup/open/snapshots.ts");
+    const { snapshotSource } = await import("./snapshot-source.ts");
     const listed = chosenSnapshot(session!, meant.snapshot, {
       latestOf: { paths: [folder] },
       onWarning: options.onWarning,
@@ -185,6 +187,8 @@ export async function withPair<T>(
   work: (before: Opened, after: Opened) => Promise<T>,
 ): Promise<T> {
   return withSources(hand, pair, options, async ([before, after]) => {
+    if (!pair.some(({ kind }) => kind === "backup")) return work(before!, after!);
+    const { likeFolder } = await import("./snapshot-source.ts");
     const like = async (one: Opened, other: Opened): Promise<Opened> => ({
       ...one,
       source: await likeFolder(one.source, other.source),

@@ -111,7 +111,7 @@ function isOfFolder({ node, only }: SnapshotContent): boolean {
 }
 
 /**
- * Of a snapshot, returns the folder that is like the saved folder `ours`. The trees of another program's snapshot start
+ * Returns the folder of a snapshot that is like the saved folder `ours`. The trees of another program's snapshot start
  * at the path's first folder, at some later part of the path, or at the folder itself, which no field says: takes the
  * tree that shares most names with `ours`. Returns any other source itself, and a snapshot if `ours` has folders above the saved one, too.
  */

@@ -2,11 +2,10 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { nodeNamed, pairsByName, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
-import { displayPath, quotedPath } from "../../fs/paths/safe-path.ts";
+import { displayPath, movedBelow, quotedPath } from "../../fs/paths/safe-path.ts";
 import { collectPaced, newPacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { type Difference, exactDifferences, findNode } from "../../workspace/points/tree-diff.ts";
-import { movedBelow } from "../../backup/open/paths.ts";
 
 /** A file and its path below the root of a source. */
 export interface FileAt {

@@ -56,7 +56,7 @@ export interface ReplacementRecord {
   known?(made: bigint): void;
   /** Throws if the exchange must not take place, for example because the workspace's lock was lost. */
   requireMayCommit?(): void;
-  /** Takes back what a replacement that is not committed has made, and ends the record. See {@link removeUnlessWritten}. */
+  /** Removes the copy of a replacement that is not committed, and ends the record. See {@link removeUnlessWritten}. */
   takeBack(made: bigint): Promise<Buffer | null>;
 }
 
