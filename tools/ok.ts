@@ -32,36 +32,12 @@ const CHECKS: Step[] = [
   { name: "docs", command: "node", args: ["tools/generate-docs.ts", "--check"] },
   { name: "limits", command: "node", args: ["tools/check-limits.ts"], lastLine: true },
 ];
-/**
- * Tests that take minutes run in `npm test` alone: faults, kills, writers, servers, whole commands, other programs, whole
- * repositories and workspaces, live databases, and file systems that are made for a test.
- */
-const NOT_HERE = [
-  "**/{kill,*-kill,care,doctor,faults*,busy-folder,*-restic}.test.ts",
-  "src/cli/program/process.test.ts",
-  "src/backup/**",
-  "src/{look,keep,change}/**",
-  "src/verbs/**/*.run.test.ts",
-  "src/api/**",
-  "src/clones/**",
-  "src/capture/sqlite/{capture,databases}.test.ts",
-  "src/daemon/watch/**",
-  "src/fs/linux/btrfs.test.ts",
-  "src/workspace/{points/stored-twice,store/verify-store}.test.ts",
-  "src/repository/storage/{sftp,s3}/**",
-];
+/** Flow tests (`*.flow.test.ts`) need processes, servers or file systems and take minutes: `npm test` runs them. */
 const TESTS: Step[] = [
   {
     name: "unit-tests",
     command: "node",
-    args: [
-      "tools/run-tests.ts",
-      "--quiet",
-      "src/**/*.test.ts",
-      "tools/**/*.test.ts",
-      "web/src/**/*.test.ts",
-      ...NOT_HERE.map((pattern) => `!${pattern}`),
-    ],
+    args: ["tools/run-tests.ts", "--quiet", "{src,test,tools,web/src}/**/*.test.ts", "!**/*.flow.test.ts"],
     // Edits at random: `npm test` makes more of them.
     env: { CAIRN_TEST_ROUNDS: "50" },
     lastLine: true,

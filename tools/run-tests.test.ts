@@ -32,6 +32,10 @@ test("a pattern after an exclamation mark excludes its files", () => {
   assert.deepEqual(names([here, `!${here}`]), []);
 });
 
+test("every test in test/ is called *.flow.test.ts, because it needs more than a unit", () => {
+  assert.deepEqual(chosenFiles(["test/**/*.test.ts", "!**/*.flow.test.ts"]), []);
+});
+
 /** Runs one test file of these lines; the folder is for what it leaves. */
 function runOf(t: TestContext, lines: string): { folder: string; said: string[] } {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-run-tests-"));

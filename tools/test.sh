@@ -6,7 +6,7 @@ if [ $# -gt 0 ]; then
 fi
 node tools/ok.ts checks
 checks=$?
-node tools/run-tests.ts 'src/**/*.test.ts' 'tools/**/*.test.ts' 'web/src/**/*.test.ts' 'test/**/*.test.ts'
+node tools/run-tests.ts '{src,test,tools,web/src}/**/*.test.ts'
 tests=$?
 [ -n "$CAIRN_TEST_LONG" ] || echo "CAIRN_TEST_LONG=1 runs every variant of a test, and kills at every failpoint"
 [ $checks = 0 ] || echo "the checks failed, see the top" >&2

@@ -133,7 +133,7 @@ async function undo(world: WorkspaceWorld, at: StepPlace): Promise<void> {
     return assert.rejects(world.client.undo(), { code: "nothing_to_undo" });
   }
   const before = world.now();
-  // What an undo keeps of edits is the subject of the walks in `undo.test.ts`.
+  // What an undo keeps of edits is the subject of the walks in `undo.flow.test.ts`.
   if (world.undo === null || world.left === null || differences(before, world.left).length > 0)
     return at.note("edited since");
   const { id, paths } = world.undo;

@@ -28,12 +28,12 @@ export const NOT_WALKED: readonly NotWalked[] = [
   {
     code: "overdue",
     reason: "the last save, backup or proof is older than its limit",
-    why: "a daemon's schedule has to pass first; `test/flows/schedules.test.ts` has one",
+    why: "a daemon's schedule has to pass first; `test/flows/schedules.flow.test.ts` has one",
   },
   {
     code: "permission",
     reason: "root's daemon keeps the folder, or a token does not reach it",
-    why: "it needs the daemon of root and a second user; `test/flows/tokens.test.ts` and `test/flows/other-owners.test.ts` have both",
+    why: "it needs the daemon of root and a second user; `test/flows/tokens.flow.test.ts` and `test/flows/other-owners.flow.test.ts` have both",
   },
   {
     code: "busy",
@@ -48,21 +48,21 @@ export const NOT_WALKED: readonly NotWalked[] = [
   {
     code: "io",
     reason: "a disk, a network or a server fails",
-    why: "it needs a failing device or server; `test/flows/io-errors.test.ts` has them",
+    why: "it needs a failing device or server; `test/flows/io-errors.flow.test.ts` has them",
   },
   {
     code: "no_space",
     reason: "the disk is full",
-    why: "it needs a full file system; `test/flows/full-disk.test.ts` fills one",
+    why: "it needs a full file system; `test/flows/full-disk.flow.test.ts` fills one",
   },
   {
     code: "refused",
     reason: "the disk of a folder is not mounted",
-    why: "it needs a disk of its own; `test/flows/unmounted.test.ts` has one",
+    why: "it needs a disk of its own; `test/flows/unmounted.flow.test.ts` has one",
   },
   {
     code: "unsupported",
     reason: "this Node, kernel or file system lacks something",
-    why: "it needs another machine; `test/flows/weak-file-system.test.ts` and `test/package/` imitate some",
+    why: "it needs another machine; `test/flows/weak-file-system.flow.test.ts` and `test/package/` imitate some",
   },
 ];

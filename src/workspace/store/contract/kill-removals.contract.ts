@@ -10,7 +10,7 @@ import { anyPass, killClause, KillScene, passesToKill } from "./kill-scene.contr
 
 /**
  * Kills cleanups and releases. Their code is the same for all engines, except for trees. The store's part, without
- * trees, is killed step by step in test/crash/cleanup.test.ts.
+ * trees, is killed step by step in test/crash/cleanup.flow.test.ts.
  */
 export function killRemovalClauses(clauses: EngineClauses): void {
   const { holds, thorough, subject } = clauses;

@@ -13,7 +13,7 @@ import { anyPass, killClause, type KillScene, passesToKill } from "./kill-scene.
 
 /**
  * Kills restores and forks: exchanges at every step, other restores and forks at the engine's own steps. The other
- * steps are killed one by one in test/crash/restore.test.ts and test/crash/fork.test.ts.
+ * steps are killed one by one in test/crash/restore.flow.test.ts and test/crash/fork.flow.test.ts.
  */
 export function killRestoreClauses(clauses: EngineClauses): void {
   const { atomic, holds } = clauses;

@@ -22,7 +22,7 @@ import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
 
 let failed = 0;
 after(() => {
-  if (failed > 0) process.stderr.write(`backup-care.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed > 0) process.stderr.write(`backup-care.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 interface Scene {

@@ -150,7 +150,7 @@ test("undo and redo step through all operations, and lose no edit made in betwee
   const all: Taken = new Map();
   for (const seed of seeds) {
     const world = await UndoWorld.make();
-    const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${count} node --test test/fuzz/undo.test.ts`;
+    const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${count} node --test test/fuzz/undo.flow.test.ts`;
     const check = (): void => world.check();
     addTaken(all, await takeWalk({ world, steps: STEPS, seed, count, check, end: check, again }));
     await world.client.close();

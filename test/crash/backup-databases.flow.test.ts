@@ -13,7 +13,7 @@ import { SEED } from "./rounds.ts";
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`backup-databases.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`backup-databases.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 test("backup create, if killed, leaves no snapshot with half a database, and a second run makes the snapshot", async () => {

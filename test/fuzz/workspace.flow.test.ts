@@ -52,7 +52,7 @@ async function walkAll(
   for (const seed of on.seeds) {
     const place = { base: on.base, name: `w${seed}`, engines: on.engines, sets: setsOf(seed) };
     const world = await WorkspaceWorld.make(place, new Chance(seed));
-    const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${on.steps} node --test --test-name-pattern=${on.kind} test/fuzz/workspace.test.ts`;
+    const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${on.steps} node --test --test-name-pattern=${on.kind} test/fuzz/workspace.flow.test.ts`;
     const check = async (): Promise<void> => world.assertHistory();
     const end = async (): Promise<void> => world.assertEverything();
     addTaken(all, await takeWalk({ world, steps: WORKSPACE_STEPS, seed, count: on.steps, check, end, again }));

@@ -16,7 +16,7 @@ import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`missing-folder.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`missing-folder.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 interface Scene {

@@ -15,7 +15,7 @@ import { chosenPasses, killAt, oneOf, passesOf, saveAndCheck, SEED, someOf } fro
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`fork-removal.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`fork-removal.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 interface Place {

@@ -12,7 +12,7 @@ import { chosenPasses, killAt, passesOf, random, saveAndCheck, SEED } from "./ro
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`cleanup.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`cleanup.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 /** Ids of so many new points, each with content of its own beside content of the others. */

@@ -13,7 +13,7 @@ import { chosenPasses, killAt, passesOf, random, SEED } from "./rounds.ts";
 
 let failed = false;
 after(() => {
-  if (failed) process.stderr.write(`remove-paths.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`remove-paths.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 /** Files below a folder with these bytes. No link is followed. */

@@ -12,7 +12,7 @@ import { chosenPasses, killAt, oneOf, passesOf, SEED } from "./rounds.ts";
 
 let unfinished = 2;
 after(() => {
-  if (unfinished > 0) process.stderr.write(`backup-in-place.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (unfinished > 0) process.stderr.write(`backup-in-place.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 /** Makes a database that a backup stores page by page. */

@@ -10,7 +10,7 @@ import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`compaction.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`compaction.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 /** Saves that merge small packs and indexes are the same command; every so many of them does it. */

@@ -11,7 +11,7 @@ import { chosenPasses, killAt, passesOf, random, saveAndCheck, SEED } from "./ro
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`fork.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`fork.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 /** Kills `fork` at each pass; after the next command there is no fork or a whole one, and nothing else. */

@@ -24,7 +24,7 @@ import { variant } from "../fixtures/long.ts";
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`backup.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`backup.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 function ids(place: TestRepository): string[] {

@@ -8,7 +8,7 @@ import { killAt, passesOf, SEED, someOf } from "./rounds.ts";
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`hooks.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`hooks.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 const names = (folder: string): string[] => fs.readdirSync(folder).toSorted();

@@ -32,7 +32,7 @@ function everyHostIsHere(): { mock: { restore(): void } } {
   );
 }
 
-/** What a real server does not do when it is asked to; test/interop/s3.test.ts has a real one. */
+/** What a real server does not do when it is asked to; test/interop/s3.flow.test.ts has a real one. */
 
 storageContract("s3", async () => (await pair()).storage);
 storageContract("s3 that ignores conditions", async () => (await pair({ conditional: "ignored" })).storage);

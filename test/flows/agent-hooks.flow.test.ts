@@ -286,7 +286,7 @@ test("agent status says for each tool where the hooks are installed and whether 
   assert.deepEqual([paths.includes(folder), paths.includes(other)], [true, false]);
 });
 
-/** Writes what Codex 0.171 writes for approved hooks. `test/flows/real-agents.test.ts` compares the digests with Codex's own. */
+/** Writes what Codex 0.171 writes for approved hooks. `test/flows/real-agents.flow.test.ts` compares the digests with Codex's own. */
 function approveInCodex(project: string, config: string): void {
   const file = path.join(project, ".codex/hooks.json");
   const { hooks } = JSON.parse(fs.readFileSync(file, "utf8")) as { hooks: Record<string, Loose[]> };

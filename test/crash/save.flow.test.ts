@@ -15,7 +15,7 @@ import { chosenPasses, killAt, passesOf, random, SEED, someOf } from "./rounds.t
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`save.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`save.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 test("a first save, if killed at any step, can be repeated, and leaves no other files", async () => {

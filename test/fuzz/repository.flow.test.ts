@@ -17,7 +17,7 @@ test(
     const all: Taken = new Map();
     for (const seed of seeds) {
       const world = await RepositoryWorld.make(new Chance(seed));
-      const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${count} node --test test/fuzz/repository.test.ts`;
+      const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${count} node --test test/fuzz/repository.flow.test.ts`;
       const [check, end] = [(): void => world.assertAll(), (): void => world.assertEnd()];
       addTaken(all, await takeWalk({ world, steps: REPOSITORY_STEPS, seed, count, check, end, again }));
       world.end();

@@ -5,7 +5,7 @@ import { newFolder } from "../fixtures/work.ts";
 import { USER_STEPS, UserWorld } from "./user-walk.ts";
 import { addTaken, Chance, shownTaken, takeWalk, type Taken, walksOf } from "./walk.ts";
 
-/** A walk as of test/fuzz/workspace.test.ts, by commands of an ordinary user; every command is a process. */
+/** A walk as of test/fuzz/workspace.flow.test.ts, by commands of an ordinary user; every command is a process. */
 test(
   "restore and undo by an ordinary user lose nothing, even if other users own files of the folder",
   { skip: whyNoOrdinaryUser() ?? false },
@@ -21,7 +21,7 @@ test(
       fs.renameSync(folder, place);
       const world = new UserWorld(place, user);
       world.edit({ chance: new Chance(seed), note: () => undefined }, 25);
-      const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${count} node --test test/fuzz/ordinary-user.test.ts`;
+      const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${count} node --test test/fuzz/ordinary-user.flow.test.ts`;
       const nothing = (): void => undefined;
       addTaken(all, await takeWalk({ world, steps: USER_STEPS, seed, count, check: nothing, end: nothing, again }));
     }

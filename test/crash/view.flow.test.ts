@@ -11,7 +11,7 @@ import { chosenPasses, killAt, passesOf, random, saveAndCheck, SEED } from "./ro
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`view.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`view.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 interface Scene {

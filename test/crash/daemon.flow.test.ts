@@ -16,7 +16,7 @@ import { chosenPasses, random, SEED } from "./rounds.ts";
 
 let failed = 0;
 after(() => {
-  if (failed > 0) process.stderr.write(`daemon.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed > 0) process.stderr.write(`daemon.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 /** So often each of some clients saves before a kill, in the workspaces that were made last; these are looked at after it. */

@@ -13,7 +13,7 @@ import { newFolder } from "../fixtures/work.ts";
 
 /**
  * Five ways in which scheduled work fails, by the timer and by the daemon: what runs, whom the alarm tells, and what the
- * status says. The timer's runs are made as its service makes them; `test/flows/timer.test.ts` has the timer in systemd itself.
+ * status says. The timer's runs are made as its service makes them; `test/flows/timer.flow.test.ts` has the timer in systemd itself.
  */
 
 interface Place {

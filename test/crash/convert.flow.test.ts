@@ -18,7 +18,7 @@ import { chosenPasses, killAt, passesOf, random, SEED } from "./rounds.ts";
 
 let failed = 0;
 after(() => {
-  if (failed > 0) process.stderr.write(`convert.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed > 0) process.stderr.write(`convert.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 const ALLOW = ["--allow", "holders"];

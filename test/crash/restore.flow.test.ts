@@ -12,7 +12,7 @@ import { variant } from "../fixtures/long.ts";
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`restore.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`restore.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 interface Scene {

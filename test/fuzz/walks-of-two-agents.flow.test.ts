@@ -31,7 +31,7 @@ test(
     const failed: string[] = [];
     for (const seed of seeds) {
       const world = await AgentsWorld.make(new Chance(seed).pick(SECOND));
-      const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${count} node --test test/fuzz/walks-of-two-agents.test.ts`;
+      const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${count} node --test test/fuzz/walks-of-two-agents.flow.test.ts`;
       const nothing = (): void => undefined;
       try {
         addTaken(all, await takeWalk({ world, steps: STEPS, seed, count, check: nothing, end: nothing, again }));

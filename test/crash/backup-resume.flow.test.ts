@@ -15,7 +15,7 @@ import { chosenPasses, killAt, oneOf, passesOf, SEED } from "./rounds.ts";
 
 let failed = true;
 after(() => {
-  if (failed) process.stderr.write(`backup-resume.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (failed) process.stderr.write(`backup-resume.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
 const LARGE = 20 << 20;
