@@ -188,13 +188,15 @@ export class Daemon {
     const { path, target, aside, back } = move;
     const shown = `the move of ${printablePath(path)} (${printablePath(target)}, ${printablePath(aside)})`;
     try {
-      const how = await this.#moves.finish(move);
+      const { state, kept } = await this.#moves.finish(move);
       const served = this.#kept.at(Buffer.from(target)) ?? this.#kept.at(Buffer.from(path));
-      if (how === "moved" && back && served !== null) await this.#leaveImage(served, path);
-      else if (how === "moved" && !back) await this.#serve(target, {}, { link: path });
+      if (state === "moved" && back && served !== null) await this.#leaveImage(served, path);
+      else if (state === "moved" && !back) await this.#serve(target, {}, { link: path });
       this.#moves.end(move);
       const said =
-        how === "unknown" ? "it is not known how far it got, so everything stays as it is" : `the folder is ${how}`;
+        state === "unknown" ? "it is not known how far it got, so everything stays as it is" : `the folder is ${state}`;
+      if (kept !== null)
+        this.#options.log(`files that were written into the new copy meanwhile are in ${printablePath(kept)}`);
       this.#options.log(`${shown} was interrupted: ${said}`);
     } catch (error) {
       this.#options.log(`${shown} was interrupted and cannot be finished yet: ${toCairnError(error).message}`);

@@ -3,6 +3,7 @@ import { lstatSync, readlinkSync, rmSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { GuardName } from "../contract/words.ts";
 import { toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 import type { FolderMove } from "../formats/records/daemon-state.ts";
 import { fsyncDirectory } from "../fs/durable.ts";
 import { linkInPlace } from "../fs/linux/exchange-folders.ts";
@@ -19,18 +20,25 @@ export const FOLDER_MOVE: Told = {
   where: "`moves` in the state of root's daemon",
   steps: [
     "the record: path, target and the temporary path beside the folder",
-    "all entries are copied with their metadata; both trees are read and compared",
+    "all entries are copied with their metadata; both trees are read and compared; the record tells when the copy was complete",
     "● path and temporary path are exchanged",
     "the displaced folder is searched for later writes; if there are any, the two are exchanged again",
     "the workspace is listed at the target; the record is removed",
   ],
-  before: "removes the copy",
+  before: "removes the copy, unless it was written to after it was complete",
   after: "goes on with the folder at the target; if neither state is certain, changes nothing and says so",
 };
 
 export interface MoveCall {
   allow?: readonly GuardName[] | undefined;
   signal?: AbortSignal | undefined;
+  onWarning?: ((message: string) => void) | undefined;
+}
+
+/** The record of a move in the daemon's state. */
+export interface MoveRecord {
+  note(move: FolderMove): void;
+  end(): void;
 }
 
 /** Plans the move of a folder (its real path) onto the mount. */
@@ -61,10 +69,10 @@ export function planMoveBack(path: string, target: string): FolderMove {
 }
 
 /**
- * Runs a move whose intent is recorded. `end` removes the record of a move that is taken back. Throws `refused`,
- * `conflict` and errors of the copy; unless the move is committed, nothing has changed then.
+ * Runs a move whose intent is recorded. Throws `refused`, `conflict` and errors of the copy; unless the move is
+ * committed, nothing has changed then.
  */
-export async function moveFolder(move: FolderMove, call: MoveCall, end: () => void): Promise<Copied> {
+export async function moveFolder(move: FolderMove, call: MoveCall, record: MoveRecord): Promise<Copied> {
   const { back } = move;
   const [path, target, beside] = [move.path, move.target, move.aside].map((each) => Buffer.from(each)) as [
     Buffer,
@@ -73,7 +81,8 @@ export async function moveFolder(move: FolderMove, call: MoveCall, end: () => vo
   ];
   const takeBackAndEnd = async (made: bigint): Promise<Buffer | null> => {
     const kept = await takeBack(move, made);
-    end();
+    failpoint("daemon-move.copy-removed");
+    record.end();
     return kept;
   };
   try {
@@ -81,7 +90,7 @@ export async function moveFolder(move: FolderMove, call: MoveCall, end: () => vo
       back
         ? { path, source: target, beside, copy: beside, form: "plain", name: "daemon-move" }
         : { path, source: path, beside, copy: target, form: "subvolume", name: "daemon-move" },
-      { takeBack: takeBackAndEnd },
+      { known: (made) => record.note({ ...move, made: String(made) }), takeBack: takeBackAndEnd },
       call,
     );
     fsyncDirectory(dirname(move.path));
@@ -95,7 +104,7 @@ export async function moveFolder(move: FolderMove, call: MoveCall, end: () => vo
  * The state of a move: `moved` if the path and the entry beside it have changed places, `not moved` if they certainly
  * have not, and `unknown` if both entries were changed by others.
  */
-function stateOf({ path, target, aside, back, inode }: FolderMove): "moved" | "not moved" | "unknown" {
+function stateOf({ path, target, aside, back, inode }: FolderMove): MoveEnd["state"] {
   const [at, beside] = [path, aside].map((each) => lstatSync(each, { throwIfNoEntry: false, bigint: true }));
   const leads = (place: string, facts: typeof at): boolean =>
     facts?.isSymbolicLink() === true && readlinkSync(place) === target;
@@ -108,16 +117,22 @@ function stateOf({ path, target, aside, back, inode }: FolderMove): "moved" | "n
   return isOriginal && (beside === undefined || leads(aside, beside)) ? "not moved" : "unknown";
 }
 
+/** How a move ended. `kept`: the path of a copy that was written to, and therefore was not removed. */
+export interface MoveEnd {
+  state: "moved" | "not moved" | "unknown";
+  kept: Buffer | null;
+}
+
 /**
- * Finishes a move that was killed after its commit. Removes the copy of a move that was killed before its commit. If
- * the state is unknown, changes nothing.
+ * Finishes a move that was killed after its commit. Takes back a move that was killed before its commit. If the state
+ * is unknown, changes nothing.
  */
-export async function finishMove(move: FolderMove): Promise<"moved" | "not moved" | "unknown"> {
+export async function finishMove(move: FolderMove): Promise<MoveEnd> {
   const state = stateOf(move);
-  if (state === "not moved") await takeBack(move, 0n);
+  const kept = state === "not moved" ? await takeBack(move, BigInt(move.made ?? 0)) : null;
   if (state === "moved" && move.back && lstatSync(move.aside, { throwIfNoEntry: false }) !== undefined)
     unlinkSync(move.aside);
-  return state;
+  return { state, kept };
 }
 
 /**

@@ -10,7 +10,15 @@ import { type Copied, requireNoHolders } from "../workspace/care/replace-folder.
 import { checkLocation } from "../workspace/place/guards.ts";
 import { controlOf, releasedRegistration } from "../workspace/place/registry.ts";
 import { followFolder } from "../workspace/place/move-record.ts";
-import { finishMove, linkAgain, type MoveCall, moveFolder, planMove, planMoveBack } from "./move-folder.ts";
+import {
+  finishMove,
+  linkAgain,
+  type MoveCall,
+  type MoveEnd,
+  moveFolder,
+  planMove,
+  planMoveBack,
+} from "./move-folder.ts";
 
 /** Throws `refused` for a folder that is no subvolume: there is nothing to make a plain folder of. */
 export function requireSubvolume(folder: Buffer): void {
@@ -67,13 +75,13 @@ export class Moves {
   }
 
   async #carryOut(move: FolderMove, options: MoveCall): Promise<Copied> {
-    this.#kept.change({ moves: [...this.left, move] });
+    this.#note(move);
     failpoint("daemon-move.intent");
-    return moveFolder(move, options, () => this.end(move));
+    return moveFolder(move, options, { note: (noted) => this.#note(noted), end: () => this.end(move) });
   }
 
   /** Finishes a move that was killed, or takes it back. */
-  async finish(move: FolderMove): Promise<"moved" | "not moved" | "unknown"> {
+  async finish(move: FolderMove): Promise<MoveEnd> {
     return finishMove(move);
   }
 
@@ -90,8 +98,16 @@ export class Moves {
     return true;
   }
 
-  end({ aside }: FolderMove): void {
-    this.#kept.change({ moves: this.left.filter((each) => each.aside !== aside) });
+  #note(move: FolderMove): void {
+    this.#kept.change({ moves: [...this.#others(move), move] });
+  }
+
+  end(move: FolderMove): void {
+    this.#kept.change({ moves: this.#others(move) });
+  }
+
+  #others({ aside }: FolderMove): FolderMove[] {
+    return this.left.filter((each) => each.aside !== aside);
   }
 
   /** Makes the links from old paths to moved folders again, if they are missing. Returns their paths. */

@@ -212,6 +212,132 @@ test("a folder stays whole if a move to or from the image, or a first start, is 
   }
 });
 
+/** Begins a call that pauses at a failpoint, does `meanwhile`, and returns the refusal of the call. */
+async function refusedAfter(
+  daemon: TestDaemon,
+  failpoint: string,
+  { call, folder, meanwhile }: { call: "register" | "recover"; folder: string; meanwhile: () => void },
+): Promise<CairnError> {
+  const pause = `${folder}.pause`;
+  fs.writeFileSync(pause, "");
+  await daemon.start({ CAIRN_FAILPOINT: `${failpoint}@${pause}` });
+  const refused = daemon.call(call, { path: folder, ...ALLOW }).then(
+    () => assert.fail(`the ${call} is done`),
+    (error: CairnError) => error,
+  );
+  await eventually(`the pause at ${failpoint}`, () => daemon.log.includes(`failpoint ${failpoint}`));
+  meanwhile();
+  fs.rmSync(pause);
+  return refused;
+}
+
+/** Lists the entries beside a folder and on the image, which a move may have made. */
+function aroundMove(daemon: TestDaemon, folder: string): string[] {
+  const parents = [path.dirname(folder), path.join(daemon.state, "btrfs")];
+  return parents.flatMap((parent) => fs.readdirSync(parent).map((name) => path.join(parent, name)));
+}
+
+/** Lists those that are new since `before`. */
+function leftOf(daemon: TestDaemon, folder: string, before: readonly string[]): string[] {
+  const own = new Set([...before, `${folder}.pause`, path.join(daemon.state, "btrfs/.cairn-control")]);
+  return aroundMove(daemon, folder).filter((each) => !own.has(each));
+}
+
+test("a move is taken back if somebody writes into the original, and a copy with writes of its own stays", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  await daemon.start();
+  await daemon.stop();
+  // Away from the image and back to it; only into the original, or into its copy, too.
+  for (const isBoth of [false, true]) {
+    const folder = filled(`written-${isBoth}`);
+    const late = (at: string, text: string): void => fs.appendFileSync(path.join(at, "late"), text);
+    const before = aroundMove(daemon, folder);
+    const error = await refusedAfter(daemon, "daemon-move.exchanged", {
+      call: "register",
+      folder,
+      meanwhile: () => {
+        const [aside] = leftOf(daemon, folder, before).filter((each) => path.dirname(each) === path.dirname(folder));
+        assert.match(daemon.stateNow().moves![0]!.made!, /^\d{19}$/);
+        late(aside!, "original");
+        if (isBoth) late(folder, "copy");
+      },
+    });
+    assert.deepEqual(
+      [error.code, error.message.includes("late") || error.message.includes("itself")],
+      ["conflict", true],
+    );
+    assert.equal(fs.lstatSync(folder).isSymbolicLink(), false);
+    assert.equal(fs.readFileSync(path.join(folder, "late"), "utf8"), "original");
+    assert.deepEqual(daemon.stateNow().moves, []);
+    const kept = leftOf(daemon, folder, before);
+    assert.equal(kept.length, isBoth ? 1 : 0, kept.join(" "));
+    if (isBoth) assert.ok(error.message.includes(kept[0]!), error.message);
+    if (isBoth) assert.equal(fs.readFileSync(path.join(kept[0]!, "late"), "utf8"), "copy");
+    await daemon.call("register", { path: folder, ...ALLOW });
+    const target = fs.readlinkSync(folder);
+    await daemon.stop();
+    const known = aroundMove(daemon, folder);
+    const back = await refusedAfter(daemon, "daemon-move.exchanged", {
+      call: "recover",
+      folder,
+      meanwhile: () => {
+        late(target, " again");
+        if (isBoth) late(folder, " copy again");
+      },
+    });
+    assert.equal(back.code, "conflict", back.message);
+    assert.equal(fs.readlinkSync(folder), target);
+    assert.equal(fs.readFileSync(path.join(folder, "late"), "utf8"), "original again");
+    const keptBack = leftOf(daemon, folder, known);
+    assert.equal(keptBack.length, isBoth ? 1 : 0, keptBack.join(" "));
+    if (isBoth) assert.equal(fs.readFileSync(path.join(keptBack[0]!, "late"), "utf8"), "original copy again");
+    await daemon.call("recover", { path: folder, ...ALLOW });
+    assert.equal(fs.readFileSync(path.join(folder, "late"), "utf8"), "original again");
+    await daemon.stop();
+  }
+});
+
+test("a move is refused if its copy cannot be removed, and the next start removes it", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  await daemon.start();
+  await daemon.stop();
+  // Before the exchange, and after it.
+  for (const failpoint of ["daemon-move.compared", "daemon-move.exchanged"]) {
+    const folder = filled(failpoint.replace(".", "-"));
+    const before = aroundMove(daemon, folder);
+    let mounted = "";
+    await refusedAfter(daemon, failpoint, {
+      call: "register",
+      folder,
+      meanwhile: () => {
+        const left = leftOf(daemon, folder, before);
+        const target = left.find((each) => path.dirname(each) !== path.dirname(folder))!;
+        const aside = left.find((each) => each !== target)!;
+        fs.appendFileSync(path.join(failpoint.endsWith("exchanged") ? aside : folder, "late"), "late");
+        mounted = path.join(target, "goes");
+        execFileSync("mount", ["--bind", mounted, mounted]);
+      },
+    });
+    try {
+      assert.equal(fs.readFileSync(path.join(folder, "late"), "utf8"), "late");
+      assert.equal(daemon.stateNow().moves!.length, 1, "the move stays listed");
+    } finally {
+      execFileSync("umount", [mounted]);
+    }
+    await daemon.stop();
+    await daemon.start();
+    assert.deepEqual(daemon.stateNow().moves, [], daemon.log);
+    assert.deepEqual(leftOf(daemon, folder, before), []);
+    assert.equal(fs.readFileSync(path.join(folder, "late"), "utf8"), "late");
+    await daemon.call("register", { path: folder, ...ALLOW });
+    assert.equal(fs.readFileSync(path.join(folder, "late"), "utf8"), "late");
+    await daemon.call("recover", { path: folder, ...ALLOW });
+    await daemon.stop();
+  }
+});
+
 test("a folder whose link was renamed during an unfinished move keeps its content, and the daemon starts", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;

@@ -57,6 +57,8 @@ export interface FolderMove {
   back: boolean;
   /** The folder's inode before the move, as text; empty on the way back. */
   inode: string;
+  /** When the copy was complete, in ns since 1970 as text; absent before. A copy with later writes is not removed. */
+  made?: string;
 }
 
 export interface ServedWorkspace extends RecordedPath {
@@ -105,6 +107,7 @@ export function decodeDaemonState(bytes: Uint8Array): DaemonState {
       const move = new Fields(element, label);
       for (const key of ["path", "target", "aside", "inode"]) move.text(key);
       move.boolean("back");
+      move.optionalText("made");
     });
   if (fields.has("migrated"))
     fields.list("migrated", (element, label) => {
