@@ -364,21 +364,6 @@ export const EntryChange = object({
   back_to: opt(pointId("the earlier point that had the same state, times included: a restore or undo brought it back")),
 });
 export type EntryChange = Of<typeof EntryChange>;
-export const WhyOptions = object({
-  ...WorkspaceCallOptions.entries,
-  limit: opt(count("at most this many; 0: all (default)"), "-n, --limit <count>"),
-});
-export type WhyOptions = Of<typeof WhyOptions>;
-export const WhyResult = object({
-  ...NamedPath.entries,
-  changes: rows(
-    object({ save_point: SavePoint, ...EntryChange.entries }),
-    "newest first, each compared with the previous point; undo points included",
-  ),
-  damaged: rows(DamagedPoint),
-  truncated: flag("true if the limit left points out"),
-});
-export type WhyResult = Of<typeof WhyResult>;
 
 export const FindNamesOptions = object({
   ...WorkspaceCallOptions.entries,

@@ -1,6 +1,7 @@
 import {
   about,
   anything,
+  count,
   custom,
   flag,
   list,
@@ -11,6 +12,7 @@ import {
   oneOf,
   opt,
   orNull,
+  omit,
   part,
   pick,
   place,
@@ -23,7 +25,7 @@ import {
   text,
 } from "./schema.ts";
 import { DatabaseProof } from "./databases.ts";
-import { BackupRetention } from "./looking.ts";
+import { BackupRetention, EntryChange, LookOptions } from "./looking.ts";
 import {
   BackupSnapshot,
   CheckedProbe,
@@ -38,11 +40,13 @@ import {
 import {
   Aspect,
   CallOptions,
+  DamagedPoint,
   EntryKind,
   ListedEntry,
   NamedPath,
   PathInput,
   RowsCheck,
+  SavePoint,
   shownPlan,
   throwOnDamage,
 } from "./words.ts";
@@ -470,6 +474,37 @@ export const FindInBackupsResult = object({
   damaged: rows(DamagedInBackup, "directories that cannot be read (`/`: the whole snapshot): exit 6"),
 });
 export type FindInBackupsResult = Of<typeof FindInBackupsResult>;
+
+export const WhyOptions = object({
+  ...LookOptions.entries,
+  limit: opt(count("at most this many; 0: all (default)"), "-n, --limit <count>"),
+  in: opt(
+    oneOf(["points", "backups", "all"], "search points (default), backups of this folder, or all"),
+    "--in <states>",
+  ),
+});
+export type WhyOptions = Of<typeof WhyOptions>;
+export const ChangesInBackups = object({
+  ...RepositoryInfo.entries,
+  changes: rows(
+    object({ snapshot: BackupSnapshot, ...omit(EntryChange, "back_to") }),
+    "newest first, each compared with the previous snapshot of this folder",
+  ),
+  damaged: rows(DamagedInBackup, "snapshots in which the path cannot be read (`/`: the whole snapshot)"),
+  truncated: flag("true if the limit left snapshots out"),
+});
+export type ChangesInBackups = Of<typeof ChangesInBackups>;
+export const WhyResult = object({
+  ...NamedPath.entries,
+  changes: rows(
+    object({ save_point: SavePoint, ...EntryChange.entries }),
+    'newest first, each compared with the previous point; undo points included; empty with `in: "backups"`',
+  ),
+  damaged: rows(DamagedPoint),
+  truncated: flag("true if the limit left points out"),
+  backups: opt(about(ChangesInBackups, "the changes in backups; absent if only points were searched")),
+});
+export type WhyResult = Of<typeof WhyResult>;
 
 export const DiffBackupsOptions = object({
   ...CallOptions.entries,

@@ -14,6 +14,7 @@ import type { Workspace } from "../workspace/open/workspace.ts";
 import type { SavePointId } from "../ids.ts";
 import type {
   Changes,
+  ChangesInBackups,
   DamagedPoint,
   EntryChange,
   HistoryDaysOptions,
@@ -28,6 +29,7 @@ import type {
 } from "../contract/index.ts";
 import { PathChanges } from "./path-changes.ts";
 import { publicPoint } from "./public-point.ts";
+import { type Looking, requireOwner } from "./sources/operands.ts";
 
 /** Lists the points of a workspace, newest first. Damaged points are listed separately. */
 export async function history(workspace: Workspace, limit: number, options: HistoryOptions): Promise<HistoryResult> {
@@ -158,13 +160,36 @@ function listed({ points }: Workspace, point: Point): SavePoint {
   return point.sealed || heldTreeProblem(points, point) === null ? shown : { ...shown, integrity_state: "damaged" };
 }
 
-/** Lists the points that changed a path, newest first, each with its change. */
-export async function why(workspace: Workspace, path: PathInput, options: WhyOptions): Promise<WhyResult> {
+/** Lists the points, the snapshots, or both, that changed a path, newest first, each with its change. */
+export async function why(hand: Looking, path: PathInput, options: WhyOptions): Promise<WhyResult> {
+  const { workspace } = hand;
+  const { in: states = "points" } = options;
   const raw = normalizeTyped(path);
   if (raw.length === 0)
     throw new CairnError("usage", "the path is the whole workspace", {
       hint: advice`see ${call("history")}, or name a path`,
     });
+  if (states !== "points") requireOwner();
+  const found = states === "backups" ? NOTHING : await changesOfPath(workspace, raw, options);
+  return {
+    ...displayPath(raw),
+    changes: found.points.map((point, at) => ({ save_point: publicPoint(point), ...found.changes[at]! })),
+    damaged: found.damaged,
+    truncated: found.truncated,
+    ...(states === "points" ? {} : { backups: await backupsOf(hand, raw, options) }),
+  };
+}
+
+const NOTHING: Found = { points: [], changes: [], damaged: [], truncated: false };
+
+async function backupsOf(hand: Looking, path: Uint8Array, options: WhyOptions): Promise<ChangesInBackups> {
+  const { whyInBackups } = await import("./why-in-backups.ts");
+  return hand.backups(hand.workspace, options, async (access) =>
+    whyInBackups(hand.workspace, access, { ...options, path }),
+  );
+}
+
+async function changesOfPath(workspace: Workspace, raw: Uint8Array, options: WhyOptions): Promise<Found> {
   const asked = { ...options, limit: options.limit ?? 0, all: true, path: raw, from: null, to: null };
   const list = async (): Promise<Found> => {
     const changes = new PathChanges(workspace, raw, { signal: options.signal, withUndo: true });
@@ -176,9 +201,7 @@ export async function why(workspace: Workspace, path: PathInput, options: WhyOpt
     }
     return found;
   };
-  const found = await sealingIfNeeded(workspace, list, options);
-  const changes = found.points.map((point, at) => ({ save_point: publicPoint(point), ...found.changes[at]! }));
-  return { ...displayPath(raw), changes, damaged: found.damaged, truncated: found.truncated };
+  return sealingIfNeeded(workspace, list, options);
 }
 
 /** Lists by the trees that points hold. If they do not tell the changes at the path, seals all points once. */

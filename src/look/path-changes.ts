@@ -18,6 +18,27 @@ interface PathCall extends WorkspaceCall {
   withUndo: boolean;
 }
 
+/** Returns the change from one entry of a path to the next; null for none. `aspects`: those in which both differ. */
+export function changeOf(was: TreeNode | null, now: TreeNode | null, aspects: DiffAspect[]): EntryChange | null {
+  const node = now ?? was;
+  if (node === null || (was !== null && now !== null && aspects.length === 0)) return null;
+  return {
+    change: was === null ? "added" : now === null ? "removed" : "modified",
+    kind: kindOf(node),
+    aspects,
+    ...(was?.type === "file" ? { size_before: was.size! } : {}),
+    ...(now?.type === "file" ? { size_after: now.size! } : {}),
+  };
+}
+
+/** Returns the aspects in which two entries of one store differ: for folders `content` if anything below differs. */
+export function storedDifferences(was: TreeNode, now: TreeNode): DiffAspect[] {
+  const aspects = differences(was, now);
+  const areFolders = was.type === "dir" && now.type === "dir";
+  if (areFolders && !aspects.includes("content") && !isSame(was.subtree!, now.subtree!)) aspects.unshift("content");
+  return aspects;
+}
+
 interface Entry {
   point: Point;
   node: TreeNode;
@@ -53,18 +74,12 @@ export class PathChanges {
     const before = this.#before(point);
     const now = await this.#node(point);
     const was = before === null ? null : await this.#node(before);
-    const node = now ?? was;
-    if (node === null) return null;
     const isBoth = before !== null && now !== null && was !== null;
-    const aspects = isBoth ? await this.#differences({ point: before, node: was }, { point, node: now }) : [];
-    if (isBoth && aspects.length === 0) return null;
-    return {
-      change: was === null ? "added" : now === null ? "removed" : "modified",
-      kind: kindOf(node),
-      aspects,
-      ...(was?.type === "file" ? { size_before: was.size! } : {}),
-      ...(now?.type === "file" ? { size_after: now.size! } : {}),
-    };
+    return changeOf(
+      was,
+      now,
+      isBoth ? await this.#differences({ point: before, node: was }, { point, node: now }) : [],
+    );
   }
 
   /**
@@ -88,17 +103,18 @@ export class PathChanges {
 
   /** Returns the differing aspects. A folder with changes below it counts as changed content. */
   async #differences(from: Entry, to: Entry): Promise<DiffAspect[]> {
+    if (from.point.sealed && to.point.sealed) return storedDifferences(from.node, to.node);
     const aspects = differences(from.node, to.node);
     if (from.node.type === "dir" && to.node.type === "dir") {
       if (!aspects.includes("content") && (await this.#differBelow(from, to))) aspects.unshift("content");
       return aspects;
     }
-    const isOpen = aspects.includes("content") && !(from.point.sealed && to.point.sealed);
-    return isOpen && (await this.#haveSameContent(from, to)) ? aspects.filter((each) => each !== "content") : aspects;
+    return aspects.includes("content") && (await this.#haveSameContent(from, to))
+      ? aspects.filter((each) => each !== "content")
+      : aspects;
   }
 
   async #differBelow(from: Entry, to: Entry): Promise<boolean> {
-    if (from.point.sealed && to.point.sealed) return !isSame(from.node.subtree!, to.node.subtree!);
     const ends = { from: from.point, to: to.point };
     const all = await differencesByInodes(this.#workspace, ends, { ...this.#call, exactly: false });
     if (all === null) throw neverRead(to.point.sealed ? from.point : to.point);

@@ -1,4 +1,5 @@
 import type {
+  ChangesInBackups,
   DamagedPoint,
   EntryChange,
   HistoryDaysResult,
@@ -6,8 +7,10 @@ import type {
   LeftOut,
   SavePoint,
   SaveResult,
+  WhyOptions,
   WhyResult,
 } from "../../contract/index.ts";
+import { append } from "../../append.ts";
 import {
   firstLine,
   formatMinute,
@@ -165,8 +168,8 @@ export async function renderDays(
 
 /** The points that changed a path, each with its change and its cause. */
 export async function renderWhy(
-  { path, changes, truncated, damaged }: WhyResult,
-  { shorten, style, now }: Pick<HistoryView, "shorten" | "style" | "now">,
+  { path, changes, truncated, damaged, backups }: WhyResult,
+  { states = "points", shorten, style, now }: WhyView,
 ): Promise<string> {
   const rows = changes.map(({ save_point: point, ...change }) => [
     style.bold(shorten(point.save_point_id)),
@@ -182,9 +185,33 @@ export async function renderWhy(
       ...point.tags.map((tag) => style.cyan(`#${printable(tag)}`)),
     ].join("  "),
   ]);
+  const more = style.dim("… there are more (-n 0 lists all)");
   const lines = rows.length === 0 ? [`no save point has ${printable(path)}`] : await renderTable(rows);
-  if (truncated) lines.push(style.dim("… there are more (-n 0 lists all)"));
-  return [...lines, ...renderDamaged(damaged, style)].join("\n");
+  if (truncated) lines.push(more);
+  append(lines, renderDamaged(damaged, style));
+  if (backups === undefined) return lines.join("\n");
+  const shown = await changesInBackups(backups, { shorten, style, now });
+  if (shown.length === 0) shown.push(`no backup of this folder has ${printable(path)}`);
+  if (backups.truncated) shown.push(more);
+  for (const { snapshot_id: id, path: lost, detail } of backups.damaged)
+    shown.push(style.red(`${printable(lost)} of snapshot ${id.slice(0, 8)} cannot be read: ${printable(detail)}`));
+  return (states === "backups" ? shown : [...lines, "", style.dim("in backups"), ...shown]).join("\n");
+}
+
+type WhyView = Pick<HistoryView, "shorten" | "style" | "now"> & { states?: WhyOptions["in"] };
+
+async function changesInBackups({ changes }: ChangesInBackups, { shorten, style, now }: WhyView): Promise<string[]> {
+  const rows = changes.map(({ snapshot, ...change }) => [
+    style.bold(snapshot.snapshot_id.slice(0, 8)),
+    style.dim(formatMinute(snapshot.created_at, now)),
+    describeChange(change, style),
+    [
+      ...(snapshot.save_point_id === null ? [] : [style.dim(`(of save point ${shorten(snapshot.save_point_id)})`)]),
+      printable(snapshot.hostname),
+      ...snapshot.tags.map((tag) => style.cyan(`#${printable(tag)}`)),
+    ].join("  "),
+  ]);
+  return rows.length === 0 ? [] : renderTable(rows);
 }
 
 const CONTENT: ReadonlySet<string> = new Set(["content", "type", "target"]);

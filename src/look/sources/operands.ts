@@ -6,7 +6,8 @@ import type { OpenRepository } from "../../backup/open/open-repository.ts";
 import type { LookOptions } from "../../contract/looking.ts";
 import { isLocation, NOW, type Operand, readOperand } from "../../contract/operand.ts";
 import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
-import { displayPath, isAtOrBelow, joinRaw, normalizeTyped } from "../../fs/paths/safe-path.ts";
+import { displayPath, isAtOrBelow, joinRaw, normalizeTyped, shellPath } from "../../fs/paths/safe-path.ts";
+import { listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { isUnknownHere, ownPointsOnly } from "../../workspace/open/siblings.ts";
 import { Workspace } from "../../workspace/open/workspace.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf, workspaceRef } from "../../workspace/place/find-workspace.ts";
@@ -66,11 +67,16 @@ function meantIf(workspace: Workspace, operand: Operand): Meant | null {
   if (operand.kind === "point")
     return { kind: "point", point: workspace.resolve(operand.point), path: normalizeTyped(operand.path) };
   if (operand.kind === "folder" && operand.folder === NOW) return now();
-  if (ownPointsOnly.getStore() === true)
-    throw new CairnError("permission", "only the owner of the folder may look at backups and other folders");
+  requireOwner();
   if (operand.kind === "backup")
     return { kind: "backup", snapshot: operand.snapshot, path: normalizeTyped(operand.path) };
   return folderMeant(workspace, operand.folder);
+}
+
+/** Throws `permission` if the caller may see only the workspace's own points. */
+export function requireOwner(): void {
+  if (ownPointsOnly.getStore() === true)
+    throw new CairnError("permission", "only the owner of the folder may look at backups and other folders");
 }
 
 /** Null if there is no such folder. */
@@ -134,6 +140,7 @@ export async function withSources<T>(
     return await work(opened);
   };
   if (!operands.some(({ kind }) => kind === "backup")) return open(null);
+  warnOfNamesake(workspace, options);
   const { reading } = await import("../../backup/open/session.ts");
   const { warnOfUnreadable } = await import("../../backup/open/snapshots.ts");
   return backups(workspace, options, async (access) =>
@@ -142,6 +149,16 @@ export async function withSources<T>(
       return open(session);
     }),
   );
+}
+
+/** Warns if another workspace is called `backup`: an operand cannot name its points by that name. */
+function warnOfNamesake({ found }: Workspace, { onWarning }: LookOptions): void {
+  const all = listWorkspaces(found.control).flatMap(({ workspace }) => workspace ?? []);
+  const namesake = all.find(({ name }) => name === "backup");
+  if (namesake !== undefined)
+    onWarning?.(
+      `backup:SNAPSHOT means a backup of this folder; the points of the workspace "backup" are named by its folder: ${shellPath(`${namesake.path}:latest`)}`,
+    );
 }
 
 async function openOne(

@@ -120,3 +120,21 @@ test("operands that mean nothing fail with a hint, and so does a backup without 
   ] as const)
     await assert.rejects(client.diff(operand), hasCode(code), operand);
 });
+
+test("a comparison with a backup warns of a workspace called backup, whose folder names its points", async (t) => {
+  const { client, root, repository } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  const fork = join(root, "backup");
+  await client.fork("head", fork);
+  writeFileSync(join(fork, "new"), "");
+  const warnings: string[] = [];
+  const ask = { repository, onWarning: (text: string) => warnings.push(text) };
+  assert.deepEqual((await client.diff("latest", "backup:latest", ask)).entries, []);
+  assert.match(warnings.join(), /the workspace "backup" are named by its folder: \S+\/backup:latest/);
+  const { entries } = await client.diff("latest", fork);
+  assert.deepEqual(
+    entries.map(({ path }) => path),
+    ["new"],
+  );
+  await client.diff("latest", `${fork}:latest`);
+});

@@ -1,24 +1,26 @@
 import type { CommandDefinition } from "../../command.ts";
 import { usage } from "../../input.ts";
-import { WhyOptions } from "../../../contract/looking.ts";
+import { WhyOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { shortener } from "../../shorten.ts";
+import { BACKUP_OPTIONS, looked } from "./with-backups.ts";
 
-const OPTIONS = new VerbOptions(pick(WhyOptions, "limit"));
+const OPTIONS = new VerbOptions(pick(WhyOptions, "limit", "in"));
 
 export const command: CommandDefinition = {
   name: "why",
   answers: true,
   arguments: [{ name: "[path]", text: "a file or folder of the workspace, also a deleted one", completes: "files" }],
-  options: [...OPTIONS.definitions, PATH_B64],
+  options: [...OPTIONS.definitions, PATH_B64, ...BACKUP_OPTIONS],
   examples: [
     { line: "cairn why src/main.ts", text: "the points that changed the file, with their causes" },
     { line: "cairn why -n 1 notes.txt", text: "only the last change, for example a removal" },
+    { line: "cairn why src/main.ts --in backups", text: "the backups of this folder that changed the file" },
   ],
   async run(context, input) {
-    const options: WhyOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const given = OPTIONS.read(context, input);
     const [word, encoded] = [input.argument(0), input.text("pathB64")];
     if ((word === undefined) === (encoded === undefined)) throw usage("give one PATH, or --path-b64");
     const client = await context.open();
@@ -27,17 +29,21 @@ export const command: CommandDefinition = {
       word === undefined ? [] : [word],
       encoded === undefined ? [] : [encoded],
     );
-    const result = await client.why(path, options);
-    return {
-      data: result,
-      paged: true,
-      async text() {
-        const { renderWhy } = await import("../../render/points.ts");
-        const ids = result.changes.flatMap(({ save_point: point, back_to: back }) =>
-          [point.save_point_id, back ?? []].flat(),
-        );
-        return renderWhy(result, { shorten: await shortener(client, ids), style: context.style, now: Date.now() });
-      },
-    };
+    const isFar = given.in !== undefined && given.in !== "points";
+    return looked(context, input, isFar, async (look) => {
+      const result = await client.why(path, { ...look, ...given });
+      return {
+        data: result,
+        paged: true,
+        async text() {
+          const { renderWhy } = await import("../../render/points.ts");
+          const ids = result.changes.flatMap(({ save_point: point, back_to: back }) =>
+            [point.save_point_id, back ?? []].flat(),
+          );
+          const shorten = await shortener(client, ids);
+          return renderWhy(result, { states: given.in, shorten, style: context.style, now: Date.now() });
+        },
+      };
+    });
   },
 };

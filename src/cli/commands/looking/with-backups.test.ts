@@ -74,3 +74,15 @@ test("find --in all searches the backups of the folder for the same part of a na
   const backups = await cairn("find", "b.t", "--in", "backups");
   assert.match(backups.stdout, /deep\/b\.txt/);
 });
+
+test("why --in lists the backups of the folder that changed a file, alone or beside save points", async (t) => {
+  const { scene, cairn } = await backedUp(t);
+  await scene.client.createBackup(scene.repository);
+  const backups = await cairn("why", "../a.txt", "--in", "backups");
+  assert.equal(backups.status, 0, backups.stderr);
+  assert.match(backups.stdout, /modified 2 B → 8 B[\s\S]*of save point[\s\S]*added 2 B/);
+  assert.doesNotMatch(backups.stdout, /in backups/);
+  const all = await cairn("why", "../a.txt", "--in", "all");
+  assert.match(all.stdout, /modified[\s\S]*added[\s\S]*\nin backups\n[\s\S]*modified[\s\S]*added/);
+  assert.match((await cairn("why", "nothing", "--in", "backups")).stdout, /no backup of this folder has deep\/nothing/);
+});
