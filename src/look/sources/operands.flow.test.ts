@@ -7,7 +7,7 @@ import { describe, test, type TestContext } from "node:test";
 import { backupScene, type BackupScene } from "../../backup/testing-far.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
 
-/** The contract of all sources: one state gives one answer, as a folder, a point and a snapshot. */
+/** Calls that take operands give one answer for one state, as a folder, a point and a snapshot. */
 
 interface States extends BackupScene {
   first: string;
