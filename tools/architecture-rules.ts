@@ -17,6 +17,7 @@ const BELOW_WORKSPACE = [
   "contract",
   "formats",
   "fs",
+  "output",
   "crypto",
   "repository",
   "archive",
@@ -52,6 +53,11 @@ export const LAYERS: readonly Layer[] = [
     reason: "byte layouts are pure functions: no disk, no keys, no clock",
   },
   { name: "fs", may: ROOT_FILES, reason: "files and folders know nothing of what is kept in them" },
+  {
+    name: "output",
+    may: [...ROOT_FILES, "formats", "fs"],
+    reason: "a tree becomes a folder or an archive in one way, whether it comes from a point, a snapshot or a bundle",
+  },
   { name: "crypto", may: ["errors.ts", "native.ts"], reason: "sealing must be readable and testable without the rest" },
   {
     name: "repository",
@@ -93,7 +99,11 @@ export const LAYERS: readonly Layer[] = [
     may: [...BELOW_WORKSPACE, "workspace"],
     reason: "a backup is made of save points and repositories; which calls there are is said above it",
   },
-  { name: "bundle", may: [...ROOT_FILES, "formats", "fs"], reason: "a portable file must be readable without a store" },
+  {
+    name: "bundle",
+    may: [...ROOT_FILES, "formats", "fs", "output"],
+    reason: "a portable file must be readable without a store",
+  },
   {
     name: "context",
     may: [...ROOT_FILES, "formats", "fs", "bundle"],

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { rmSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { advice, CairnError, call, type Hint, option, throwIfAborted, toCairnError, word } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -17,12 +17,13 @@ import {
   VERSIONS,
 } from "../formats/ovpack/manifest.ts";
 import { checkMemberPath, toLayoutA } from "../formats/ovpack/member-path.ts";
+import type { ZipNode } from "../formats/payloads/zip.ts";
 import { encodeRecord, type IndexRecord, sorted } from "../formats/ovpack/records.ts";
-import { fsyncDirectory, giveFreeName } from "../fs/durable.ts";
+import { fsyncDirectory, giveFreeName, writeAll } from "../fs/durable.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import { unfinishedBeside } from "../fs/work-directory.ts";
+import { pack, type Packed, ZipOutput } from "../output/zip.ts";
 import { Bundle, type BundleCall, contentHash } from "./bundle.ts";
-import { pack, type Packed, ZipWriter } from "./zip-writer.ts";
 
 /** An entry that is to be packed. */
 export interface EntryToPack {
@@ -120,15 +121,33 @@ function requireSayable({ layout, manifest: { root }, entries, vectors }: Bundle
 }
 
 async function write(staged: string, content: BundleContent, call: BundleCall): Promise<void> {
+  const fd = openSync(staged, "wx", 0o644);
+  try {
+    const patch = (bytes: Uint8Array, at: number): void => writeAll(fd, bytes, at);
+    await writeZip(new ZipOutput({ write: (bytes) => writeAll(fd, bytes), patch }), content, call);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** All members have the same time and owner, so that equal content gives equal bytes. */
+const FOLDER: ZipNode = { type: "dir", mode: 0o755, mtimeSec: 0, size: 0 };
+const FILE: ZipNode = { type: "file", mode: 0o644, mtimeSec: 0, size: 0 };
+
+async function addFolder(zip: ZipOutput, path: string): Promise<void> {
+  await zip.next(Buffer.from(path), FOLDER)!.write();
+}
+
+async function writeZip(zip: ZipOutput, content: BundleContent, call: BundleCall): Promise<void> {
   const { layout, manifest: base, vectors } = content;
   const entries = content.entries.toSorted((a, b) => byCodePoint(a.path, b.path));
   const root = base.root.name;
-  using zip = ZipWriter.create(staged);
-  zip.addDirectory(root);
+  await addFolder(zip, root);
   const place = (path: string): string => (layout === "A" ? `${root}/${toLayoutA(path)}` : `${root}/files/${path}`);
   if (layout !== "A") {
-    zip.addDirectory(`${root}/_ovpack`);
-    zip.addDirectory(`${root}/files`);
+    await addFolder(zip, `${root}/_ovpack`);
+    await addFolder(zip, `${root}/files`);
   }
   const listed = await writeEntries(zip, { entries, place }, call);
   const manifest: JsonObject = {
@@ -141,14 +160,14 @@ async function write(staged: string, content: BundleContent, call: BundleCall): 
   if (layout === "A") manifest["vectors"] = await inlined(content.records());
   else manifest["index"] = await writeIndex(zip, { root, content, vectors });
   const where = `${root}/${layout === "A" ? MANIFEST_A : MANIFEST_BC}`;
-  zip.add(where, await pack(Buffer.from(JSON.stringify(sorted(manifest), null, 2))));
-  zip.finish();
+  await zip.addPacked(Buffer.from(where), FILE, await pack(Buffer.from(JSON.stringify(sorted(manifest), null, 2))));
+  await zip.end();
 }
 
 type Listed = FileEntry | { kind: "directory"; path: string; size?: 0 };
 
 async function writeEntries(
-  zip: ZipWriter,
+  zip: ZipOutput,
   { entries, place }: { entries: readonly EntryToPack[]; place: (path: string) => string },
   { signal, onBytes }: BundleCall,
 ): Promise<Listed[]> {
@@ -169,12 +188,14 @@ async function writeEntries(
     ready[at] = null;
     prepare(at + AHEAD);
     if (file === undefined) {
-      if (path !== "") zip.addDirectory(place(path));
+      if (path !== "") await addFolder(zip, place(path));
       listed.push({ ...more, kind: "directory", path, ...(path === "" ? {} : { size: 0 }) });
       continue;
     }
     const { size, sha256 } =
-      whole === null || whole === undefined ? await addLong(zip, place(path), file) : addWhole(zip, place(path), whole);
+      whole === null || whole === undefined
+        ? await addLong(zip, place(path), file)
+        : await addWhole(zip, place(path), whole);
     listed.push({ ...more, kind: "file", path, size, sha256 });
     done += size;
     onBytes?.(done);
@@ -195,17 +216,17 @@ async function readWhole(pieces: AsyncIterable<Buffer>): Promise<{ bytes: Buffer
   return { bytes, packed: await pack(bytes) };
 }
 
-function addWhole(
-  zip: ZipWriter,
+async function addWhole(
+  zip: ZipOutput,
   place: string,
   { bytes, packed }: { bytes: Buffer; packed: Packed },
-): { size: number; sha256: string } {
-  zip.add(place, packed);
+): Promise<{ size: number; sha256: string }> {
+  await zip.addPacked(Buffer.from(place), FILE, packed);
   return { size: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
 }
 
 async function addLong(
-  zip: ZipWriter,
+  zip: ZipOutput,
   place: string,
   { size: expected, read }: NonNullable<EntryToPack["file"]>,
 ): Promise<{ size: number; sha256: string }> {
@@ -218,7 +239,7 @@ async function addLong(
       yield piece;
     }
   })();
-  await zip.addPieces(place, hashed, expected);
+  await zip.addPieces(Buffer.from(place), { ...FILE, size: expected }, hashed);
   return { size, sha256: hash.digest("hex") };
 }
 
@@ -230,7 +251,7 @@ async function inlined(records: AsyncIterable<IndexRecord> | Iterable<IndexRecor
 }
 
 async function writeIndex(
-  zip: ZipWriter,
+  zip: ZipOutput,
   { root, content, vectors }: { root: string; content: BundleContent; vectors: Vectors | null },
 ): Promise<JsonObject> {
   const index: JsonObject = {};

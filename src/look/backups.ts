@@ -16,7 +16,7 @@ import type {
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, quotedPath } from "../fs/paths/safe-path.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
-import { archiveOf } from "./archive.ts";
+import { writeArchive } from "./archive.ts";
 import { rawIn, shown } from "./read.ts";
 import { listedAt, walkSource } from "./show.ts";
 import { type SnapshotSource, snapshotSource } from "./sources/snapshot-source.ts";
@@ -63,13 +63,13 @@ export async function readFromBackup(
 ): Promise<void> {
   return readingAt(access, { place, options }, async ({ source, path, node }) => {
     const { signal } = options;
-    const pieces = archive === undefined ? fileIn(source, { path, node, signal }) : archived();
-    for await (const piece of pieces) await hand(piece);
-    function archived(): AsyncGenerator<Uint8Array> {
-      const [unplaced] = source.saved.placed?.damaged ?? [];
-      if (unplaced !== undefined) throw unplaced.error;
-      return archiveOf(source, [{ path, node }], { ...options, archive: archive! });
+    if (archive === undefined) {
+      for await (const piece of fileIn(source, { path, node, signal })) await hand(piece);
+      return;
     }
+    const [unplaced] = source.saved.placed?.damaged ?? [];
+    if (unplaced !== undefined) throw unplaced.error;
+    await writeArchive(source, [{ path, node }], { ...options, archive, write: hand });
   });
 }
 
