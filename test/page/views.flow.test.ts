@@ -164,6 +164,33 @@ test(
   },
 );
 
+test("a point can be compared with a backup, chosen from the list or by its id", { skip: SKIP }, async (t) => {
+  const own = makeShop("with-backup");
+  const root = newFolder("page-backup");
+  const password = path.join(root, "password");
+  fs.writeFileSync(password, "correct horse\n");
+  const of = ["-C", own.folder, "-r", path.join(root, "repository"), "--password-file", password];
+  cairnOk(["backup", "init", ...of]);
+  cairnOk(["backup", "use", ...of]);
+  const { snapshot } = cairnOk(["backup", "create", ...of, own.ids["write two files"]!]).data as {
+    snapshot: { snapshot_id: string };
+  };
+  const { page, go } = await open(t, own.folder);
+  await go({ view: "point", workspace: own.folder, point: own.ids["tabs"]! });
+  await page.getByRole("button", { name: "another point…" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "The last backup" }).click();
+  await page.waitForURL(/to=backup%3Alatest/);
+  await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
+  await page.getByRole("treeitem", { name: /total\.ts/ }).click();
+  await page.locator(".text-diff tr[data-sign='+']").first().waitFor();
+  assert.equal(await page.getByText("Take back").count(), 0);
+  await page.getByRole("button", { name: "backup:latest" }).click();
+  await page.keyboard.type(`backup:${snapshot.snapshot_id.slice(0, 8)}`);
+  await page.keyboard.press("Enter");
+  await page.waitForURL(new RegExp(`to=backup%3A${snapshot.snapshot_id.slice(0, 8)}`));
+  await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
+});
+
 test("the files view can be browsed, sorted, previewed and selected with keys and mouse", { skip: SKIP }, async (t) => {
   const { page, go } = await open(t, workspace());
   await go({ view: "files", workspace: workspace(), point: "latest", at: { path: "" } });

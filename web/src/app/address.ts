@@ -16,6 +16,16 @@ export type Route =
   | { view: "search"; workspace: string; q: string };
 export type View = Route["view"];
 
+/** True for `backup:SNAPSHOT`, a state in the repository that is kept for the workspace. */
+export function isBackup(state: string): boolean {
+  return state.startsWith("backup:");
+}
+
+/** Names a state in a few letters: a point by the first digits of its id, and a backup by those of its snapshot. */
+export function shortState(state: string): string {
+  return isBackup(state) ? state.slice(0, "backup:".length + 8) : state.slice(0, 8);
+}
+
 /** The path of an entry that an answer lists. */
 export function refOf({ path, path_b64 }: PathRef): PathRef {
   return path_b64 === undefined ? { path } : { path, path_b64 };

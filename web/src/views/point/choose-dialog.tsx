@@ -2,6 +2,7 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { call, historyOptions } from "../../app/calls.ts";
+import { isBackup, shortState } from "../../app/address.ts";
 import { useResource } from "../../app/resource.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Name, Words } from "../../parts/name.tsx";
@@ -14,7 +15,12 @@ const LISTED = 100;
 /** Milliseconds without a key press after which a filter is applied. */
 const TYPING_MS = 120;
 
-/** Lists all save points of a workspace, also undo points, to choose one. A filter takes the same words as the timeline's. */
+const LAST_BACKUP = "backup:latest";
+
+/**
+ * Lists all save points of a workspace, also undo points, and its last backup, to choose one. A filter takes the same
+ * words as the timeline's, or names a backup: `backup:1a2b`.
+ */
 export function ChooseDialog({
   workspace,
   choose,
@@ -37,6 +43,7 @@ export function ChooseDialog({
     text,
   }));
   const found = value.value;
+  const backup = text === "" ? LAST_BACKUP : isBackup(typed.value) ? typed.value.trim() : null;
   const pick = (id: string | undefined): void => {
     if (id === undefined) return;
     choose(id);
@@ -52,14 +59,28 @@ export function ChooseDialog({
         <SearchField
           field={field}
           label="Filter the save points"
-          placeholder="Filter: text, tag:release, since:yesterday"
+          placeholder="Filter: text, tag:release, since:yesterday, backup:1a2b"
           typed={typed}
-          onKeyDown={({ key }) => key === "Enter" && (entered.value = typed.value)}
+          onKeyDown={({ key }) => {
+            if (key !== "Enter") return;
+            if (isBackup(typed.value)) pick(typed.value.trim());
+            else entered.value = typed.value;
+          }}
         />
         <Late isLate={isLate.value} />
         {problem.value !== null && <Problem problem={problem.value} />}
-        {found?.save_points.length === 0 && <p class="note">No save point fits this filter</p>}
+        {found?.save_points.length === 0 && backup === null && <p class="note">No save point fits this filter</p>}
         <ul>
+          {backup !== null && (
+            <li>
+              <button type="button" class="quiet" onClick={() => pick(backup)}>
+                {backup === LAST_BACKUP ? "The last backup" : "A backup"}
+                <span class="faint">
+                  <code>{shortState(backup)}</code>
+                </span>
+              </button>
+            </li>
+          )}
           {found?.save_points.map(({ save_point_id: id, message, created_at, tags }) => (
             <li key={id}>
               <button type="button" class="quiet" onClick={() => pick(id)}>

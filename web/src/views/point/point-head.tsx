@@ -5,7 +5,7 @@ import { call } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
-import { href } from "../../app/address.ts";
+import { href, isBackup, shortState } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { causeText, turnOf } from "../../parts/cause.tsx";
@@ -191,7 +191,7 @@ function CompareBar({
   const before = start.value.value ?? null;
   const other = to === undefined || to === "now" || to === before ? "" : to;
   const named = useResource(`other ${workspace} ${other}`, async (signal) => {
-    if (other === "") return "";
+    if (other === "" || isBackup(other)) return "";
     const found = await call("show", { workspace, target: other, options: { limit: 1 } }, { signal });
     const { created_at, message } = found.save_point;
     return `${wholeTime(created_at)} ${message.split("\n", 1)[0]!.slice(0, 60)}`;
@@ -211,7 +211,7 @@ function CompareBar({
         the folder now
       </button>
       <button type="button" class="compared" aria-pressed={other !== ""} onClick={() => (isChoosing.value = true)}>
-        {other === "" ? "another point…" : <Name text={named.value.value || other.slice(0, 8)} />}
+        {other === "" ? "another point…" : <Name text={named.value.value || shortState(other)} />}
       </button>
       {isChoosing.value && (
         <ChooseDialog workspace={workspace} choose={compare} close={() => (isChoosing.value = false)} />

@@ -6,7 +6,7 @@ import "./point.css";
 import { call } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, type PathRef, refOf, type Route, toText } from "../../app/address.ts";
+import { href, isBackup, type PathRef, refOf, type Route, toText } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
@@ -126,7 +126,9 @@ function Changed({
           onInput={(event) => (filter.value = event.currentTarget.value)}
         />
         <Tree route={route} entries={found} chosen={chosen} />
-        {!isReadOnly() && <TakeBack route={route} from={comparison.from} entries={found} chosen={chosen} />}
+        {!isReadOnly() && !isBackup(comparison.from) && (
+          <TakeBack route={route} from={comparison.from} entries={found} chosen={chosen} />
+        )}
       </div>
       <div class="changed-file">
         {route.file !== undefined && (
