@@ -71,16 +71,7 @@ export function ChooseDialog({
         {problem.value !== null && <Problem problem={problem.value} />}
         {found?.save_points.length === 0 && backup === null && <p class="note">No save point fits this filter</p>}
         <ul>
-          {backup !== null && (
-            <li>
-              <button type="button" class="quiet" onClick={() => pick(backup)}>
-                {backup === LAST_BACKUP ? "The last backup" : "A backup"}
-                <span class="faint">
-                  <code>{shortState(backup)}</code>
-                </span>
-              </button>
-            </li>
-          )}
+          {backup !== null && <BackupRow backup={backup} pick={pick} />}
           {found?.save_points.map(({ save_point_id: id, message, created_at, tags }) => (
             <li key={id}>
               <button type="button" class="quiet" onClick={() => pick(id)}>
@@ -104,5 +95,18 @@ export function ChooseDialog({
         )}
       </div>
     </Dialog>
+  );
+}
+
+function BackupRow({ backup, pick }: { backup: string; pick(state: string): void }): JSX.Element {
+  return (
+    <li>
+      <button type="button" class="quiet" onClick={() => pick(backup)}>
+        {backup === LAST_BACKUP ? "The last backup" : "A backup"}
+        <span class="faint">
+          <code>{shortState(backup)}</code>
+        </span>
+      </button>
+    </li>
   );
 }
