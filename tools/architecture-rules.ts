@@ -420,7 +420,10 @@ export const LIMITS = {
   "comments with a pronoun as subject": 0,
 } as const;
 
-/** The most lines of a folder's README.md, which says what the folder owns, its doors, and what it never does. */
+/**
+ * The most lines of a folder's README.md, which says what the folder owns, its doors, and what it never does. The table of
+ * decisions at its end is not counted: its rows are looked up and not read.
+ */
 export const README_LINES = 15;
 
 /** Beginnings of doc comments that cannot be read alone. */

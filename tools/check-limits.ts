@@ -5,6 +5,7 @@ import { parseSync } from "vite";
 import { COMMENT_LINES, LEANING_COMMENT, LIMITS, README_LINES, RIDDLES } from "./architecture-rules.ts";
 import type { Finding } from "./check-architecture.ts";
 import { changesOf, figureOf, firstRecord, limitOf, type Measure, type Recorded, recordOf } from "./limits.ts";
+import { withoutDecisions } from "./decisions.ts";
 import { productionFiles, roomOf } from "./source-files.ts";
 import { tripMeasures } from "./trips.ts";
 
@@ -192,7 +193,7 @@ export function readmeFindings(source: string): Finding[] {
       return [
         { severity: "error", file: `${folder}/`, message: "no README.md: what it owns, its doors, what it never does" },
       ];
-    const lines = readFileSync(readme, "utf8").trimEnd().split("\n").length;
+    const lines = withoutDecisions(readFileSync(readme, "utf8")).split("\n").length;
     if (lines <= README_LINES) return [];
     return [{ severity: "error", file: `${folder}/README.md`, message: `${lines} lines, at most ${README_LINES}` }];
   });

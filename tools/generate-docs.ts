@@ -16,11 +16,12 @@ import { RELOCATION } from "../src/workspace/place/move-record.ts";
 import { HINT_CASES, NOT_WALKED, type NotWalked } from "../test/hints/cases.ts";
 import type { HintCase } from "../test/hints/hint-case.ts";
 import { commandsPage, manualPages } from "./command-pages.ts";
+import { withDecisions } from "./decisions.ts";
 import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-declarations.ts";
 
 /**
  * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md and the man pages of package.json from the commands,
- * docs/formats/unfinished-work.md from the lists of recoveries, docs/api.md, the tables of docs/json.md, the exports of
+ * docs/formats/unfinished-work.md from the lists of recoveries, the decisions in docs/reading-the-source.md from the rooms, docs/api.md, the tables of docs/json.md, the exports of
  * src/index.ts and each group's index from the verbs; `--check` only compares.
  */
 
@@ -347,6 +348,10 @@ if (import.meta.main) {
     ["json.md", json],
     ["api.md", apiPage()],
     ["cli.md", await commandsPage()],
+    [
+      "reading-the-source.md",
+      withDecisions(path.join(DOCS, ".."), readFileSync(path.join(DOCS, "reading-the-source.md"), "utf8")),
+    ],
     ["../package.json", await manifest()],
     ["../src/index.ts", libraryIndex()],
   ] as const) {
