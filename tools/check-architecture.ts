@@ -10,6 +10,7 @@ import {
   FORBIDDEN_WORDS,
   WEB_LAYERS,
 } from "./architecture-rules.ts";
+import { checkDoors } from "./check-doors.ts";
 import { checkLayers } from "./check-layers.ts";
 import { checkNames } from "./check-names.ts";
 import { isTest } from "./source-files.ts";
@@ -217,7 +218,7 @@ if (import.meta.main) {
   const of = (folder: string, findings: readonly Finding[]): Finding[] =>
     findings.map((finding) => ({ ...finding, file: path.posix.join(folder, finding.file) }));
   const findings = [
-    ...of("src", [...checkArchitecture(source), ...checkLayers(source), ...checkNames(root)]),
+    ...of("src", [...checkArchitecture(source), ...checkLayers(source), ...checkDoors(source), ...checkNames(root)]),
     ...of("web/src", [...checkArchitecture(web, WEB_LAYERS), ...checkLayers(web)]),
   ];
   for (const finding of findings) {
