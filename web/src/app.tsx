@@ -10,6 +10,7 @@ import { route } from "./app/route.ts";
 import { noteViews, signIn, token } from "./app/session.ts";
 import { SignIn } from "./app/sign-in.tsx";
 import { isWide } from "./app/wide.ts";
+import { now } from "./app/now.ts";
 
 type ViewOf<R> = FunctionComponent<{ route: R }>;
 type Views = { [V in View]: () => Promise<{ View: ViewOf<Extract<Route, { view: V }>> }> };
@@ -61,9 +62,20 @@ function Shown(): JSX.Element {
   return (
     <div class="split">
       <Loaded view="timeline" />
-      {view === "point" ? <Loaded view="point" /> : <Empty title="Select a save point to see what it changed" />}
+      {view === "point" ? <Loaded view="point" /> : <First />}
     </div>
   );
+}
+
+/** Shows the changes that are not saved beside the timeline, else the newest point. */
+function First(): JSX.Element | null {
+  const at = route.value;
+  const found = now.value;
+  if (at.view !== "timeline" || found?.workspace !== at.workspace) return <Late isLate={false} />;
+  const { clean, head, latest } = found.status;
+  const point = clean ? latest : head;
+  if (point === null) return <Empty title="No save point yet" />;
+  return <Loaded view="point" at={{ view: "point", workspace: at.workspace, point, to: clean ? undefined : "now" }} />;
 }
 
 /**
@@ -75,7 +87,7 @@ function identityOf(at: Route): string {
   return at.view === "restore" ? href(at) : at.workspace;
 }
 
-function Loaded({ view }: { view: View }): JSX.Element {
+function Loaded({ view, at = route.value }: { view: View; at?: Route }): JSX.Element {
   const [shown, setShown] = useState<{ of: View; show: FunctionComponent<{ route: Route }> } | null>(null);
   useEffect(() => {
     let isWanted = true;
@@ -85,5 +97,5 @@ function Loaded({ view }: { view: View }): JSX.Element {
     return () => void (isWanted = false);
   }, [view]);
   if (shown === null || shown.of !== view) return <Late isLate={false} />;
-  return <shown.show key={identityOf(route.value)} route={route.value} />;
+  return <shown.show key={identityOf(at)} route={at} />;
 }

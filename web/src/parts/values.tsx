@@ -62,6 +62,14 @@ export function When({ at, as = ago }: { at: string; as?: (at: string) => string
   );
 }
 
+/** Returns the tags in a text that separates them by commas. */
+export function tagsIn(text: string): string[] {
+  return text
+    .split(",")
+    .map((each) => each.trim())
+    .filter((each) => each !== "");
+}
+
 /** Counts of changed entries: `+3 ~2 −1`. */
 export function Counts({
   added,

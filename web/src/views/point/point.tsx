@@ -1,10 +1,11 @@
 import { useSignal } from "@preact/signals";
 import type { DiffEntry, DiffResult, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
-import { useMemo, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 import "./point.css";
 import { call } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
+import { now } from "../../app/now.ts";
 import { useResource } from "../../app/resource.ts";
 import { href, isBackup, type PathRef, refOf, type Route, toText } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
@@ -45,6 +46,12 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
     load(workspace, { id, to, stop }),
   );
   const loaded = value.value;
+  // The timeline beside this view looks at the folder again and again.
+  const seen = useRef(now.value);
+  useEffect(() => {
+    if (to === "now" && now.value !== seen.current) reload();
+    seen.current = now.value;
+  }, [now.value]);
   useActions([{ key: "Escape", title: "Close the save point", run: () => go({ view: "timeline", workspace }) }]);
   if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
   return (

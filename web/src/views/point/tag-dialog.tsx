@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { call } from "../../app/calls.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
 import { Dialog } from "../../parts/dialog.tsx";
+import { tagsIn } from "../../parts/values.tsx";
 
 export interface PointDialogProps {
   workspace: string;
@@ -16,10 +17,7 @@ export function TagDialog({ workspace, point, close }: PointDialogProps): JSX.El
   const text = useSignal(point.tags.join(", "));
   const save = async (event: Event): Promise<void> => {
     event.preventDefault();
-    const wanted = text.value
-      .split(",")
-      .map((each) => each.trim())
-      .filter((each) => each !== "");
+    const wanted = tagsIn(text.value);
     const add = wanted.filter((each) => !point.tags.includes(each));
     const remove = point.tags.filter((each) => !wanted.includes(each));
     const edit = { ...(add.length === 0 ? {} : { add }), ...(remove.length === 0 ? {} : { remove }) };

@@ -19,6 +19,7 @@ import { plural, wholeTime, When } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type Lane, lanesOf } from "./lanes.ts";
 import { type Filter, TimelinePoints } from "./points.ts";
+import { NowRow } from "./now.tsx";
 import { DayRow, PointRow, ROW } from "./row.tsx";
 
 /** Milliseconds without a key press after which a filter is applied. */
@@ -74,6 +75,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
     <section class="timeline" aria-label="Timeline">
       <h1 class="spoken">Timeline of {nameOf(workspace)}</h1>
       <Bar filter={filter} typed={typed} withUndo={withUndo} />
+      <NowRow workspace={workspace} isActive={route.view === "point" && route.to === "now"} />
       <UndoBar workspace={workspace} undo={points.undo} />
       <FailedHooks workspace={workspace} />
       <Late isLate={points.isLoading.value && points.rows === 0} />

@@ -1,0 +1,5 @@
+import { signal } from "@preact/signals";
+import type { StatusResult } from "cairnstate/client";
+
+/** The state of the folder whose timeline is shown, for the view beside the timeline. */
+export const now = signal<{ workspace: string; status: StatusResult } | null>(null);

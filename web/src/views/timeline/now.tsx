@@ -1,0 +1,139 @@
+import { useSignal } from "@preact/signals";
+import type { Changes, StatusResult } from "cairnstate/client";
+import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
+import { href } from "../../app/address.ts";
+import { call } from "../../app/calls.ts";
+import { onEvent } from "../../app/events.ts";
+import { useActions } from "../../app/keys.ts";
+import { now } from "../../app/now.ts";
+import { act, isBusy } from "../../app/outcome.tsx";
+import { useResource } from "../../app/resource.ts";
+import { isReadOnly } from "../../app/session.ts";
+import { Dialog } from "../../parts/dialog.tsx";
+import { Icon } from "../../parts/icon.tsx";
+import { Problem } from "../../parts/problem.tsx";
+import { count, plural, tagsIn } from "../../parts/values.tsx";
+
+/** Milliseconds between two looks at a folder that no daemon watches. A slow look is followed by a longer pause. */
+const LOOK_MS = 2_000;
+const PAUSE_PER_LOOK = 10;
+
+/** The first row of the timeline: how the folder differs from the point that it is based on. */
+export function NowRow({ workspace, isActive }: { workspace: string; isActive: boolean }): JSX.Element | null {
+  const isSaving = useSignal(false);
+  const { status, problem, reload } = useNow(workspace);
+  const isUnsaved = status !== undefined && !status.clean;
+  const canSave = isUnsaved && !isReadOnly();
+  useActions(canSave ? [{ key: "S", title: "Save the folder", run: () => (isSaving.value = true) }] : []);
+  if (problem !== null) return <Problem problem={problem} again={reload} />;
+  if (status === undefined) return <div class="now-row" aria-hidden="true" />;
+  const { head, changes, not_kept } = status;
+  const said = isUnsaved ? `${words(changes, not_kept.count)}, not saved` : "Everything is saved";
+  return (
+    <div class="now-row" data-active={isActive} data-unsaved={isUnsaved}>
+      {head !== null && isUnsaved ? (
+        <a class="now-words" href={href({ view: "point", workspace, point: head, to: "now" })}>
+          <strong>Now</strong> {said}
+        </a>
+      ) : (
+        <span class="now-words">
+          <strong>Now</strong> {said}
+        </span>
+      )}
+      {canSave && (
+        <>
+          <button type="button" class="strong" disabled={isBusy.value} onClick={() => (isSaving.value = true)}>
+            Save…
+          </button>
+          {head !== null && (
+            <a class="button" href={href({ view: "restore", workspace, point: head, paths: [] })}>
+              <Icon name="undo" /> Take back…
+            </a>
+          )}
+        </>
+      )}
+      {isSaving.value && <SaveDialog workspace={workspace} close={() => (isSaving.value = false)} />}
+    </div>
+  );
+}
+
+/** Loads the folder's state again after each event, and while the page is looked at if no daemon watches the folder. */
+function useNow(workspace: string): {
+  status: StatusResult | undefined;
+  problem: ReturnType<typeof useResource>["problem"]["value"];
+  reload(): void;
+} {
+  const { value, problem, reload } = useResource(`now ${workspace}`, async (signal) => {
+    const begun = performance.now();
+    const status = await call("status", { workspace }, { signal });
+    return { status, took: performance.now() - begun };
+  });
+  const found = value.value;
+  useEffect(
+    () => onEvent((event) => (event.workspace === workspace || event.workspace === null) && reload()),
+    [workspace],
+  );
+  useEffect(() => {
+    if (found === undefined) return undefined;
+    now.value = { workspace, status: found.status };
+    if (found.status.watched) return undefined;
+    const look = (): void => {
+      if (!document.hidden) reload();
+    };
+    const next = setTimeout(look, Math.max(LOOK_MS, found.took * PAUSE_PER_LOOK));
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      clearTimeout(next);
+      document.removeEventListener("visibilitychange", look);
+    };
+  }, [found, workspace]);
+  return { status: found?.status, problem: problem.value, reload };
+}
+
+/** `3 changed, 1 new`. */
+function words({ added, modified, removed }: Changes, notKept: number): string {
+  const parts = [
+    [modified, "changed"],
+    [added, "new"],
+    [removed, "removed"],
+    [notKept, "no longer kept"],
+  ] as const;
+  return parts.flatMap(([number, what]) => (number > 0 ? [`${count(number)} ${what}`] : [])).join(", ");
+}
+
+/** Asks for a message and tags, and saves. */
+function SaveDialog({ workspace, close }: { workspace: string; close(): void }): JSX.Element {
+  const message = useSignal("");
+  const tags = useSignal("");
+  const save = async (event: Event): Promise<void> => {
+    event.preventDefault();
+    const given = tagsIn(tags.value);
+    const options = { message: message.value, ...(given.length === 0 ? {} : { tags: given }) };
+    const done = await act(
+      async () => call("save", { workspace, options }),
+      ({ left_out }) => ({
+        text:
+          left_out.length === 0 ? "Saved." : `Saved. ${plural(left_out.length, "entry", "entries")} could not be read.`,
+      }),
+    );
+    if (done !== null) close();
+  };
+  return (
+    <Dialog title="Save" close={close}>
+      <form class="stack" onSubmit={(event) => void save(event)}>
+        <label>
+          Message
+          <input value={message.value} onInput={(event) => (message.value = event.currentTarget.value)} />
+        </label>
+        <label>
+          Tags, separated by commas
+          <input value={tags.value} onInput={(event) => (tags.value = event.currentTarget.value)} />
+        </label>
+        <button type="submit" class="strong" disabled={isBusy.value}>
+          Save
+        </button>
+      </form>
+    </Dialog>
+  );
+}
