@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { cairnOk } from "../fixtures/command.ts";
+import { buildCommand, cairnOk } from "../fixtures/command.ts";
 import { open, SKIP } from "./browser.ts";
 import { makeShop, newFolder, unzipped } from "./shop.ts";
 
@@ -155,4 +156,42 @@ test("a user sees what is not saved, saves it, and takes later changes back", { 
   await row.getByText("Everything is saved").waitFor();
   assert.equal(read(shop.folder, "src/a.ts"), "export const a = 2;\n");
   assert.equal(read(shop.folder, "src/new.ts"), "new\n");
+});
+
+test("a user reads what an agent's turn did, and rewinds to before it", { skip: SKIP }, async (t) => {
+  const shop = makeShop("turns");
+  const turn = (number: string, prompt: string, work: () => void): void => {
+    const file = path.join(newFolder(`prompt-${number}`), "prompt.txt");
+    fs.writeFileSync(file, prompt);
+    // Each hook is a process of its own: its time counts from the start of the process.
+    const hook = (...args: string[]): void => {
+      const words = ["agent", "hook", "--tool", "mine", "--session", "5e1f", "-C", shop.folder, "--verbose", ...args];
+      const done = spawnSync(process.execPath, [buildCommand(), ...words]);
+      assert.equal(done.status, 0, done.stderr.toString());
+    };
+    hook("--event", "before", "--prompt-file", file);
+    work();
+    hook("--event", "after");
+  };
+  turn("1", "rename the total\nand tell me why", () => shop.write("src/total.ts", "renamed\n"));
+  turn("2", "add a file", () => shop.write("src/more.ts", "more\n"));
+  const { page } = await open(t, shop.folder);
+  const row = page.locator(".turn-row", { hasText: "rename the total" });
+  await row.getByText("1 changed").waitFor();
+  await page.locator(".turn-row", { hasText: "add a file" }).waitFor();
+  await row.getByRole("button", { name: /rename the total/ }).click();
+  const dialog = page.getByRole("dialog", { name: "Turn" });
+  await dialog.getByText("and tell me why").waitFor();
+  await dialog.getByText("total.ts").waitFor();
+  await dialog.getByRole("link", { name: "Rewind…" }).click();
+  await page.getByRole("heading", { name: "Rewind to before a turn" }).waitFor();
+  await page.getByText("1 removed").waitFor();
+  await page.getByRole("button", { name: "Restore", exact: true }).click();
+  await page.getByRole("status").getByText("Restored").waitFor();
+  assert.match(read(shop.folder, "src/total.ts"), /1\.19/);
+  assert.equal(fs.existsSync(path.join(shop.folder, "src/more.ts")), false);
+  await page.locator(".turn-row", { hasText: "rename the total" }).getByText("taken back").waitFor();
+  await page.getByRole("status").getByRole("button", { name: "Undo" }).click();
+  await page.getByRole("status").getByText("Undone").waitFor();
+  assert.equal(read(shop.folder, "src/total.ts"), "renamed\n");
 });

@@ -12,7 +12,8 @@ export type Route =
   | { view: "point"; workspace: string; point: string; to?: string | undefined; file?: PathRef | undefined }
   | { view: "files"; workspace: string; point: string; at: PathRef; sort?: string | undefined }
   | { view: "file-history"; workspace: string; at: PathRef; a?: string | undefined; b?: string | undefined }
-  | { view: "restore"; workspace: string; point: string; paths: PathRef[] }
+  /** `turn`: the id of an agent's turn, before which the rewind goes back; `point` is the state before it. */
+  | { view: "restore"; workspace: string; point: string; paths: PathRef[]; turn?: string | undefined }
   | { view: "search"; workspace: string; q: string };
 export type View = Route["view"];
 
@@ -140,6 +141,7 @@ export function href(to: Route): string {
       break;
     case "restore":
       set("p", to.point);
+      set("turn", to.turn);
       for (const each of to.paths) query.append("path", toText(each));
       break;
     case "workspaces":
@@ -163,7 +165,8 @@ export function parse(hash: string): Route {
   if (point !== undefined) {
     if (view === "point") return { view, workspace, point, to: get("to"), file: ref("file") };
     if (view === "files") return { view, workspace, point, at, sort: get("sort") };
-    if (view === "restore") return { view, workspace, point, paths: query.getAll("path").map(toRef) };
+    if (view === "restore")
+      return { view, workspace, point, paths: query.getAll("path").map(toRef), turn: get("turn") };
   }
   return { view: "timeline", workspace, q: get("q") };
 }

@@ -32,7 +32,7 @@ const ACTIONS: Readonly<Record<Action, readonly [sign: string, title: string]>> 
 
 /** The plan of a restore, and the button that runs it. */
 export function View({ route }: { route: RestoreRoute }): JSX.Element {
-  const { workspace, point, paths } = route;
+  const { workspace, point, paths, turn } = route;
   const keepPresent = useSignal(false);
   const folder = useSignal("");
   const into = useSignal<"folder" | "elsewhere">("folder");
@@ -42,8 +42,11 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
     async (signal) => (await call("show", { workspace, target: point, options: { limit: 1 } }, { signal })).save_point,
   );
   const plan = useResource(
-    `plan ${workspace} ${point} ${paths.map(toText).join("\n")} ${keepPresent.value}`,
-    (signal) => call("planRestore", { workspace, options }, { signal }),
+    `plan ${workspace} ${point} ${turn} ${paths.map(toText).join("\n")} ${keepPresent.value}`,
+    (signal) =>
+      turn === undefined
+        ? call("planRestore", { workspace, options }, { signal })
+        : call("planRewind", { workspace, turn }, { signal }),
     { isFresh: true },
   );
   const isElsewhere = into.value === "elsewhere";
@@ -51,11 +54,13 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
     if (isElsewhere && folder.value === "") return;
     // The plan on the screen is done exactly, or nothing is.
     const seen = plan.value.value?.id;
-    const asked = isElsewhere
-      ? { ...optionsOf(route), to: folder.value }
-      : { ...options, ...(seen === undefined ? {} : { plan: seen }) };
+    const asPlanned = seen === undefined ? {} : { plan: seen };
+    const asked = isElsewhere ? { ...optionsOf(route), to: folder.value } : { ...options, ...asPlanned };
     const done = await act(
-      async () => call("restore", { workspace, options: asked }),
+      async () =>
+        turn === undefined
+          ? call("restore", { workspace, options: asked })
+          : call("rewind", { workspace, turn, options: asPlanned }),
       (answer) => outcomeOf(workspace, answer, isElsewhere ? folder.value : null),
     );
     if (done === null) plan.reload();
@@ -73,7 +78,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
   return (
     <section class="restore" aria-label="Restore">
       <header class="point-head">
-        <h1>Restore {paths.length === 0 ? "everything" : plural(paths.length, "path")}</h1>
+        <h1>{titleOf(route)}</h1>
         <p class="facts faint">
           {head !== undefined && (
             <>
@@ -83,30 +88,56 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
           )}
         </p>
         {paths.length > 0 && <Paths paths={paths} />}
-        <Where folder={folder} into={into} keepPresent={keepPresent} />
+        {turn === undefined ? (
+          <Where folder={folder} into={into} keepPresent={keepPresent} />
+        ) : (
+          <p class="note">
+            Takes back what this session changed since the turn began. Changes of others stay, and so does an entry that
+            was edited afterwards.
+          </p>
+        )}
       </header>
       <Late isLate={plan.isLate.value} />
       {plan.problem.value !== null && <Problem problem={plan.problem.value} again={plan.reload} />}
       {found !== undefined && !isElsewhere && <Plan plan={found} />}
       {isElsewhere && <p class="note">The workspace stays as it is. The other folder must be absent or empty.</p>}
-      <footer class="restore-foot">
-        <p class="faint">{isElsewhere ? "" : "The state of now is saved first: Undo brings it back."}</p>
-        <a class="button" href={href({ view: "point", workspace, point })}>
-          Cancel
-        </a>
-        <button
-          type="button"
-          class="strong"
-          disabled={
-            isBusy.value || (isElsewhere ? folder.value === "" : found === undefined || found.entries.length === 0)
-          }
-          onClick={() => void run()}
-        >
-          <Icon name="restore" /> Restore
-        </button>
-      </footer>
+      <Foot
+        route={route}
+        isElsewhere={isElsewhere}
+        isReady={isElsewhere ? folder.value !== "" : found !== undefined && found.entries.length > 0}
+        run={() => void run()}
+      />
     </section>
   );
+}
+
+function Foot({
+  route: { workspace, point },
+  isElsewhere,
+  isReady,
+  run,
+}: {
+  route: RestoreRoute;
+  isElsewhere: boolean;
+  isReady: boolean;
+  run(): void;
+}): JSX.Element {
+  return (
+    <footer class="restore-foot">
+      <p class="faint">{isElsewhere ? "" : "The state of now is saved first: Undo brings it back."}</p>
+      <a class="button" href={href({ view: "point", workspace, point })}>
+        Cancel
+      </a>
+      <button type="button" class="strong" disabled={isBusy.value || !isReady} onClick={run}>
+        <Icon name="restore" /> Restore
+      </button>
+    </footer>
+  );
+}
+
+function titleOf({ paths, turn }: RestoreRoute): string {
+  if (turn !== undefined) return "Rewind to before a turn";
+  return `Restore ${paths.length === 0 ? "everything" : plural(paths.length, "path")}`;
 }
 
 function Where({

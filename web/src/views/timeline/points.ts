@@ -1,25 +1,28 @@
 import { signal } from "@preact/signals";
-import type { Changes, HistoryOptions, SavePoint } from "cairnstate/client";
+import type { Changes, HistoryOptions, SavePoint, Turn } from "cairnstate/client";
 import { call, historyOptions } from "../../app/calls.ts";
 import { problemOf } from "../../app/resource.ts";
 import type { Found } from "../../parts/problem.tsx";
 
 /**
- * The points of a workspace as rows: a heading for each day, then its points. Pages are loaded when they come into
- * view.
+ * The points of a workspace as rows, with a heading for each day and for each agent's turn. Pages are loaded when they
+ * come into view.
  */
 
 const PAGE = 200;
 /** Rows whose changes are counted at once. */
 const COUNTED = 30;
 
-export type Row = { day: string; points: number } | { at: number };
+/** Turns that are asked for at first; when the oldest comes into view, as many times more. */
+const TURNS = 20;
+const MORE_TURNS = 5;
 
-interface Day {
-  day: string;
-  points: number;
-  /** Index of its first row and of its newest point. */
-  row: number;
+export type Heading = { day: string; points: number } | { turn: Turn };
+export type Row = Heading | { at: number };
+
+/** A heading, and the index of the point below it. The row of a heading is `first` + the number of headings above. */
+interface Placed {
+  heading: Heading;
   first: number;
 }
 
@@ -35,7 +38,13 @@ export class TimelinePoints {
   readonly #stopped = new AbortController();
   readonly #pages = new Map<number, readonly SavePoint[] | "asked">();
   readonly #changes = new Map<string, Changes | null>();
-  #days: Day[] = [];
+  #days: Placed[] = [];
+  #turns: readonly Turn[] = [];
+  #headings: readonly Placed[] = [];
+  #turnLimit = TURNS;
+  #hasMoreTurns = false;
+  /** True if a filtered list has more points than were loaded. */
+  #isMore = false;
   /** Number of loads so far; the answer to an earlier load is ignored. */
   #generation = 0;
   #range: [first: number, end: number] = [0, 0];
@@ -67,6 +76,8 @@ export class TimelinePoints {
     this.isLoading.value = true;
     const generation = ++this.#generation;
     try {
+      // The points do not wait for the turns. The note on failed hooks tells why turns may be missing.
+      if (!this.isFiltered) void this.#loadTurns().catch(() => undefined);
       const [days] = await Promise.all([this.isFiltered ? null : this.#daysOf(), this.#page(0, true)]);
       if (generation !== this.#generation) return;
       if (days !== null) this.#setDays(days);
@@ -90,6 +101,14 @@ export class TimelinePoints {
     return (await call("historyDays", members, { signal })).days;
   }
 
+  async #loadTurns(): Promise<void> {
+    const members = { workspace: this.#workspace, options: { limit: this.#turnLimit } };
+    const { turns, more } = await call("turns", members, { signal: this.#stopped.signal });
+    this.#turns = turns;
+    this.#hasMoreTurns = more > 0;
+    this.#place();
+  }
+
   async #page(page: number, isFirst = false): Promise<void> {
     if (!isFirst && this.#pages.has(page)) return;
     if (!isFirst) this.#pages.set(page, "asked");
@@ -109,6 +128,7 @@ export class TimelinePoints {
     this.undo = found.undo;
     this.damaged = found.damaged.length;
     if (this.isFiltered) this.#setDays(this.#loadedDays(), found.truncated);
+    else this.#place();
     this.version.value++;
     if (!isFirst) this.show(...this.#range);
   }
@@ -128,44 +148,61 @@ export class TimelinePoints {
   }
 
   #setDays(days: readonly { day: string; points: number }[], isMore = false): void {
-    let [row, first] = [0, 0];
-    this.#days = days.map(({ day, points }) => {
-      const made = { day, points, row, first };
-      row += points + 1;
-      first += points;
-      return made;
+    let first = 0;
+    this.#days = days.map((heading) => {
+      const placed = { heading, first };
+      first += heading.points;
+      return placed;
     });
     this.total = first;
-    // One additional row loads the next page when it comes into view.
-    this.rows = row + (isMore ? 1 : 0);
+    this.#isMore = isMore;
+    this.#place();
   }
 
-  days(): readonly Day[] {
-    return this.#days;
+  /** Places the headings of days and of turns whose last point is loaded. */
+  #place(): void {
+    const wanted = new Map(this.#turns.map((turn) => [turn.after, turn]));
+    const turns: Placed[] = [];
+    for (const [page, points] of this.#pages)
+      for (const [at, { save_point_id: id }] of points === "asked" ? [] : points.entries()) {
+        const turn = wanted.get(id);
+        if (turn !== undefined) turns.push({ heading: { turn }, first: page * PAGE + at });
+      }
+    // The sort is stable: the day stands above the turn.
+    this.#headings = [...this.#days, ...turns].toSorted((a, b) => a.first - b.first);
+    // One additional row loads the next page when it comes into view.
+    this.rows = this.total + this.#headings.length + (this.#isMore ? 1 : 0);
+    this.version.value++;
   }
 
   row(index: number): Row {
-    let [low, high] = [0, this.#days.length - 1];
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.#days[middle]!.row <= index) low = middle;
-      else high = middle - 1;
-    }
-    const day = this.#days[low];
-    if (day === undefined) return { at: index };
-    return day.row === index ? day : { at: day.first + index - day.row - 1 };
+    const above = this.#above(({ first }, number) => first + number <= index);
+    const heading = this.#headings[above - 1];
+    if (heading !== undefined && heading.first + above - 1 === index) return heading.heading;
+    return { at: index - above };
   }
 
-  /** Key of a row: the day or the id of the point, so its element stays when newer rows are added above. */
+  /** Counts the first headings that have a property; later ones lack it. */
+  #above(has: (placed: Placed, number: number) => boolean): number {
+    let [low, high] = [0, this.#headings.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (has(this.#headings[middle]!, middle)) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Key of a row, so its element stays when newer rows are added above. */
   keyOf(index: number): string | number {
     const row = this.row(index);
-    return "day" in row ? row.day : (this.point(row.at)?.save_point_id ?? index);
+    if ("day" in row) return row.day;
+    return "turn" in row ? `turn ${row.turn.turn_id}` : (this.point(row.at)?.save_point_id ?? index);
   }
 
   /** Returns the row of a point; `at` counts points from the newest. */
   rowOf(at: number): number {
-    const day = this.#days.findLast(({ first }) => first <= at);
-    return day === undefined ? at : day.row + 1 + at - day.first;
+    return at + this.#above(({ first }) => first <= at);
   }
 
   /** Undefined if the point is not loaded yet. */
@@ -197,6 +234,12 @@ export class TimelinePoints {
     }
     const pages = new Set(wanted.map((at) => Math.floor(at / PAGE)));
     for (const page of pages) if (!this.#pages.has(page)) void this.#page(page).catch(() => this.#pages.delete(page));
+    const oldestTurn = this.#headings.findLast(({ heading }) => "turn" in heading);
+    if (this.#hasMoreTurns && oldestTurn !== undefined && (wanted.at(-1) ?? 0) >= oldestTurn.first) {
+      this.#hasMoreTurns = false;
+      this.#turnLimit *= MORE_TURNS;
+      void this.#loadTurns().catch(() => (this.#hasMoreTurns = true));
+    }
     const lacking = wanted.filter((at) => {
       const id = this.point(at)?.save_point_id;
       return id !== undefined && !this.#changes.has(id);

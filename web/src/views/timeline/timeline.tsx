@@ -21,6 +21,7 @@ import { type Lane, lanesOf } from "./lanes.ts";
 import { type Filter, TimelinePoints } from "./points.ts";
 import { NowRow } from "./now.tsx";
 import { DayRow, PointRow, ROW } from "./row.tsx";
+import { TurnRow } from "./turn-row.tsx";
 
 /** Milliseconds without a key press after which a filter is applied. */
 const TYPING_MS = 120;
@@ -243,6 +244,7 @@ function TimelineRow({
 }): JSX.Element {
   const row = points.row(index);
   if ("day" in row) return <DayRow {...row} />;
+  if ("turn" in row) return <TurnRow workspace={workspace} turn={row.turn} />;
   const point = points.point(row.at);
   if (point === undefined) return <div class="point-row waiting" aria-hidden="true" />;
   return (
