@@ -43,7 +43,10 @@ export function PointHead({ workspace, point, to, isShown, changed }: PointHeadP
           class="point-words"
           {...(isLong(message) ? { tabIndex: 0, role: "region" as const, "aria-label": "Message" } : {})}
         >
-          <h1>{message === "" ? <span class="faint">no message</span> : <Words text={message} isWhole />}</h1>
+          <h1>
+            {to === "now" && <span class="faint">Now, since </span>}
+            {message === "" ? <span class="faint">no message</span> : <Words text={message} isWhole />}
+          </h1>
         </div>
         <div class="point-actions">
           <a class="button" href={href({ view: "files", workspace, point: id, at: { path: "" } })}>
