@@ -125,7 +125,7 @@ test("any of hundreds of save points can be found in the timeline and compared",
   multiplyPoints({ workspace: { path: many } } as Client, { count: 700 });
   const { page } = await open(t, many);
   await page.locator(".point-row").first().waitFor();
-  await page.getByRole("searchbox", { name: "Filter" }).fill("TURN 123");
+  await page.getByRole("searchbox", { name: "Filter", exact: true }).fill("TURN 123");
   await page.locator(".point-row", { hasText: "turn 123" }).click();
   await page.getByRole("heading", { name: "turn 123" }).waitFor();
   await page.getByRole("button", { name: "another point…" }).click();

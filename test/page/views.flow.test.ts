@@ -50,7 +50,7 @@ test(
     await shell.locator(".lane-name").waitFor();
     await page.locator(".point-row", { hasText: "tabs" }).getByText("release-1").waitFor();
     const before = await rows.count();
-    const filter = page.getByRole("searchbox", { name: "Filter" });
+    const filter = page.getByRole("searchbox", { name: "Filter", exact: true });
     await filter.fill("tag:release-1");
     await rows.nth(1).waitFor({ state: "detached" });
     await page.waitForURL(/q=tag%3Arelease-1/);
@@ -263,7 +263,7 @@ test("a point can be pinned, tagged and forked on the page", { skip: SKIP }, asy
   await page.getByRole("button", { name: "Pinned" }).waitFor();
   await page.getByRole("button", { name: "Tags" }).click();
   await page.getByLabel("Tags, separated by commas").fill("good, better");
-  await page.getByRole("button", { name: "Change" }).click();
+  await page.getByRole("button", { name: "Change", exact: true }).click();
   await page.locator(".point-head .tag", { hasText: "better" }).waitFor();
   await page.getByRole("button", { name: "Fork…" }).click();
   const fork = `${workspace()}-second`;
