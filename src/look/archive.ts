@@ -1,5 +1,6 @@
 import { exactNode, type LosslessByPath, losslessByPath } from "../archive/write/exact-nodes.ts";
 import type { CallOptions, PathInput, ReadOptions } from "../contract/index.ts";
+import { isBackupOperand } from "../contract/operand.ts";
 import { CairnError, reworded, toCairnError } from "../errors.ts";
 import { comparePaths, latin1 } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
@@ -8,11 +9,11 @@ import { isAtOrBelow, normalizeTyped, quotedPath } from "../fs/paths/safe-path.t
 import type { ByteSink, Output, OutputEntry } from "../output/output.ts";
 import { TarOutput } from "../output/tar.ts";
 import { ZipOutput } from "../output/zip.ts";
-import type { Workspace } from "../workspace/open/workspace.ts";
 import { nodesBelow } from "../workspace/points/listed-entry.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import { handedOver } from "./handed-over.ts";
-import { mustFind } from "./read.ts";
+import { entryOf, mustFind, pathIn } from "./read.ts";
+import { type Looking, meantBy, withSources } from "./sources/operands.ts";
 import type { FileAt, Source } from "./sources/source.ts";
 import { pointSource } from "./sources/workspace-source.ts";
 
@@ -25,16 +26,18 @@ const PIECE_BYTES = 256 * 1024;
 type Prepared = FileAt & OutputEntry;
 
 /**
- * Reads entries of a point, each with everything below it, as one archive. Names begin at the workspace's root. Skips
+ * Reads entries of a point or a snapshot, each with everything below it, as one archive. Names begin at the workspace's
+ * root. Skips
  * entries that the format cannot store, with a warning. Throws `damaged` if an entry cannot be read; the archive is
  * then incomplete.
  */
 export async function* readArchive(
-  workspace: Workspace,
+  hand: Looking,
   target: string | null,
   path: PathInput,
   options: ReadOptions,
 ): AsyncGenerator<Uint8Array> {
+  const { workspace } = hand;
   if (target === null) throw new CairnError("usage", "only a save point can be read as an archive: name one");
   if (options.offset !== undefined || options.length !== undefined)
     throw new CairnError("usage", "an archive is read as a whole: leave out offset and length");
@@ -42,11 +45,9 @@ export async function* readArchive(
   if (options.paths !== undefined && where.length > 0)
     throw new CairnError("usage", "with paths, which begin at the workspace's root, the path must be empty");
   const paths = options.paths?.map(normalizeTyped) ?? [where];
+  if (isBackupOperand(target)) return yield* archiveOfBackup(hand, target, { paths, options });
+  const roots = topmost(paths);
   const source = await withSealed(workspace, options, async () => pointSource(workspace, workspace.resolve(target)));
-  const sorted = paths.toSorted(comparePaths);
-  // Entries below a path come right after it.
-  const roots: Uint8Array[] = [];
-  for (const path of sorted) if (roots.length === 0 || !isAbove(roots.at(-1)!, path)) roots.push(path);
   const found = await workspace.engine.reading(
     async () => roots.map((path) => ({ path, node: path.length === 0 ? null : mustFind(source, path, target) })),
     options,
@@ -54,6 +55,31 @@ export async function* readArchive(
   yield* handedOver<Uint8Array>(async (write) =>
     writeArchive(source, found, { ...options, archive: options.archive!, write }),
   );
+}
+
+async function* archiveOfBackup(
+  hand: Looking,
+  target: string,
+  { paths, options }: { paths: readonly Uint8Array[]; options: ReadOptions },
+): AsyncGenerator<Uint8Array> {
+  const meant = meantBy(hand.workspace, target);
+  const roots = topmost(paths.map((path) => pathIn(meant, path)));
+  yield* handedOver<Uint8Array>(async (write) =>
+    withSources(hand, [{ ...meant, path: new Uint8Array(0) }], options, async ([opened]) => {
+      const found: { path: Uint8Array; node: TreeNode | null }[] = [];
+      for (const path of roots) found.push({ path, node: path.length === 0 ? null : await entryOf(opened!, path) });
+      await writeArchive(opened!.source, found, { ...options, archive: options.archive!, write });
+    }),
+  );
+}
+
+/** Drops paths that lie below other ones. */
+function topmost(paths: readonly Uint8Array[]): Uint8Array[] {
+  const roots: Uint8Array[] = [];
+  // Entries below a path come right after it.
+  for (const path of paths.toSorted(comparePaths))
+    if (roots.length === 0 || !isAbove(roots.at(-1)!, path)) roots.push(path);
+  return roots;
 }
 
 /**

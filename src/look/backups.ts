@@ -8,17 +8,21 @@ import { reading } from "../backup/open/session.ts";
 import { chosenSnapshot, publicSnapshot, warnOfUnreadable } from "../backup/open/snapshots.ts";
 import type {
   ListedEntry,
+  LookOptions,
   PathInput,
   ReadBackupOptions,
   ShowBackupOptions,
   ShowBackupResult,
+  ShowOptions,
 } from "../contract/index.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, quotedPath } from "../fs/paths/safe-path.ts";
+import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { kindOf } from "../workspace/points/listed-entry.ts";
 import { writeArchive } from "./archive.ts";
 import { rawIn, shown } from "./read.ts";
 import { listedAt, walkSource } from "./show.ts";
+import { type Looking, requireOwner } from "./sources/operands.ts";
 import { type SnapshotSource, snapshotSource } from "./sources/snapshot-source.ts";
 import { WHOLE } from "./sources/workspace-source.ts";
 
@@ -32,13 +36,26 @@ interface Place {
 export async function showBackup(
   access: OpenRepository,
   place: Place,
-  options: ShowBackupOptions,
+  options: ShowBackupOptions & ShowOptions,
 ): Promise<ShowBackupResult> {
   return readingAt(access, { place, options }, async ({ source, path, node }) => {
-    const entries = await listedAt(source, { path, node });
+    const { entries } = await listedAt(source, { path, node }, options);
     const kind = node === null ? "directory" : kindOf(node);
     return { ...access.info, snapshot: publicSnapshot(source.listed), ...displayPath(path), kind, entries };
   });
+}
+
+/** Lists entries of a snapshot of the workspace's folder, in the repository of the options or the kept one. */
+export async function showOwnBackup(
+  hand: Looking,
+  place: Place,
+  options: LookOptions & ShowOptions,
+): Promise<ShowBackupResult> {
+  requireOwner();
+  const { path } = workspaceRef(hand.workspace.found);
+  return hand.backups(hand.workspace, options, async (access) =>
+    showBackup(access, place, { ...options, paths: [path] }),
+  );
 }
 
 /** Lists everything below a path, each folder before its entries; for a path that is not a folder the one entry. */

@@ -129,7 +129,7 @@ async function* withReader(
 }
 
 /** Joins the path of an operand and a path below it. */
-function pathIn({ path: above }: Meant, path: PathInput): Uint8Array {
+export function pathIn({ path: above }: Meant, path: PathInput): Uint8Array {
   const given = normalizeTyped(path);
   return above.length === 0 ? given : given.length === 0 ? above : joinPath(above, given);
 }
@@ -140,11 +140,7 @@ export async function* rawIn(
   path: Uint8Array,
   range: Range & { signal: AbortSignal | undefined },
 ): AsyncGenerator<Uint8Array> {
-  const node = await entryIn(source, path);
-  if (node === null)
-    throw new CairnError("not_found", `${displayPath(path).path} is not in ${name}`, {
-      hint: advice`${call("backup find NAME", "find", word("pattern"))} looks for a name in all snapshots`,
-    });
+  const node = await entryOf({ source, name }, path);
   if (node.type !== "file") throw notAFile(path);
   let size = 0;
   for await (const piece of rangeOf(source, { path, node }, range)) {
@@ -156,6 +152,15 @@ export async function* rawIn(
       "damaged",
       `${quotedPath(path)} had ${node.size} bytes when it was saved, but ${name} holds ${size}`,
     );
+}
+
+/** Returns the node at a path of a snapshot, which is not its root. Throws `not_found`. */
+export async function entryOf({ source, name }: Pick<Opened, "source" | "name">, path: Uint8Array): Promise<TreeNode> {
+  const node = await entryIn(source, path);
+  if (node !== null) return node;
+  throw new CairnError("not_found", `${displayPath(path).path} is not in ${name}`, {
+    hint: advice`${call("backup find NAME", "find", word("pattern"))} looks for a name in all snapshots`,
+  });
 }
 
 /** Reads a point. A file of a held tree is read there, so that the point need not be sealed. */

@@ -32,14 +32,11 @@ async function showReading(
   const source = await pointSource(workspace, point);
   const where = normalizeTyped(path);
   const node = where.length === 0 ? null : mustFind(source, where, target);
-  const all = await nodesAt(source, node);
-  const entries = await listed(await pageOf(all, options), { path: where, node, signal: options.signal });
   return {
     save_point: publicPoint(point),
     ...displayPath(where),
     kind: node === null ? "directory" : kindOf(node),
-    entries,
-    total: all.length,
+    ...(await listedAt(source, { path: where, node }, options)),
   };
 }
 
@@ -50,24 +47,20 @@ interface At {
   signal?: AbortSignal | undefined;
 }
 
-/** A directory's entries, or the one entry itself. */
-async function nodesAt(source: Source, node: TreeNode | null): Promise<TreeNodes> {
-  return node === null || node.type === "dir" ? source.nodes(node?.subtree ?? source.root) : [node];
-}
-
-async function listed(nodes: Iterable<TreeNode>, { path, node, signal }: At): Promise<ListedEntry[]> {
+/** Lists a page of the entries of a directory of a source, or the single entry. `total`: of all pages. */
+export async function listedAt(
+  source: Source,
+  { path, node }: At,
+  options: ShowOptions,
+): Promise<{ entries: ListedEntry[]; total: number }> {
+  const all = node === null || node.type === "dir" ? await source.nodes(node?.subtree ?? source.root) : [node];
   const entries: ListedEntry[] = [];
-  const pace = newPacer(signal);
-  for (const each of nodes) {
+  const pace = newPacer(options.signal);
+  for (const each of await pageOf(all, options)) {
     await pace();
     entries.push(listedEntry(each, each === node ? path : joinPath(path, each.name)));
   }
-  return entries;
-}
-
-/** Lists the entries of a directory of a source, or the single entry. */
-export async function listedAt(source: Source, at: At): Promise<ListedEntry[]> {
-  return listed(await nodesAt(source, at.node), at);
+  return { entries, total: all.length };
 }
 
 /** Yields everything below an entry of a source, each folder before its entries. Of any other entry yields the entry itself. */

@@ -189,6 +189,20 @@ test("a point can be compared with a backup, chosen from the list or by its id",
   await page.keyboard.press("Enter");
   await page.waitForURL(new RegExp(`to=backup%3A${snapshot.snapshot_id.slice(0, 8)}`));
   await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
+  // By its address a backup has a view of its files, and one of its differences from the folder.
+  await go({ view: "files", workspace: own.folder, point: "backup:latest", at: { path: "" } });
+  await page.getByRole("link", { name: "docs" }).click();
+  await page.getByRole("link", { name: "readme.md" }).click();
+  await page.getByLabel("Preview").getByText("# Shop").waitFor();
+  assert.equal(await page.getByText("Restore…").count(), 0);
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: "Zip" }).click(),
+  ]);
+  assert.deepEqual(unzipped(await download.path()), { "docs/readme.md": "# Shop\n" });
+  await page.getByRole("link", { name: /Backup/ }).click();
+  await page.getByRole("heading", { name: `backup:${snapshot.snapshot_id.slice(0, 8)}` }).waitFor();
+  await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
 });
 
 test("the files view can be browsed, sorted, previewed and selected with keys and mouse", { skip: SKIP }, async (t) => {

@@ -9,6 +9,7 @@ export { history } from "./history.ts";
 export { hasSavePoints, latestSavePoint } from "./latest-save-point.ts";
 export { read } from "./read.ts";
 export { resolve, shortIds } from "./resolve.ts";
+export { showBackup } from "./show-backup.ts";
 export { show } from "./show.ts";
 export { status } from "./status.ts";
 export { turns } from "./turns.ts";

@@ -22,5 +22,5 @@ export const read = workspaceVerb({
   run: async (hand, target, path, options) =>
     options.archive === undefined
       ? (await import("../../look/read.ts")).read(hand, target, path, options)
-      : (await import("../../look/archive.ts")).readArchive(hand.workspace, target, path, options),
+      : (await import("../../look/archive.ts")).readArchive(hand, target, path, options),
 });

@@ -22,9 +22,14 @@ export function isBackup(state: string): boolean {
   return state.startsWith("backup:");
 }
 
+/** The snapshot that `backup:SNAPSHOT` names. */
+export function snapshotOf(backup: string): string {
+  return backup.slice("backup:".length);
+}
+
 /** Names a state in a few letters: a point by the first digits of its id, and a backup by those of its snapshot. */
 export function shortState(state: string): string {
-  return isBackup(state) ? state.slice(0, "backup:".length + 8) : state.slice(0, 8);
+  return isBackup(state) ? `backup:${snapshotOf(state).slice(0, 8)}` : state.slice(0, 8);
 }
 
 /** The path of an entry that an answer lists. */

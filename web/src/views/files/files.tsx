@@ -1,12 +1,12 @@
 import { type Signal, useSignal } from "@preact/signals";
-import type { ListedEntry, ShowResult } from "cairnstate/client";
+import type { ListedEntry } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
 import "./files.css";
 import { call, download } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, nameOf, partsOf, refOf, type Route, toInput, toText } from "../../app/address.ts";
+import { href, isBackup, nameOf, partsOf, refOf, type Route, snapshotOf, toInput, toText } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
@@ -21,20 +21,15 @@ type Column = "name" | "size" | "time" | "kind";
 /** Height of a row in pixels, as in files.css. */
 const ROW = 32;
 
-/** Browses a save point, one folder at a time. */
+/** Browses a save point or a backup, one folder at a time. */
 export function View({ route }: { route: FilesRoute }): JSX.Element {
   const { workspace, point, at } = route;
   const [column, isReversed] = sortOf(route);
   const key = `folder ${workspace} ${point} ${toText(at)} ${column} ${isReversed}`;
   const { value, problem, isLate, reload } = useResource(
     key,
-    (signal) =>
-      call(
-        "show",
-        { workspace, target: point, path: toInput(at), options: { sort: column, reverse: isReversed } },
-        { signal },
-      ),
-    { isFixed: /^[0-9a-f]{32}$/.test(point) },
+    (signal) => list(route, { sort: column, reverse: isReversed }, signal),
+    { isFixed: /^(?:[0-9a-f]{32}|backup:[0-9a-f]{64})$/.test(point) },
   );
   const listed = value.value;
   return (
@@ -48,16 +43,39 @@ export function View({ route }: { route: FilesRoute }): JSX.Element {
   );
 }
 
+interface Listed {
+  /** The point or the backup, by its whole id. */
+  state: string;
+  created_at: string;
+  message: string;
+  entries: readonly ListedEntry[];
+}
+
+async function list(
+  { workspace, point, at }: FilesRoute,
+  options: { sort: Column; reverse: boolean },
+  signal: AbortSignal,
+): Promise<Listed> {
+  const path = toInput(at);
+  if (!isBackup(point)) {
+    const { save_point, entries } = await call("show", { workspace, target: point, path, options }, { signal });
+    return { ...save_point, state: save_point.save_point_id, entries };
+  }
+  const asked = { workspace, snapshot: snapshotOf(point), path, options };
+  const { snapshot, entries } = await call("showBackup", asked, { signal });
+  const { snapshot_id: id, created_at } = snapshot;
+  return { state: `backup:${id}`, created_at, message: `Backup ${id.slice(0, 8)}`, entries };
+}
+
 function sortOf({ sort = "name" }: FilesRoute): [Column, boolean] {
   const isReversed = sort.startsWith("-");
   return [(isReversed ? sort.slice(1) : sort) as Column, isReversed];
 }
 
-/** The parent folders as links, and the save point. */
-function Path({ route, listed }: { route: FilesRoute; listed: ShowResult | undefined }): JSX.Element {
+/** The parent folders as links, and the save point or the backup. */
+function Path({ route, listed }: { route: FilesRoute; listed: Listed | undefined }): JSX.Element {
   const { workspace, at } = route;
   const parts = partsOf(at);
-  const point = listed?.save_point;
   return (
     <header class="files-head">
       <nav class="crumbs" aria-label="Folder">
@@ -79,19 +97,19 @@ function Path({ route, listed }: { route: FilesRoute; listed: ShowResult | undef
           </span>
         ))}
       </nav>
-      {point !== undefined && (
-        <a class="files-point faint" href={href({ view: "point", workspace, point: point.save_point_id })}>
-          <When at={point.created_at} as={wholeTime} />
-          <Words text={point.message} />
+      {listed !== undefined && (
+        <a class="files-point faint" href={href({ view: "point", workspace, point: listed.state })}>
+          <When at={listed.created_at} as={wholeTime} />
+          <Words text={listed.message} />
         </a>
       )}
     </header>
   );
 }
 
-function Folder({ route, listed }: { route: FilesRoute; listed: ShowResult }): JSX.Element {
+function Folder({ route, listed }: { route: FilesRoute; listed: Listed }): JSX.Element {
   const { workspace } = route;
-  const point = listed.save_point.save_point_id;
+  const point = listed.state;
   const entries = useMemo(() => foldersFirst(listed.entries), [listed]);
   const active = useSignal(0);
   const chosen = useSignal<ReadonlySet<string>>(new Set());
@@ -257,7 +275,7 @@ function FolderBar({
       <button type="button" onClick={() => save("tar")}>
         <Icon name="download" /> Tar
       </button>
-      {!isReadOnly() && (
+      {!isReadOnly() && !isBackup(point) && (
         <a
           class="button strong"
           href={href({ view: "restore", workspace, point, paths: at.path === "" && picked.length === 0 ? [] : paths })}

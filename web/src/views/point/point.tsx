@@ -7,7 +7,7 @@ import { call } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { now } from "../../app/now.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, isBackup, type PathRef, refOf, type Route, toText } from "../../app/address.ts";
+import { href, isBackup, type PathRef, refOf, type Route, shortState, toText } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
@@ -33,13 +33,14 @@ interface Comparison {
 interface Loaded {
   /** The point as the address names it. */
   of: string;
-  point: SavePoint;
+  /** Null for a backup. */
+  point: SavePoint | null;
   /** Null for the first point, which has no point before it. */
   comparison: Comparison | null;
   diff: DiffResult | null;
 }
 
-/** A save point with its changes. */
+/** A save point with its changes, or a backup compared with another state, by default with the present folder. */
 export function View({ route }: { route: PointRoute }): JSX.Element {
   const { workspace, point: id, to } = route;
   const { value, problem, isLate, reload } = useResource(`point ${workspace} ${id} ${to}`, (stop) =>
@@ -59,14 +60,18 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
       <Late isLate={isLate.value} />
       {loaded !== undefined && (
         <>
-          <PointHead
-            key={loaded.point.save_point_id}
-            workspace={workspace}
-            point={loaded.point}
-            to={to}
-            isShown={loaded.of === id}
-            changed={reload}
-          />
+          {loaded.point === null ? (
+            <BackupHead workspace={workspace} backup={loaded.of} />
+          ) : (
+            <PointHead
+              key={loaded.point.save_point_id}
+              workspace={workspace}
+              point={loaded.point}
+              to={to}
+              isShown={loaded.of === id}
+              changed={reload}
+            />
+          )}
           {loaded.diff === null || loaded.comparison === null ? (
             <Empty title="This is the first save point: everything in it is new">
               <a class="button" href={href({ view: "files", workspace, point: id, at: { path: "" } })}>
@@ -82,10 +87,32 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
   );
 }
 
+function BackupHead({ workspace, backup }: { workspace: string; backup: string }): JSX.Element {
+  return (
+    <header class="point-head">
+      <div class="point-title">
+        <h1>
+          <Name text={shortState(backup)} />
+        </h1>
+        <div class="point-actions">
+          <a class="button" href={href({ view: "files", workspace, point: backup, at: { path: "" } })}>
+            <Icon name="folder" /> Files
+          </a>
+        </div>
+      </div>
+    </header>
+  );
+}
+
 async function load(
   workspace: string,
   { id, to, stop }: { id: string; to: string | undefined; stop: AbortSignal },
 ): Promise<Loaded> {
+  if (isBackup(id)) {
+    const [a, b] = to === undefined || to === "now" ? [id, null] : [to, id];
+    const diff = await call("diff", { workspace, a, b }, { signal: stop });
+    return { of: id, point: null, comparison: diff, diff };
+  }
   const { save_point: point } = await call("show", { workspace, target: id, options: { limit: 1 } }, { signal: stop });
   const own = point.save_point_id;
   const comparison = comparisonOf(point, to);
