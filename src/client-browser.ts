@@ -9,6 +9,7 @@ import type { CLIENT_VERBS, DAEMON_CALLS, LIBRARY_VERBS } from "./verbs/index.ts
 
 export type { ErrorCode } from "./errors.ts";
 export type * from "./contract/index.ts";
+export type * from "./verbs/schemas.ts";
 
 type Table = typeof CLIENT_VERBS & Pick<typeof LIBRARY_VERBS, "listWorkspaces"> & Pick<typeof DAEMON_CALLS, "daemon">;
 

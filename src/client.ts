@@ -13,6 +13,7 @@ export type { ErrorCode, ErrorOptions, ErrorRow } from "./errors.ts";
 export type { Remote } from "./api/client/connection.ts";
 export type { EventOptions, JobsOptions, Service } from "./api/client/service.ts";
 export type * from "./contract/index.ts";
+export type * from "./verbs/schemas.ts";
 
 /** The library, done by a daemon, and the daemon's own calls. */
 export interface ConnectedLibrary extends CairnLibrary, Service {

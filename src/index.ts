@@ -9,6 +9,7 @@ export { CairnError, ERROR_TABLE } from "./errors.ts";
 export type { ErrorCode, ErrorOptions, ErrorRow } from "./errors.ts";
 export type { ControlId, SavePointId, WorkspaceId } from "./ids.ts";
 export type * from "./contract/index.ts";
+export type * from "./verbs/schemas.ts";
 
 let library: Promise<CairnLibrary> | undefined;
 

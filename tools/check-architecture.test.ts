@@ -174,6 +174,8 @@ test("a verb's function is an error if another file imports it, or the verb's ow
   const lazily = 'export const run = async () => (await import("./save.run.ts")).save();\n';
   const files = { "verbs/points/save.ts": lazily, "verbs/points/save.run.ts": "export const save = 1;\n" };
   assert.deepEqual(errorsIn(t, files), []);
+  const typed = { ...files, "verbs/points/save.run.ts": 'import type { Saved } from "./save.ts";\n' };
+  assert.deepEqual(errorsIn(t, typed), []);
   assert.deepEqual(
     errorsIn(t, {
       ...files,

@@ -1,5 +1,4 @@
-import { execFileSync } from "node:child_process";
-import { existsSync, globSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { COMMAND_DATA } from "../src/cli/program/command-data.ts";
 import { phraseOf } from "../src/contract/schema.ts";
@@ -21,8 +20,8 @@ import { declarationOfMethod, named, type Node, TABLES, typeOf } from "./print-d
 
 /**
  * Writes docs/errors.md from the table in src/errors.ts, docs/cli.md and the man pages of package.json from the commands,
- * docs/formats/unfinished-work.md from the lists of recoveries, the decisions in docs/reading-the-source.md from the rooms, docs/api.md, the tables of docs/json.md, the exports of
- * src/index.ts and each group's index from the verbs; `--check` only compares.
+ * docs/formats/unfinished-work.md from the lists of recoveries, the decisions in docs/reading-the-source.md from the rooms,
+ * docs/api.md, the tables of docs/json.md and the exports of src/index.ts from the verbs; `--check` only compares.
  */
 
 const DOCS = path.resolve(import.meta.dirname, "../docs");
@@ -307,24 +306,6 @@ function libraryIndex(): string {
   return source.replace(/(?<=export const \{\n)[^}]*/, () => names.map((name) => `  ${name},\n`).join(""));
 }
 
-/** Returns the index.ts of each group of verbs, with every verb that a file of the folder exports. */
-async function verbIndexes(): Promise<(readonly [string, string])[]> {
-  const root = path.join(DOCS, "../src/verbs");
-  const indexes: (readonly [string, string])[] = [];
-  for (const index of globSync("*/index.ts", { cwd: root }).toSorted()) {
-    const folder = path.join(root, path.dirname(index));
-    const lines = [readFileSync(path.join(root, index), "utf8").split("\n", 1)[0]!];
-    for (const file of readdirSync(folder).toSorted()) {
-      if (!file.endsWith(".ts") || file.endsWith(".test.ts") || file === "index.ts") continue;
-      const found = Object.entries((await import(path.join(folder, file))) as Readonly<Record<string, object>>);
-      const names = found.filter(([, each]) => "takes" in each && "output" in each).map(([name]) => name);
-      if (names.length > 0) lines.push(`export { ${names.join(", ")} } from "./${file}";`);
-    }
-    indexes.push([path.join("../src/verbs", index), `${lines.join("\n")}\n`]);
-  }
-  return indexes;
-}
-
 if (import.meta.main) {
   const isCheck = process.argv.includes("--check");
   const json = jsonPage();
@@ -339,10 +320,7 @@ if (import.meta.main) {
     const file = path.join(DOCS, name);
     return existsSync(file) && readFileSync(file, "utf8") === wanted;
   };
-  const indexes = await verbIndexes();
-  const areOld = !indexes.every(isWanted);
   for (const [name, wanted] of [
-    ...indexes,
     ["errors.md", errorPage(ERROR_TABLE)],
     ["formats/unfinished-work.md", unfinishedPage(ALL_WORK)],
     ["json.md", json],
@@ -362,6 +340,4 @@ if (import.meta.main) {
       process.exitCode = 1;
     }
   }
-  // This process loaded the old indexes, so its pages lack the new verbs.
-  if (areOld && !isCheck) execFileSync(process.execPath, [import.meta.filename], { stdio: "inherit" });
 }

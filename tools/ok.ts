@@ -29,6 +29,7 @@ const CHECKS: Step[] = [
   },
   { name: "page-types", command: "tsc", args: ["--noEmit", "-p", "web"] },
   { name: "architecture", command: "node", args: ["tools/check-architecture.ts", "--quiet"] },
+  { name: "indexes", command: "node", args: ["tools/verb-indexes.ts", "--check"] },
   { name: "docs", command: "node", args: ["tools/generate-docs.ts", "--check"] },
   { name: "limits", command: "node", args: ["tools/check-limits.ts"], lastLine: true },
 ];

@@ -1,5 +1,5 @@
 import type * as v from "valibot";
-import { SCHEMAS } from "../src/contract/names.ts";
+import { SCHEMAS } from "../src/verbs/names.ts";
 import { type Notes, phraseOf } from "../src/contract/schema.ts";
 import * as service from "../src/contract/service.ts";
 import type { Verb } from "../src/contract/verb.ts";
@@ -128,7 +128,7 @@ export type ServiceEvent = { [T in EventType]: {\n${indented(Object.entries(serv
 
 /** Returns the declarations of `src/index.ts`. `source`: the text of that file. */
 export function libraryDeclarations(source: string): string {
-  const others = source.split("\n").filter((line) => /^(?:\/\/\/|export \{|export type)/.test(line));
+  const others = source.split("\n").filter((line) => /^(?:\/\/\/|export \{|export type (?!.*verbs\/))/.test(line));
   const verbs = Object.entries(LIBRARY_VERBS).map(
     ([name, { about }]) => `${docOf(about)}export declare const ${name}: CairnLibrary["${name}"];\n`,
   );
@@ -140,7 +140,7 @@ export function libraryDeclarations(source: string): string {
  * Returns the declarations of `src/client.ts` from its text. `parts`: declarations with the interfaces that it re-exports.
  */
 export function clientDeclarations(source: string, parts: readonly string[]): string {
-  const own = /^(?:\/\/\/|export \{|export type (?!.*api\/client\/))/;
+  const own = /^(?:\/\/\/|export \{|export type (?!.*(?:api\/client|verbs)\/))/;
   const others = source.split("\n").filter((line) => own.test(line));
   const interfaces = `${parts.join("\n")}\n${source}`.match(
     /(?:^\/\*\*(?:(?!\*\/)[^])*\*\/\n)?^export interface [^]*?^\}\n/gm,
@@ -163,7 +163,7 @@ function verbCallOf([name, verb]: [string, Verb]): string {
 
 /** Returns the declarations of `src/client-browser.ts`. `source`: the text of that file. */
 export function browserDeclarations(source: string): string {
-  const others = source.split("\n").filter((line) => /^(?:\/\/\/|export type [{*])/.test(line));
+  const others = source.split("\n").filter((line) => /^(?:\/\/\/|export type [{*](?!.*verbs\/))/.test(line));
   const { listWorkspaces } = LIBRARY_VERBS;
   const served = Object.entries<Verb>(CLIENT_VERBS).filter(([, { unserved }]) => unserved === undefined);
   const verbs = [...served, ...Object.entries<Verb>({ listWorkspaces, daemon: DAEMON_CALLS.daemon })].map(verbCallOf);

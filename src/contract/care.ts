@@ -1,6 +1,5 @@
 import {
   about,
-  anything,
   count,
   flag,
   number,
@@ -90,20 +89,6 @@ export const StoreInfo = object({
   points: number(),
 });
 export type StoreInfo = Of<typeof StoreInfo>;
-
-export const InspectOptions = object({
-  ...CallOptions.entries,
-  passwordFile: opt(place("file with the password, for a store outside a control directory"), "--password-file <file>"),
-});
-export type InspectOptions = Of<typeof InspectOptions>;
-export const InspectResult = object({
-  path: text(),
-  format: text("for example `save-point-descriptor`, `stat-cache`, `restic-index`"),
-  version: orNull(number()),
-  bytes: number(),
-  content: anything("the decoded file without secrets; long lists are cut at 1000 items, with a note"),
-});
-export type InspectResult = Of<typeof InspectResult>;
 
 // --------------------------------------------------------------------------------- setting up, releasing
 

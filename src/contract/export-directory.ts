@@ -1,5 +1,5 @@
 import { flag, number, object, type Of, opt, text } from "./schema.ts";
-import { allow, CallOptions, SavePoint, WorkspaceCallOptions, WorkspaceRef } from "./words.ts";
+import { allow, WorkspaceCallOptions } from "./words.ts";
 
 /** Verbs of export directories: states that are moved by copying a directory. */
 
@@ -19,24 +19,3 @@ export const ExportPointResult = object({
   duration_ms: number(),
 });
 export type ExportPointResult = Of<typeof ExportPointResult>;
-
-export const ImportDirectoryOptions = object({
-  ...CallOptions.entries,
-  isTar: opt(flag("the source is a tar file of an export directory")),
-  isClone: opt(flag("create an independent workspace, without a record of its origin")),
-  name: opt(
-    text("name of the new workspace; default: the exported workspace's name; of a clone: the new folder's name"),
-    "--name <name>",
-  ),
-  allow: allow("override a guard"),
-});
-export type ImportDirectoryOptions = Of<typeof ImportDirectoryOptions>;
-export const ImportDirectoryResult = object({
-  workspace: WorkspaceRef,
-  save_point: SavePoint,
-  state_digest: text(),
-  files: number(),
-  bytes: number(),
-  duration_ms: number(),
-});
-export type ImportDirectoryResult = Of<typeof ImportDirectoryResult>;

@@ -17,7 +17,6 @@ import {
   span,
   strict,
   text,
-  texts,
 } from "./schema.ts";
 import {
   Aspect,
@@ -135,11 +134,6 @@ export const AgentEvent = object(
   "one call of an agent's hook, with the state of the folder at that time",
 );
 export type AgentEvent = Of<typeof AgentEvent>;
-export const AgentEventsOptions = object({
-  ...WorkspaceCallOptions.entries,
-  limit: opt(count("at most this many, the newest; default 100")),
-});
-export type AgentEventsOptions = Of<typeof AgentEventsOptions>;
 export const FailedHooks = object(
   {
     count: number(),
@@ -159,12 +153,6 @@ export const AgentHooks = object({
   failed: orNull(FailedHooks),
 });
 export type AgentHooks = Of<typeof AgentHooks>;
-export const AgentEventsResult = object({
-  events: rows(AgentEvent, "oldest first"),
-  agents: rows(AgentHooks, "each agent with an event in the whole record"),
-  watched: orNull(flag("true: the daemon watches the folder for changes; null: no daemon serves the folder")),
-});
-export type AgentEventsResult = Of<typeof AgentEventsResult>;
 
 export const DiffEntry = object({
   ...NamedPath.entries,
@@ -185,85 +173,13 @@ export const DiffOptions = object({
   paths: opt(some(PathInput, "only these paths"), { flags: "--path <path>", text: "only this path" }),
 });
 export type DiffOptions = Of<typeof DiffOptions>;
-const OTHER_STATE = "a point; for another state its operand with whole ids, such as `backup:ID:PATH`";
+export const OTHER_STATE = "a point; for another state its operand with whole ids, such as `backup:ID:PATH`";
 export const DiffResult = object({
   from: pointId(OTHER_STATE),
   to: orNull(pointId(`${OTHER_STATE}; null: the current folder`)),
   entries: rows(DiffEntry, "sorted by the bytes of their paths"),
 });
 export type DiffResult = Of<typeof DiffResult>;
-
-const side = (phrase: string) =>
-  orNull(
-    about(object({ size: number(), sha256: opt(text("64 hex digits; absent if the file was not read")) }), phrase),
-  );
-export const DiffTextOptions = object({
-  ...LookOptions.entries,
-  context: opt(count("lines around each difference; default 3")),
-  ignoreWhitespace: opt(flag("lines are equal if they differ only in white space")),
-});
-export type DiffTextOptions = Of<typeof DiffTextOptions>;
-export const DiffTextResult = object({
-  ...NamedPath.entries,
-  from: pointId(OTHER_STATE),
-  to: orNull(pointId(`${OTHER_STATE}; null: the current folder`)),
-  kind: oneOf(
-    ["same", "text", "binary", "too_different", "too_large"],
-    "`too_different`: the search for the differences was given up; `too_large`: a side has more than 32 MiB",
-  ),
-  before: side("null: the file is not there"),
-  after: side("null: the file is not there"),
-  hunks: rows(
-    object({
-      old_start: number("first line, from 1; of a side without lines the line before"),
-      old_lines: number(),
-      new_start: number(),
-      new_lines: number(),
-      lines: rows(
-        text(),
-        "`+`, `-` or a space, then the line; `\\ No newline at end of file` after a last line without one",
-      ),
-    }),
-    "as in a unified diff; empty unless `kind` is `text`",
-  ),
-});
-export type DiffTextResult = Of<typeof DiffTextResult>;
-
-const Row = orNull(texts());
-export const DiffDatabaseResult = object({
-  ...NamedPath.entries,
-  from: pointId(OTHER_STATE),
-  to: orNull(pointId(`${OTHER_STATE}; null: the current folder`)),
-  schema: rows(
-    object({
-      type: oneOf(["table", "index", "view", "trigger"]),
-      name: text(),
-      sql_before: orNull(text()),
-      sql_after: orNull(text()),
-    }),
-    "definitions that differ",
-  ),
-  tables: rows(
-    object({
-      name: text(),
-      key: list(text(), "the key columns that identify a row; `rowid` if the table has no key"),
-      added: number(),
-      removed: number(),
-      changed: number(),
-      rows: rows(object({ before: Row, after: Row }), "the first rows of each kind; values by column, as SQL literals"),
-      problem: opt(text("why the rows were not compared")),
-    }),
-    "tables of both databases whose rows differ",
-  ),
-});
-export type DiffDatabaseResult = Of<typeof DiffDatabaseResult>;
-export const DiffDatabaseOptions = object({
-  ...LookOptions.entries,
-  limit: opt(count("list at most this many rows of each kind and table; default 10; all are counted"), {
-    text: "with --sql: rows shown of each kind and table (default 10)",
-  }),
-});
-export type DiffDatabaseOptions = Of<typeof DiffDatabaseOptions>;
 
 export const ShowOptions = object({
   ...WorkspaceCallOptions.entries,
@@ -364,31 +280,6 @@ export const EntryChange = object({
   back_to: opt(pointId("the earlier point that had the same state, times included: a restore or undo brought it back")),
 });
 export type EntryChange = Of<typeof EntryChange>;
-
-export const FindNamesOptions = object({
-  ...WorkspaceCallOptions.entries,
-  ignoreCase: opt(flag("do not distinguish upper and lower case"), "-i, --ignore-case"),
-  limit: opt(count("list at most this many names; default 1000"), "-n, --limit <count>"),
-  all: opt(flag("search undo points and the other workspaces of the control directory, too")),
-});
-export type FindNamesOptions = Of<typeof FindNamesOptions>;
-export const FindNamesResult = object({
-  found: rows(
-    object({
-      ...NamedPath.entries,
-      workspace_name: text(),
-      kind: about(EntryKind, "in the newest point that has the path"),
-      newest: pointId("the newest point that has the path"),
-      oldest: pointId("the oldest point that has the path"),
-      points: number("number of points that have the path"),
-      versions: number("number of different contents in these points"),
-      in_latest: flag("true: the latest point of that workspace has the path"),
-    }),
-    "by workspace, this one first; then sorted by the bytes of their paths",
-  ),
-  truncated: flag("true if the limit left names out"),
-});
-export type FindNamesResult = Of<typeof FindNamesResult>;
 
 // ---------------------------------------------------------------------------------------------- verify
 
@@ -503,7 +394,7 @@ export const CleanupPlan = object({
   removals_pending: flag("true: the store still holds data of points removed earlier; any cleanup removes it"),
 });
 export type CleanupPlan = Of<typeof CleanupPlan>;
-const POINT_FACTS = {
+export const POINT_FACTS = {
   save_point_id: pointId(),
   workspace_name: text(),
   undo: flag("made by a restore or an undo"),
@@ -548,61 +439,6 @@ export const CleanupResult = object({
   ),
 });
 export type CleanupResult = Of<typeof CleanupResult>;
-
-export const RemovePathsOptions = object({
-  ...CallOptions.entries,
-  paths: opt(
-    list(
-      text(),
-      "remove paths that match from all points, with everything below them: a name, the end of a path, or a whole path; also from undo points, pinned points and forks. Rows inside SQLite databases are out of reach. Prompts and commands of agents that name such a path are removed too",
-    ),
-    "--path <pattern>",
-  ),
-  text: opt(
-    list(
-      text(),
-      "remove the prompts and commands of agents that contain this text from the record of their events, and this text from causes and messages of points; a part of a secret is enough",
-    ),
-    "--text <pattern>",
-  ),
-  dryRun: opt(flag("only report which points and events have such a path or text")),
-  plan: shownPlan(),
-});
-export type RemovePathsOptions = Of<typeof RemovePathsOptions>;
-export const RemovePathsResult = object({
-  dry_run: flag(),
-  plan_id: text("`plan` of the same call without `dryRun`: changes exactly these points and events, or nothing"),
-  points: rows(
-    object({
-      ...POINT_FACTS,
-      paths: rows(NamedPath, "the removed paths, at most 20"),
-      path_count: number(),
-    }),
-    "at most 1000, of all workspaces of the control directory; ids and sequence numbers stay",
-  ),
-  point_count: number(),
-  event_count: number("events of agents whose prompt or command has such a text or path"),
-  cause_count: number("points, most of earlier versions, that have it in their cause or message"),
-  bytes_freed: number("bytes freed in the store; only the file system knows the size of removed clones"),
-  complete: flag("false: some of the content remains in the store; a warning says why"),
-  repositories: rows(
-    object({
-      location: text(),
-      save_point_ids: rows(pointId(), "points with such a path that were backed up there, at most 100"),
-      command: text("removes the paths there"),
-    }),
-  ),
-  same_content: rows(
-    NamedPath,
-    "other paths in the points that have content of the removed files, at most 20, for example of a copy or a hard link",
-  ),
-  in_folders: rows(
-    object({ ...NamedPath.entries, workspace_name: text() }),
-    "paths that are still in a workspace's folder: the next save stores them again",
-  ),
-  databases: rows(text(), "SQLite databases in the points, at most 20: rows inside a database are out of reach"),
-});
-export type RemovePathsResult = Of<typeof RemovePathsResult>;
 
 export const PolicyResult = object({
   retention: orNull(about(Retention, "null: never set; everything is kept")),

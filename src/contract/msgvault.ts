@@ -1,6 +1,5 @@
-import { number, object, type Of, oneOf, opt, orNull, rows, text } from "./schema.ts";
-import { DamagedSnapshot } from "./snapshots.ts";
-import { CallOptions, SavePoint } from "./words.ts";
+import { number, object, type Of, oneOf, opt, orNull, text } from "./schema.ts";
+import { CallOptions } from "./words.ts";
 
 /** Verbs of msgvault repositories, which are only read. */
 
@@ -31,11 +30,3 @@ export const ImportMsgvaultResult = object({
   duration_ms: number(),
 });
 export type ImportMsgvaultResult = Of<typeof ImportMsgvaultResult>;
-
-export const MsgvaultPoints = object({
-  repository_id: text(),
-  points: rows(SavePoint, "one for each snapshot, oldest first; also those that an earlier call made"),
-  made: number("points that this call made"),
-  damaged: rows(DamagedSnapshot, "snapshots that cannot be read: the others are points all the same"),
-});
-export type MsgvaultPoints = Of<typeof MsgvaultPoints>;

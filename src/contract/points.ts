@@ -155,7 +155,7 @@ export type ImportOptions = Of<typeof ImportOptions>;
 
 // ---------------------------------------------------------------------------------------- restore, undo
 
-const method = {
+export const method = {
   method: opt(
     oneOf(
       ["exchange", "entries"],
@@ -178,7 +178,7 @@ export type MethodOption = Of<typeof MethodOption>;
 /** True for a call that writes into databases that a process has open: the call opens them by their paths. */
 export const throughSqlite = ({ options }: Readonly<Record<string, unknown>>): boolean =>
   (options as MethodOption | undefined)?.throughSqlite === true;
-const why = {
+export const why = {
   cause: opt(about(Cause, "cause to record in the undo point")),
   plan: shownPlan(),
 };
@@ -348,18 +348,6 @@ export const ForkResult = object({
 });
 export type ForkResult = Of<typeof ForkResult>;
 
-export const AdoptForkOptions = object({
-  ...WorkspaceCallOptions.entries,
-  ...method,
-  merge: opt(
-    flag(
-      "bring the fork's changes home beside the folder's own: text files that both changed are merged, and other conflicts stay as they are and are listed",
-    ),
-  ),
-  over: opt(flag("make the folder equal to the fork, although the folder changed since the fork was made")),
-  ...why,
-});
-export type AdoptForkOptions = Of<typeof AdoptForkOptions>;
 export const RemoveForkOptions = object({
   ...WorkspaceCallOptions.entries,
   allow: allow("`ignored`: entries that ignore rules keep out of every point are saved and removed, too"),
@@ -434,33 +422,3 @@ export const RunResult = object({
 export type RunResult = Of<typeof RunResult>;
 
 // --------------------------------------------------------------------------------------------- bisect
-
-export const BisectOptions = object({
-  ...WorkspaceCallOptions.entries,
-  onTest: opt(
-    callback<(point: SavePoint, step: number, steps: number) => void>(
-      "(point: SavePoint, step: number, steps: number) => void",
-      "called before each run of the command with the tested point, the number of the run (from 1) and about how many runs there will be",
-    ),
-  ),
-});
-export type BisectOptions = Of<typeof BisectOptions>;
-
-export const BisectTest = object({
-  save_point_id: pointId(),
-  exit_code: orNull(number("null if the command did not run, because the point is damaged or incomplete")),
-  verdict: oneOf(["good", "bad", "skipped"], "`skipped`: the command ended with 125, or did not run"),
-  duration_ms: number("duration of the command alone"),
-});
-export type BisectTest = Of<typeof BisectTest>;
-
-export const BisectResult = object({
-  first_bad: orNull(about(SavePoint, "null if points that were skipped leave more than one candidate")),
-  last_good: pointId("the newest good point before the candidates"),
-  candidates: rows(
-    pointId(),
-    "the points of which one is the first bad point, oldest first; empty if `first_bad` is known",
-  ),
-  tested: rows(BisectTest, "in the order of the tests"),
-});
-export type BisectResult = Of<typeof BisectResult>;

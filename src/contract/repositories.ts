@@ -38,7 +38,6 @@ import {
   UnreadableSnapshot,
 } from "./snapshots.ts";
 import {
-  Aspect,
   CallOptions,
   DamagedPoint,
   EntryKind,
@@ -505,30 +504,6 @@ export const WhyResult = object({
   backups: opt(about(ChangesInBackups, "the changes in backups; absent if only points were searched")),
 });
 export type WhyResult = Of<typeof WhyResult>;
-
-export const DiffBackupsOptions = object({
-  ...CallOptions.entries,
-  fromSubfolder: opt(about(PathInput, "compare only this folder of the first snapshot; paths are relative to it")),
-  toSubfolder: opt(about(PathInput, "compare only this folder of the second snapshot")),
-});
-export type DiffBackupsOptions = Of<typeof DiffBackupsOptions>;
-export const DiffBackupsEntry = object({
-  ...NamedPath.entries,
-  change: oneOf(["added", "removed", "modified"]),
-  kind: text(),
-  aspects: rows(Aspect, "aspects that differ; empty for added and removed"),
-  size_before: opt(number()),
-  size_after: opt(number()),
-});
-export type DiffBackupsEntry = Of<typeof DiffBackupsEntry>;
-export const DiffBackupsResult = object({
-  ...RepositoryInfo.entries,
-  from: text(),
-  to: text(),
-  entries: rows(DiffBackupsEntry),
-  truncated: flag(),
-});
-export type DiffBackupsResult = Of<typeof DiffBackupsResult>;
 
 export const ShowBackupOptions = object({ ...CallOptions.entries, ...SnapshotFilter.entries });
 export type ShowBackupOptions = Of<typeof ShowBackupOptions>;

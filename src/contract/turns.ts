@@ -1,7 +1,6 @@
-import { count, flag, number, object, type Of, opt, orNull, pick, rows, text } from "./schema.ts";
+import { count, flag, number, object, type Of, opt, orNull, rows, text } from "./schema.ts";
 import { FailedHooks } from "./looking.ts";
 import { NamedPath, pointId, WorkspaceCallOptions } from "./words.ts";
-import { MethodOption, RestoreOptions } from "./points.ts";
 
 /** Turns of coding agents, from the log of their hooks. */
 
@@ -54,14 +53,3 @@ export const TurnsResult = object({
   ),
 });
 export type TurnsResult = Of<typeof TurnsResult>;
-
-export const RewindOptions = object({
-  ...WorkspaceCallOptions.entries,
-  ...MethodOption.entries,
-  session: TurnsOptions.entries.session,
-  paths: RestoreOptions.entries.paths,
-  over: opt(flag("make the folder equal to the state before the turn: also revert what others changed since")),
-  strict: opt(flag("change nothing, and fail with `refused`, if an entry of the turn cannot go back")),
-  ...pick(RestoreOptions, "cause", "plan"),
-});
-export type RewindOptions = Of<typeof RewindOptions>;

@@ -177,7 +177,7 @@ export const Progress = object(
 );
 export type Progress = Of<typeof Progress>;
 
-const onWarning = opt(
+export const onWarning = opt(
   callback<(message: string) => void>(
     "(message: string) => void",
     "called with each warning: a problem that does not make the call fail",
@@ -213,8 +213,6 @@ export const WorkspaceCallOptions = object({
   workspaceName: opt(text("default: the opened workspace, else `main`; `not_found` if no workspace has the name")),
 });
 export type WorkspaceCallOptions = Of<typeof WorkspaceCallOptions>;
-export const SealWhenIdleOptions = object({ idleMs: opt(number("milliseconds, default 2000")), onWarning });
-export type SealWhenIdleOptions = Of<typeof SealWhenIdleOptions>;
 
 export const PathLabel = object({
   ...NamedPath.entries,

@@ -1,14 +1,14 @@
-import type { DaemonStatus } from "../contract/daemon.ts";
 import type { ServedWorkspace } from "../formats/records/daemon-state.ts";
 import { displayPath, printablePath } from "../fs/paths/safe-path.ts";
+import type { DaemonStatus } from "../verbs/schemas.ts";
 import type { DaemonConfig } from "./config.ts";
 import type { Decision } from "./decide-start.ts";
 import { adviceOn, fileSystemsOf, type Health, pointsOf, WELL } from "./health.ts";
 import type { Instance } from "./instance.ts";
-import { folderOf, type KeptState } from "./state/kept-state.ts";
 import type { DaemonPlaces } from "./places.ts";
 import { agesOf } from "./schedules/ages.ts";
 import type { Schedules } from "./schedules/schedules.ts";
+import { folderOf, type KeptState } from "./state/kept-state.ts";
 
 export { type Health, linkReplaced, lookAfter, PointCounts, pointsOf, WELL } from "./health.ts";
 

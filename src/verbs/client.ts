@@ -1,18 +1,21 @@
-import { existsSync } from "node:fs";
-import { CairnError, see } from "../errors.ts";
-import { isSilent, requireAnswer } from "../fs/silent-mounts.ts";
+import type { Client } from "../contract/index.ts";
+import type { Rights, Verb } from "../contract/verb.ts";
 import type {
   CallOptions,
   Conversion,
   EngineReason,
   EngineType,
-  SealWhenIdleOptions,
   WorkspaceCallOptions,
   WorkspaceRef,
 } from "../contract/words.ts";
-import type { Client } from "../contract/index.ts";
-import type { Rights, Verb } from "../contract/verb.ts";
+import { CairnError, see } from "../errors.ts";
+import { isSilent, requireAnswer } from "../fs/silent-mounts.ts";
 import type { ControlId } from "../ids.ts";
+import type { Hand, HowOpened, Opened } from "../keep/hand.ts";
+import { endRemovals } from "../workspace/care/fork-aside.ts";
+import { unlessFolderIsGone } from "../workspace/open/missing-folder.ts";
+import { Workspace, type WorkspaceParts } from "../workspace/open/workspace.ts";
+import { readControl } from "../workspace/place/control-directory.ts";
 import type { ControlPaths } from "../workspace/place/control-layout.ts";
 import {
   foundAgain,
@@ -22,18 +25,14 @@ import {
   workspaceNamed,
   workspaceRef,
 } from "../workspace/place/find-workspace.ts";
-import { namingInodes } from "../workspace/place/room.ts";
 import { unlessNotOwn } from "../workspace/place/owners.ts";
-import { endRemovals } from "../workspace/care/fork-aside.ts";
+import { namingInodes } from "../workspace/place/room.ts";
+import { Removals } from "../workspace/points/held-trees.ts";
 import { recoverAcknowledged } from "../workspace/save/look.ts";
-import { readControl } from "../workspace/place/control-directory.ts";
 import { withOutside } from "../workspace/save/outside.ts";
 import { withSealed } from "../workspace/save/seal.ts";
-import { unlessFolderIsGone } from "../workspace/open/missing-folder.ts";
-import { Removals } from "../workspace/points/held-trees.ts";
-import { Workspace, type WorkspaceParts } from "../workspace/open/workspace.ts";
-import { IdleSealer } from "./idle-sealer.ts";
-import type { HowOpened, Hand, Opened } from "../keep/hand.ts";
+import { IdleSealer, type IdleSealerOptions } from "./idle-sealer.ts";
+import { existsSync } from "node:fs";
 
 /** A verb of a workspace with any types. */
 type AnyVerb = Verb & (WorkspaceRow | ControlRow | FreeRow);
@@ -264,7 +263,7 @@ export class CairnClient {
     }
   }
 
-  sealWhenIdle(options: SealWhenIdleOptions = {}): void {
+  sealWhenIdle(options: Partial<Pick<IdleSealerOptions, "idleMs" | "onWarning">> = {}): void {
     this.#idle = new IdleSealer({
       idleMs: options.idleMs ?? IDLE_MS,
       calls: this.#calls,

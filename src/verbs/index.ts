@@ -14,10 +14,20 @@ import * as snapshots from "./snapshots/index.ts";
 
 /** Tables of all verbs, by their name in the library. Every surface of a verb is made from its row. */
 
+/** The verbs of a group, whose schemas begin with a capital letter. */
+type Verbs<G> = { [K in keyof G as K extends Capitalize<K & string> ? never : K]: G[K] };
+
 /** Joins groups without reading their verbs: in the build the file of a verb runs when its row is first read. */
-function joined<A, B, C = unknown, D = unknown, E = unknown>(a: A, b: B, c?: C, d?: D, e?: E): A & B & C & D & E {
-  const rows = [a, b, c, d, e].map((group) => Object.getOwnPropertyDescriptors(group ?? {}));
-  return Object.defineProperties({}, Object.assign({}, ...rows) as PropertyDescriptorMap) as A & B & C & D & E;
+function joined<A, B, C = unknown, D = unknown, E = unknown>(
+  a: A,
+  b?: B,
+  c?: C,
+  d?: D,
+  e?: E,
+): Verbs<A & B & C & D & E> {
+  const rows = [a, b, c, d, e].flatMap((group) => Object.entries(Object.getOwnPropertyDescriptors(group ?? {})));
+  const verbs = rows.filter(([name]) => !/^[A-Z]/.test(name));
+  return Object.defineProperties({}, Object.fromEntries(verbs)) as Verbs<A & B & C & D & E>;
 }
 
 /** Verbs of an open workspace. */
@@ -30,7 +40,7 @@ export const LIBRARY_VERBS = joined(folders, bundles, context, machines, databas
 export const REPOSITORY_VERBS = joined(snapshots, repositoryCare);
 
 /** Calls of a daemon about itself. */
-export const DAEMON_CALLS = daemon;
+export const DAEMON_CALLS = joined(daemon);
 
 export const ALL_TABLES: readonly Readonly<Record<string, Verb>>[] = [
   DAEMON_CALLS,

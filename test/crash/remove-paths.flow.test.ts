@@ -1,15 +1,16 @@
 import assert from "node:assert/strict";
-import { createHash, randomBytes } from "node:crypto";
-import fs from "node:fs";
-import path from "node:path";
-import { after, test, type TestContext } from "node:test";
-import type { Client, EngineType, RemovePathsResult } from "../../src/contract/index.ts";
+import type { Client, EngineType } from "../../src/contract/index.ts";
 import { loadPackHeader } from "../../src/repository/packs/pack-read.ts";
+import type { RemovePathsResult } from "../../src/verbs/schemas.ts";
 import { EmbeddedStore } from "../../src/workspace/store/embedded-store.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
-import { heldPlace, type HeldKind, type HoldingEngine } from "../fixtures/held-place.ts";
+import { type HeldKind, heldPlace, type HoldingEngine } from "../fixtures/held-place.ts";
 import { assertNoLeftovers, cairnLibrary, newFolder, pauseFile, resticCheck } from "../fixtures/work.ts";
 import { chosenPasses, killAt, passesOf, random, SEED } from "./rounds.ts";
+import { createHash, randomBytes } from "node:crypto";
+import { after, test, type TestContext } from "node:test";
+import fs from "node:fs";
+import path from "node:path";
 
 let failed = false;
 after(() => {

@@ -1,18 +1,18 @@
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
-import fs from "node:fs";
-import path from "node:path";
-import { describe, test, type TestContext } from "node:test";
 import { lastView, pageOfPoint } from "../../src/cli/page-address.ts";
-import type { BisectResult } from "../../src/contract/index.ts";
 import type { SavePointId } from "../../src/ids.ts";
+import type { BisectResult } from "../../src/verbs/schemas.ts";
 import { buildCommand, cairn, cairnOk, type RunOptions, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { assertHeldTidy, heldPlace, type HoldingEngine } from "../fixtures/held-place.ts";
-import { type LoopKind, loopFileSystem, ORDINARY_USER } from "../fixtures/loop-file-system.ts";
+import { loopFileSystem, type LoopKind, ORDINARY_USER } from "../fixtures/loop-file-system.ts";
 import { installForOrdinaryUser, whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
+import { execFileSync, spawnSync } from "node:child_process";
+import { describe, test, type TestContext } from "node:test";
+import fs from "node:fs";
+import path from "node:path";
 
 /** `cairn bisect`, from processes of its own. */
 

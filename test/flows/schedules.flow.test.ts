@@ -1,21 +1,21 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import fs from "node:fs";
-import { createServer, type IncomingMessage, request } from "node:http";
-import type { AddressInfo } from "node:net";
-import path from "node:path";
-import { text } from "node:stream/consumers";
-import { test, type TestContext } from "node:test";
 import { Connection } from "../../src/api/client/connection.ts";
-import type { DaemonStatus, DueResult, Schedule } from "../../src/contract/daemon.ts";
 import type { HistoryResult } from "../../src/contract/looking.ts";
-import { backup, newRepository, type TestRepository } from "../fixtures/repository.ts";
+import type { DaemonStatus, DueResult, Schedule } from "../../src/verbs/schemas.ts";
 import { buildCommand, cairn, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
+import { backup, newRepository, type TestRepository } from "../fixtures/repository.ts";
 import { ageRuns, runsIn } from "../fixtures/schedule.ts";
 import { newFolder } from "../fixtures/work.ts";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer, type IncomingMessage, request } from "node:http";
+import type { AddressInfo } from "node:net";
+import { text } from "node:stream/consumers";
+import { test, type TestContext } from "node:test";
+import fs from "node:fs";
+import path from "node:path";
 
 /** What the daemon does by the clock, with real repositories. */
 

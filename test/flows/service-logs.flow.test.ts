@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import type { LogRecord } from "../../src/contract/daemon.ts";
+import type { LogRecord } from "../../src/daemon/log/read.ts";
 import { readLog } from "../../src/daemon/log/read.ts";
 import { buildCommand, cairn, type Outcome, SCRATCH } from "../fixtures/command.ts";
 import { newFolder } from "../fixtures/work.ts";

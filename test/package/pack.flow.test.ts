@@ -7,7 +7,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { test } from "node:test";
-import { SCHEMAS } from "../../src/contract/names.ts";
+import { SCHEMAS } from "../../src/verbs/names.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS, REPOSITORY_VERBS } from "../../src/verbs/index.ts";
 import { VERSION } from "../../src/formats/program.ts";
 import { Clone, type Outcome, registryAnswers } from "./clone.ts";

@@ -1,23 +1,23 @@
-import { createReadStream, realpathSync } from "node:fs";
-import {
-  type InitOptions,
-  type CairnLibrary,
-  type CallOptions,
-  type Client,
-  type RunOptions,
-  type SaveOptions,
-  type SaveResult,
-  type WorkspaceInfo,
-} from "../../contract/index.ts";
 import { inCalls } from "../../contract/checked-calls.ts";
-import type { Reference } from "../../contract/daemon.ts";
+import type {
+  CairnLibrary,
+  CallOptions,
+  Client,
+  InitOptions,
+  RunOptions,
+  SaveOptions,
+  SaveResult,
+  WorkspaceInfo,
+} from "../../contract/index.ts";
 import type { Verb } from "../../contract/verb.ts";
 import { advice, CairnError, line, option, see, toCairnError } from "../../errors.ts";
 import { normalizeTyped } from "../../fs/paths/safe-path.ts";
 import { CLIENT_VERBS, LIBRARY_VERBS } from "../../verbs/index.ts";
+import type { Reference } from "../../verbs/schemas.ts";
 import { isForOwners, type Options } from "../rights/capabilities.ts";
 import { Connection, type Members, NoDaemon, type Remote } from "./connection.ts";
 import { notAsked } from "./service.ts";
+import { createReadStream, realpathSync } from "node:fs";
 
 type AnyMethod = (...given: unknown[]) => unknown;
 type Local = () => Promise<CairnLibrary>;

@@ -1,24 +1,24 @@
-import { ownPointsOnly } from "../../workspace/open/siblings.ts";
-import { lstatSync } from "node:fs";
-import { dirname } from "node:path";
-import type { InitOptions, EngineOptions, ReleaseOptions } from "../../contract/care.ts";
-import { type Reference, TokenOptions } from "../../contract/daemon.ts";
+import type { EngineOptions, InitOptions, ReleaseOptions } from "../../contract/care.ts";
 import type { Client, ForkResult, ListedEntry, PathInput, ReadOptions } from "../../contract/index.ts";
 import { checkValue, refuseUnknown } from "../../contract/schema.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions, WorkspaceRef } from "../../contract/words.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
-import { type Caller, isBeside, isOperator, mayByBits, type Peer, requireRootsPlace } from "../../daemon/state/peer.ts";
 import type { VerbOfWorkspace } from "../../daemon/records/kept-records.ts";
+import { type Caller, isBeside, isOperator, mayByBits, type Peer, requireRootsPlace } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { rawPath } from "../../formats/records/record.ts";
+import { type Reference, TokenOptions } from "../../verbs/schemas.ts";
+import { ownPointsOnly } from "../../workspace/open/siblings.ts";
 import type { Body } from "../request.ts";
 import { carryOut, givenTo, pathOf, requireKnown } from "../rights/arguments.ts";
 import { callOf, isForWriters, isOfWorkspace, looks } from "../rights/capabilities.ts";
-import { requireCapability } from "./require-capability.ts";
 import { type Asked, carriesRequest, doneBefore } from "./done-before.ts";
 import { type Host, isDaemon } from "./host.ts";
+import { requireCapability } from "./require-capability.ts";
+import { lstatSync } from "node:fs";
+import { dirname } from "node:path";
 
 /** Progress and warnings of a call, and each answer of a verb with several answers. */
 export interface Told extends CallOptions {

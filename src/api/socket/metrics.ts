@@ -1,5 +1,5 @@
-import type { DaemonStatus } from "../../contract/daemon.ts";
 import { VERSION } from "../../formats/program.ts";
+import type { DaemonStatus } from "../../verbs/schemas.ts";
 
 /** A daemon's status in the text format of Prometheus. */
 

@@ -1,5 +1,5 @@
 import { jsonSchemaOf, jsonSchemaOfMembers, type JsonSchema } from "../../contract/json-schema.ts";
-import { SCHEMAS } from "../../contract/names.ts";
+import { SCHEMAS } from "../../verbs/names.ts";
 import type { AnySchema } from "../../contract/schema.ts";
 import { EVENT_TYPES, eventOf, Job, JobBegun, JobList } from "../../contract/service.ts";
 import type { Verb } from "../../contract/verb.ts";

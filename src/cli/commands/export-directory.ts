@@ -1,15 +1,12 @@
-import { statSync } from "node:fs";
-import {
-  type ExportPointResult,
-  ImportDirectoryOptions,
-  type ImportDirectoryResult,
-} from "../../contract/export-directory.ts";
+import type { ExportPointResult } from "../../contract/export-directory.ts";
 import { pick } from "../../contract/schema.ts";
+import { ImportDirectoryOptions, type ImportDirectoryResult } from "../../verbs/schemas.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { type Input, usage } from "../input.ts";
 import { VerbOptions } from "../options.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
+import { statSync } from "node:fs";
 
 const NEW = { name: "<new>", text: "the new folder, absent or empty", completes: "folders" } as const;
 const NAMED = new VerbOptions(pick(ImportDirectoryOptions, "name"));

@@ -1,7 +1,7 @@
+import { InspectOptions } from "../../verbs/schemas.ts";
 import type { CommandDefinition } from "../command.ts";
-import { formatCount, printable } from "../render/format.ts";
-import { InspectOptions } from "../../contract/care.ts";
 import { VerbOptions } from "../options.ts";
+import { formatCount, printable } from "../render/format.ts";
 
 const OPTIONS = new VerbOptions(InspectOptions.entries);
 

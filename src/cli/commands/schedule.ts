@@ -1,10 +1,10 @@
-import { type Schedule, ScheduleEdit } from "../../contract/daemon.ts";
+import { type Schedule, ScheduleEdit } from "../../verbs/schemas.ts";
 import type { CommandDefinition } from "../command.ts";
 import { VerbOptions } from "../options.ts";
 import { formatAge, printable } from "../render/format.ts";
 import { dueIn } from "../render/schedule.ts";
-import { renderTable } from "../render/table.ts";
 import type { Style } from "../render/style.ts";
+import { renderTable } from "../render/table.ts";
 
 const OPTIONS = new VerbOptions(ScheduleEdit.entries);
 

@@ -1,7 +1,22 @@
-import { DueResult, LogRecord } from "../../contract/daemon.ts";
-import { anything, type AnySchema, flag, object, oneOf, orNull, rows, text } from "../../contract/schema.ts";
+import {
+  type AnySchema,
+  anything,
+  type Entries,
+  flag,
+  object,
+  oneOf,
+  opt,
+  orNull,
+  rows,
+  text,
+} from "../../contract/schema.ts";
 import { ALL_TABLES } from "../../verbs/index.ts";
+import { DaemonStatus, DueResult, Schedule } from "../../verbs/schemas.ts";
+import { LogRecord } from "../../daemon/log/read.ts";
 import { HookData, InstallData, RemoveData, StatusData } from "../commands/agent/data.ts";
+
+const optional = (entries: Entries): Entries =>
+  Object.fromEntries(Object.entries(entries).map(([name, schema]) => [name, opt(schema)]));
 
 /** The `data` of commands that are no verbs. */
 const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
@@ -37,6 +52,19 @@ const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
     commands: rows(text(), "commands that were run for systemd, or are to be run later if systemd does not run here"),
     started: flag(),
     text: orNull(text("content of the unit, with `--print`; the line for crontab, if no timer can be installed")),
+  }),
+  "service status": object({
+    ...optional(DaemonStatus.entries),
+    runner: orNull(
+      object({
+        kind: oneOf(["daemon", "timer", "cron"]),
+        unit: text("the unit's file; for cron the line of the crontab"),
+        next_at: orNull(text("when the timer runs next")),
+        problems: orNull(rows(text(), "why it is not going to run; null: this cron cannot be asked, exit 10")),
+      }),
+    ),
+    folders: rows(object({ ...optional(Schedule.entries), path: text(), problems: rows(text()) })),
+    problems: rows(text(), "not empty: exit 4"),
   }),
   "service uninstall": object({ unit: text(), commands: rows(text()) }),
   "service logs": object({ records: rows(LogRecord, "oldest first") }),

@@ -1,7 +1,7 @@
-import type { BisectResult } from "../../contract/index.ts";
-import { firstLine, formatAge, formatInstant, formatDuration, plural } from "./format.ts";
-import { describeCause } from "./points.ts";
+import type { BisectResult } from "../../verbs/schemas.ts";
 import type { Shorten } from "../shorten.ts";
+import { firstLine, formatAge, formatDuration, formatInstant, plural } from "./format.ts";
+import { describeCause } from "./points.ts";
 import type { Style } from "./style.ts";
 
 export interface BisectView {

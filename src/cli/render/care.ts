@@ -1,13 +1,7 @@
-import type {
-  CleanupPlan,
-  CleanupResult,
-  DoctorResult,
-  RemovePathsResult,
-  RunResult,
-  VerifyResult,
-} from "../../contract/index.ts";
-import { formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
+import type { CleanupPlan, CleanupResult, DoctorResult, RunResult, VerifyResult } from "../../contract/index.ts";
+import type { RemovePathsResult } from "../../verbs/schemas.ts";
 import type { Shorten } from "../shorten.ts";
+import { formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
 import type { Style } from "./style.ts";
 
 export function renderVerify(result: VerifyResult, shorten: Shorten, style: Style): string {

@@ -1,4 +1,4 @@
-import type { DiffDatabaseResult } from "../../contract/index.ts";
+import type { DiffDatabaseResult } from "../../verbs/schemas.ts";
 import { formatCount, plural, printable } from "./format.ts";
 import type { Style } from "./style.ts";
 

@@ -1,4 +1,4 @@
-import type { Schedule } from "../../contract/daemon.ts";
+import type { Schedule } from "../../verbs/schemas.ts";
 import { formatAge } from "./format.ts";
 
 const WORDS = { save: "saved", backup: "backed up", verify: "verified", proof: "proven" } as const;

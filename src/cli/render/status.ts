@@ -1,5 +1,8 @@
 import { append } from "../../append.ts";
 import type { Conversion, EngineReason, Incomplete, StatusResult } from "../../contract/index.ts";
+import { listedNames } from "../../fs/paths/safe-path.ts";
+import type { Schedule } from "../../verbs/schemas.ts";
+import type { Shorten } from "../shorten.ts";
 import {
   formatAge,
   formatBytes,
@@ -11,11 +14,8 @@ import {
   shownPath,
 } from "./format.ts";
 import { isTorn, renderLeftOut } from "./points.ts";
-import { listedNames } from "../../fs/paths/safe-path.ts";
-import type { Shorten } from "../shorten.ts";
-import type { Style } from "./style.ts";
 import { describeSchedule } from "./schedule.ts";
-import type { Schedule } from "../../contract/daemon.ts";
+import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
 
 export interface StatusView {

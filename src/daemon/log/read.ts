@@ -1,9 +1,22 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import type { LogRecord } from "../../contract/daemon.ts";
+import { number, object, type Of, orNull, text } from "../../contract/schema.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { logText } from "./log.ts";
+
+export const LogRecord = object({
+  time: text(),
+  priority: number("syslog's priority: 3 error, 4 warning, 6 information"),
+  message: text(),
+  pid: orNull(number()),
+  workspace: orNull(text()),
+  verb: orNull(text()),
+  uid: orNull(number("user id of the caller")),
+  duration_ms: orNull(number()),
+  outcome: orNull(text("`ok`, or the code of an error")),
+});
+export type LogRecord = Of<typeof LogRecord>;
 
 export interface ReadLog {
   /** True: the daemon of all users, by its unit of the system. False: the user's own. */

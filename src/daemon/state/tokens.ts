@@ -1,6 +1,3 @@
-import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
-import { join } from "node:path";
-import type { TokenCreated, TokenInfo, TokenOptions } from "../../contract/daemon.ts";
 import { advice, CairnError, call, either, type Hint, word } from "../../errors.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import { encodeChecked, rawPath } from "../../formats/records/record.ts";
@@ -13,9 +10,12 @@ import {
 } from "../../formats/records/tokens.ts";
 import { durableWrite } from "../../fs/durable.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
+import type { TokenCreated, TokenInfo, TokenOptions } from "../../verbs/schemas.ts";
 import { before, parseSpan } from "../../workspace/keep/retention.ts";
 import { type Caller, isOperator, isWholeOperator } from "./peer.ts";
 import { readOrSetAside } from "./state-file.ts";
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { join } from "node:path";
 
 const MAX_FILE_BYTES = 16 << 20;
 /** The most tokens that one user may have at once; operators have no limit. */

@@ -2,4 +2,4 @@
 export { backupRepository, setBackupRepository } from "./backup-repository.ts";
 export { createBackup } from "./create-backup.ts";
 export { restoreBackup } from "./restore-backup.ts";
-export { due, schedule, setSchedule } from "./schedule.ts";
+export { DueResult, Schedule, ScheduleEdit, ScheduleRow, due, schedule, setSchedule } from "./schedule.ts";

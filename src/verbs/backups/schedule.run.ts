@@ -1,17 +1,17 @@
-import type { DueOptions, DueResult, Schedule, ScheduleEdit, ScheduleRow } from "../../contract/daemon.ts";
 import type { WorkspaceCallOptions } from "../../contract/words.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
-import type { ScheduledRun } from "../../formats/records/schedule.ts";
 import { recordPath } from "../../formats/records/record.ts";
+import type { ScheduledRun } from "../../formats/records/schedule.ts";
 import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
-import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
-import { isFolderThere } from "../../workspace/place/control-directory.ts";
-import { type FoundWorkspace, workspaceRef } from "../../workspace/place/find-workspace.ts";
 import type { Opened } from "../../keep/hand.ts";
 import { type BackupRow, keptRow } from "../../keep/kept-runs.ts";
 import { callIfNews, stateOf } from "../../keep/raised.ts";
 import { changeSchedule, dueAt, type Made, newest, runIfDue, runOf, type Task } from "../../keep/schedule.ts";
 import { backupTasks, type Folder, saveTask, type WorkHands } from "../../keep/tasks.ts";
+import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
+import { isFolderThere } from "../../workspace/place/control-directory.ts";
+import { type FoundWorkspace, workspaceRef } from "../../workspace/place/find-workspace.ts";
+import type { DueResult, Schedule, ScheduleEdit, ScheduleRow } from "./schedule.ts";
 
 /** Milliseconds between two runs of the timer. Work that is due before its next run is done now. */
 const TIMER_MS = 10 * 60_000;
@@ -37,7 +37,7 @@ function workOf(found: FoundWorkspace, { tasksOf }: Pick<Opened, "tasksOf">, han
  * Runs the tasks of a workspace that are due, and calls its alarm. A task that fails holds up only the work on the same repository.
  * Work that another process does is left to that process.
  */
-export async function due(hand: Opened, options: DueOptions): Promise<DueResult> {
+export async function due(hand: Opened, options: WorkspaceCallOptions): Promise<DueResult> {
   const { client, openStorage } = hand;
   const { signal = new AbortController().signal, onWarning, onProgress } = options;
   const call = { signal, onProgress, onWarning };
@@ -83,7 +83,7 @@ export async function due(hand: Opened, options: DueOptions): Promise<DueResult>
 async function tellAlarm(
   { folder, workspace: { id } }: FoundWorkspace,
   { tasks, row }: Work,
-  { signal, onWarning }: DueOptions,
+  { signal, onWarning }: WorkspaceCallOptions,
 ): Promise<void> {
   const workspace = { id, path: displayPath(folder).path };
   const saved = runOf({ kind: "save", workspace: id, repository: null });

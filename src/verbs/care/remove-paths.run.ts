@@ -1,5 +1,4 @@
-import { lstatSync } from "node:fs";
-import type { RemovePathsOptions, RemovePathsResult } from "../../contract/looking.ts";
+import { removeTexts, takesOf, textsToRemove } from "../../change/remove-texts.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -17,15 +16,16 @@ import {
   type TextHolders,
 } from "../../workspace/keep/paths-to-remove.ts";
 import { finishRemovals, removePaths as removeFound } from "../../workspace/keep/remove-paths.ts";
-import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { pathsWith } from "../../workspace/keep/still-held.ts";
+import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import { makingRoom } from "../../workspace/open/temporaries.ts";
 import { type Workspace, type WorkspaceCall, workspacesBeside } from "../../workspace/open/workspace.ts";
 import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
 import { isFolderThere, isReleased, listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { lockingOf } from "../../workspace/place/registry.ts";
-import { removeTexts, takesOf, textsToRemove } from "../../change/remove-texts.ts";
 import { sealPoints } from "../../workspace/save/seal.ts";
+import type { RemovePathsOptions, RemovePathsResult } from "./remove-paths.ts";
+import { lstatSync } from "node:fs";
 
 /** The most points, paths of a point, and databases in an answer. */
 const [MOST_POINTS, MOST_PATHS, MOST_DATABASES] = [1000, 20, 20];

@@ -1,6 +1,9 @@
-import { nothing, number, object } from "../../contract/schema.ts";
-import { SealWhenIdleOptions, WorkspaceCallOptions } from "../../contract/words.ts";
+import { nothing, number, object, type Of, opt } from "../../contract/schema.ts";
+import { onWarning, WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
+
+export const SealWhenIdleOptions = object({ idleMs: opt(number("milliseconds, default 2000")), onWarning });
+export type SealWhenIdleOptions = Of<typeof SealWhenIdleOptions>;
 
 export const seal = workspaceVerb({
   about: "Seals the points that are held only as clones.",

@@ -6,5 +6,6 @@ export { recover } from "./recover.ts";
 export { register } from "./register.ts";
 export { release } from "./release.ts";
 export { reconcile, reload } from "./reload.ts";
+export { DaemonStatus, Reference } from "./schemas.ts";
 export { daemon } from "./status.ts";
-export { tokenCreate, tokenList, tokenRevoke } from "./tokens.ts";
+export { TokenCreated, TokenInfo, TokenOptions, tokenCreate, tokenList, tokenRevoke } from "./tokens.ts";

@@ -1,6 +1,6 @@
-import { DaemonStatus } from "../../contract/daemon.ts";
 import { anything, orNull } from "../../contract/schema.ts";
 import { daemonCall } from "../kinds/define.ts";
+import { DaemonStatus } from "./schemas.ts";
 
 export const reload = daemonCall({
   about: "Reads the configuration again.",

@@ -1,4 +1,4 @@
 /** Verbs of SQLite databases that a process may have open. */
-export { captureDatabase } from "./capture-database.ts";
-export { listDatabases } from "./list-databases.ts";
-export { restoreDatabase } from "./restore-database.ts";
+export { CaptureDatabaseOptions, CaptureDatabaseResult, captureDatabase } from "./capture-database.ts";
+export { DatabaseInfo, DatabaseList, listDatabases } from "./list-databases.ts";
+export { RestoreDatabaseOptions, RestoreDatabaseResult, restoreDatabase } from "./restore-database.ts";

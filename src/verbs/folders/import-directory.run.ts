@@ -1,23 +1,23 @@
-import { mkdirSync, renameSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
 import { unpackTar } from "../../bundle/export-directory/tar.ts";
-import type { ImportDirectoryOptions, ImportDirectoryResult } from "../../contract/export-directory.ts";
+import { changedAfter, momentNow } from "../../clones/walk-entries.ts";
 import { advice, CairnError, call, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { changedAfter, momentNow } from "../../clones/walk-entries.ts";
 import { CONTENT, type Envelope } from "../../formats/envelope/envelope.ts";
 import { copyInto } from "../../fs/copy-folder.ts";
 import { fsyncDirectory } from "../../fs/durable.ts";
 import { flushFileSystem } from "../../fs/linux/flush.ts";
-import { MadeFolder, removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
+import { MadeFolder, removeAll } from "../../fs/remove-all.ts";
 import { unfinishedBeside } from "../../fs/work-directory.ts";
+import type { LibraryHand } from "../../keep/hand.ts";
 import { throttled } from "../../pacer.ts";
 import { freeFolder } from "../../workspace/new-folder/new-folder.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import { checkLocation } from "../../workspace/place/guards.ts";
-import type { LibraryHand } from "../../keep/hand.ts";
+import type { ImportDirectoryOptions, ImportDirectoryResult } from "./import-directory.ts";
+import { mkdirSync, renameSync } from "node:fs";
+import { dirname, join } from "node:path";
 
 /**
  * Makes a workspace from an export directory: compares every file with the envelope; copies the content, or first

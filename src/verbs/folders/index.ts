@@ -2,9 +2,9 @@
 export { detectEngine, validateEngine } from "./engine.ts";
 export { find } from "./find.ts";
 export { forget } from "./forget.ts";
-export { importDirectory } from "./import-directory.ts";
+export { ImportDirectoryOptions, ImportDirectoryResult, importDirectory } from "./import-directory.ts";
 export { init } from "./init.ts";
-export { inspect } from "./inspect.ts";
+export { InspectOptions, InspectResult, inspect } from "./inspect.ts";
 export { listWorkspaces } from "./list-workspaces.ts";
 export { initRepository, openRepository } from "./open-repository.ts";
 export { open, openOrInit } from "./open.ts";

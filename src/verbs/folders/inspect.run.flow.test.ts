@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { test } from "node:test";
-import { unfinishedIn } from "../../workspace/points/journals.ts";
-import type { InspectResult } from "../../contract/care.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import { hasCode, testFolder } from "../../keep/testing-folder.ts";
+import { unfinishedIn } from "../../workspace/points/journals.ts";
+import type { InspectResult } from "./inspect.ts";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
 
 function filesBelow(folder: string): string[] {
   return readdirSync(folder, { recursive: true, encoding: "utf8" })

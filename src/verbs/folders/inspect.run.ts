@@ -1,8 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
-import { basename, resolve } from "node:path";
-import { CairnError, throwIfAborted, reworded, toCairnError } from "../../errors.ts";
-import { INDEX_CACHE_MAGIC } from "../../repository/index/index-cache.ts";
-import type { InspectOptions, InspectResult } from "../../contract/index.ts";
+import { CairnError, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
 import {
   inspectIndexCache,
   inspectOrigins,
@@ -13,8 +9,12 @@ import {
 import { cut, type Inspected } from "../../look/inspect/inspected.ts";
 import { inspectMsgvault } from "../../look/inspect/msgvault.ts";
 import { inspectPlain, inspectRecord } from "../../look/inspect/records.ts";
-import { inspectKey, inspectRepositoryFile, type FileToInspect } from "../../look/inspect/repository-file.ts";
+import { type FileToInspect, inspectKey, inspectRepositoryFile } from "../../look/inspect/repository-file.ts";
+import { INDEX_CACHE_MAGIC } from "../../repository/index/index-cache.ts";
 import { OWN_POLYNOMIAL } from "../../workspace/place/registry.ts";
+import type { InspectOptions, InspectResult } from "./inspect.ts";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { basename, resolve } from "node:path";
 
 const HEAD_BYTES = 128;
 /** No valid record, index or snapshot is larger. */

@@ -1,5 +1,19 @@
-import { AgentEventsOptions, AgentEventsResult } from "../../contract/looking.ts";
+import { AgentEvent, AgentHooks } from "../../contract/looking.ts";
+import { count, flag, object, type Of, opt, orNull, rows } from "../../contract/schema.ts";
+import { WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
+
+export const AgentEventsOptions = object({
+  ...WorkspaceCallOptions.entries,
+  limit: opt(count("at most this many, the newest; default 100")),
+});
+export type AgentEventsOptions = Of<typeof AgentEventsOptions>;
+export const AgentEventsResult = object({
+  events: rows(AgentEvent, "oldest first"),
+  agents: rows(AgentHooks, "each agent with an event in the whole record"),
+  watched: orNull(flag("true: the daemon watches the folder for changes; null: no daemon serves the folder")),
+});
+export type AgentEventsResult = Of<typeof AgentEventsResult>;
 
 export const agentEvents = workspaceVerb({
   about: "Returns the last calls of agents' hooks in a workspace, and which hooks failed.",

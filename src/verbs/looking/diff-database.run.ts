@@ -1,18 +1,18 @@
-import { createWriteStream, rmSync } from "node:fs";
-import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { DatabaseProcess } from "../../capture/sqlite/database-process.ts";
+import type { PathInput } from "../../contract/words.ts";
 import { toCairnError } from "../../errors.ts";
 import { beside, LOGS } from "../../formats/sqlite-header.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath, joinRaw, normalizeTyped } from "../../fs/paths/safe-path.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
-import type { Workspace } from "../../workspace/open/workspace.ts";
-import type { DiffDatabaseOptions, DiffDatabaseResult } from "../../contract/looking.ts";
-import type { PathInput } from "../../contract/words.ts";
 import { readRaw } from "../../look/read.ts";
 import { type Looking, meantBy, namesOf, now } from "../../look/sources/operands.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
+import type { DiffDatabaseOptions, DiffDatabaseResult } from "./diff-database.ts";
+import { createWriteStream, rmSync } from "node:fs";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
 
 /** Compares a database in a state with the database in another state, or in the present folder. */
 export async function diffDatabase(

@@ -1,8 +1,44 @@
-import { DiffDatabaseOptions, DiffDatabaseResult } from "../../contract/looking.ts";
-import { opt, orNull } from "../../contract/schema.ts";
+import { LookOptions, OTHER_STATE } from "../../contract/looking.ts";
+import { count, list, number, object, type Of, oneOf, opt, orNull, rows, text, texts } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
-import { operand, PathInput } from "../../contract/words.ts";
+import { NamedPath, operand, PathInput, pointId } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
+
+const Row = orNull(texts());
+export const DiffDatabaseResult = object({
+  ...NamedPath.entries,
+  from: pointId(OTHER_STATE),
+  to: orNull(pointId(`${OTHER_STATE}; null: the current folder`)),
+  schema: rows(
+    object({
+      type: oneOf(["table", "index", "view", "trigger"]),
+      name: text(),
+      sql_before: orNull(text()),
+      sql_after: orNull(text()),
+    }),
+    "definitions that differ",
+  ),
+  tables: rows(
+    object({
+      name: text(),
+      key: list(text(), "the key columns that identify a row; `rowid` if the table has no key"),
+      added: number(),
+      removed: number(),
+      changed: number(),
+      rows: rows(object({ before: Row, after: Row }), "the first rows of each kind; values by column, as SQL literals"),
+      problem: opt(text("why the rows were not compared")),
+    }),
+    "tables of both databases whose rows differ",
+  ),
+});
+export type DiffDatabaseResult = Of<typeof DiffDatabaseResult>;
+export const DiffDatabaseOptions = object({
+  ...LookOptions.entries,
+  limit: opt(count("list at most this many rows of each kind and table; default 10; all are counted"), {
+    text: "with --sql: rows shown of each kind and table (default 10)",
+  }),
+});
+export type DiffDatabaseOptions = Of<typeof DiffDatabaseOptions>;
 
 export const diffDatabase = workspaceVerb({
   about:

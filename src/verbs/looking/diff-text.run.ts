@@ -1,11 +1,11 @@
-import { hash } from "node:crypto";
-import type { DiffTextOptions, DiffTextResult } from "../../contract/looking.ts";
 import type { PathInput } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { displayPath, normalizeTyped } from "../../fs/paths/safe-path.ts";
 import { read } from "../../look/read.ts";
 import { type Looking, namesOf } from "../../look/sources/operands.ts";
 import { decodeText, type Hunk, textHunks } from "../../look/text-diff.ts";
+import type { DiffTextOptions, DiffTextResult } from "./diff-text.ts";
+import { hash } from "node:crypto";
 
 /** The most bytes of a side that are compared. */
 const MOST_BYTES = 32 << 20;

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
+import type { Client } from "../../contract/index.ts";
+import { hasCode, testFolder } from "../../keep/testing-folder.ts";
+import type { FindNamesOptions } from "./find-names.ts";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { Client, FindNamesOptions } from "../../contract/index.ts";
-import { hasCode, testFolder } from "../../keep/testing-folder.ts";
 
 async function pathsOf(client: Client, pattern: string, options: FindNamesOptions = {}): Promise<string[]> {
   return (await client.findNames(pattern, options)).found.map(({ path }) => path);

@@ -1,21 +1,22 @@
 import { append } from "../../append.ts";
 import { pathMatcher } from "../../backup/open/paths.ts";
-import type { EntryKind, FindNamesOptions, FindNamesResult } from "../../contract/index.ts";
+import type { EntryKind } from "../../contract/index.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { comparePaths, latin1 } from "../../formats/bytes.ts";
 import type { TreeNodes } from "../../formats/restic/tree.ts";
 import { plural } from "../../formats/sizes.ts";
 import { displayPath, quotedPath } from "../../fs/paths/safe-path.ts";
-import { newPacer, type Pacer } from "../../pacer.ts";
-import { pathIn } from "../../repository/trees/walk-trees.ts";
 import type { SavePointId } from "../../ids.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
+import { pathIn } from "../../repository/trees/walk-trees.ts";
 import { ownPointsOnly } from "../../workspace/open/siblings.ts";
 import { type Workspace, workspacesBeside } from "../../workspace/open/workspace.ts";
 import { isReleased } from "../../workspace/place/control-directory.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import { ensureSealed } from "../../workspace/save/seal.ts";
+import type { FindNamesOptions, FindNamesResult } from "./find-names.ts";
 
 const LIMIT = 1000;
 const NOTHING = new Uint8Array(0);

@@ -1,9 +1,9 @@
 /** Verbs that look at a workspace and its save points. */
-export { agentEvents } from "./agent-events.ts";
-export { diffDatabase } from "./diff-database.ts";
-export { diffText } from "./diff-text.ts";
+export { AgentEventsOptions, AgentEventsResult, agentEvents } from "./agent-events.ts";
+export { DiffDatabaseOptions, DiffDatabaseResult, diffDatabase } from "./diff-database.ts";
+export { DiffTextOptions, DiffTextResult, diffText } from "./diff-text.ts";
 export { diff } from "./diff.ts";
-export { findNames } from "./find-names.ts";
+export { FindNamesOptions, FindNamesResult, findNames } from "./find-names.ts";
 export { historyDays } from "./history-days.ts";
 export { history } from "./history.ts";
 export { hasSavePoints, latestSavePoint } from "./latest-save-point.ts";

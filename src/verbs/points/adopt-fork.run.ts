@@ -1,19 +1,20 @@
+import { COMES_HOME, forkOf, isBeside } from "../../change/forks.ts";
+import { planTo } from "../../change/restore-plan.ts";
+import { goingBack, type Wanted } from "../../change/restore.ts";
+import type { RestorePlan, RestoreResult } from "../../contract/points.ts";
 import { advice, CairnError, call, option } from "../../errors.ts";
-import type { AdoptForkOptions, RestorePlan, RestoreResult } from "../../contract/points.ts";
 import { plural } from "../../formats/sizes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import type { FoundWorkspace } from "../../workspace/place/find-workspace.ts";
-import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
-import { type Point } from "../../workspace/points/point-files.ts";
 import { type OutsidePoint, takenOver } from "../../workspace/open/siblings.ts";
-import { receiveOutside } from "../../workspace/save/outside.ts";
-import { siblingById, takeOverPoint } from "../../workspace/save/receive.ts";
+import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
+import type { FoundWorkspace } from "../../workspace/place/find-workspace.ts";
+import type { Point } from "../../workspace/points/point-files.ts";
 import { Absolute, Relative } from "../../workspace/rules/wanted.ts";
 import { lookBesideHead, recoverIfIdle } from "../../workspace/save/look.ts";
+import { receiveOutside } from "../../workspace/save/outside.ts";
+import { siblingById, takeOverPoint } from "../../workspace/save/receive.ts";
 import { presentOf } from "../../workspace/save/save.ts";
-import { goingBack, type Wanted } from "../../change/restore.ts";
-import { planTo } from "../../change/restore-plan.ts";
-import { COMES_HOME, forkOf, isBeside } from "../../change/forks.ts";
+import type { AdoptForkOptions } from "./adopt-fork.ts";
 
 /**
  * Brings a fork's present home, which is saved in the fork first. `fork`: the fork's name or folder. Throws `refused` if

@@ -1,15 +1,30 @@
 import {
-  AdoptForkOptions,
   ForkRemovalPlan,
+  method,
   RemovedFork,
   RemoveForkOptions,
   RestorePlan,
   RestoreResult,
   throughSqlite,
+  why,
 } from "../../contract/points.ts";
-import { object, text } from "../../contract/schema.ts";
+import { flag, object, type Of, opt, text } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
+import { WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
+
+export const AdoptForkOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ...method,
+  merge: opt(
+    flag(
+      "bring the fork's changes home beside the folder's own: text files that both changed are merged, and other conflicts stay as they are and are listed",
+    ),
+  ),
+  over: opt(flag("make the folder equal to the fork, although the folder changed since the fork was made")),
+  ...why,
+});
+export type AdoptForkOptions = Of<typeof AdoptForkOptions>;
 
 const UNSERVED = "the daemon takes nothing over from another workspace";
 const FORK = text("the fork's workspace name, or its folder as an absolute path");

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
-import fs from "node:fs";
-import { join } from "node:path";
-import { test, type TestContext } from "node:test";
-import type { BisectTest, Client } from "../../contract/index.ts";
+import type { Client } from "../../contract/index.ts";
 import type { CairnError } from "../../errors.ts";
 import type { SavePointId } from "../../ids.ts";
-import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { hasCode, testFolder, type TestFolder } from "../../keep/testing-folder.ts";
+import { walkDigests } from "../../workspace/store/testing-walk.ts";
+import type { BisectTest } from "./bisect.ts";
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import fs from "node:fs";
 
 /** Saves points whose file `n` has the numbers from 0 on. */
 async function series(t: TestContext, count: number): Promise<TestFolder & { ids: SavePointId[] }> {

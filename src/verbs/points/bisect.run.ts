@@ -1,6 +1,4 @@
-import { join } from "node:path";
-import { howItComes } from "../../workspace/new-folder/first-point.ts";
-import type { BisectOptions, BisectResult, BisectTest } from "../../contract/points.ts";
+import { checkCommand, runProcess } from "../../change/run.ts";
 import type { SavePoint } from "../../contract/words.ts";
 import { advice, CairnError, call, line, throwIfAborted, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -8,14 +6,16 @@ import { printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { SavePointId } from "../../ids.ts";
+import type { Opened } from "../../keep/hand.ts";
+import { publicPoint } from "../../look/public-point.ts";
 import { newPacer } from "../../pacer.ts";
+import { howItComes } from "../../workspace/new-folder/first-point.ts";
 import { placeCopy } from "../../workspace/new-folder/write-point.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { neverRead, type Point } from "../../workspace/points/point-files.ts";
 import { isAboutThePoint, withSealed } from "../../workspace/save/seal.ts";
-import type { Opened } from "../../keep/hand.ts";
-import { publicPoint } from "../../look/public-point.ts";
-import { checkCommand, runProcess } from "../../change/run.ts";
+import type { BisectOptions, BisectResult, BisectTest } from "./bisect.ts";
+import { join } from "node:path";
 
 export interface BisectInput {
   good: string;

@@ -1,8 +1,47 @@
-import { BisectOptions, BisectResult } from "../../contract/points.ts";
-import { list, object, orNull, text } from "../../contract/schema.ts";
+import {
+  about,
+  callback,
+  list,
+  number,
+  object,
+  type Of,
+  oneOf,
+  opt,
+  orNull,
+  rows,
+  text,
+} from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
-import { target } from "../../contract/words.ts";
+import { pointId, SavePoint, target, WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
+
+export const BisectOptions = object({
+  ...WorkspaceCallOptions.entries,
+  onTest: opt(
+    callback<(point: SavePoint, step: number, steps: number) => void>(
+      "(point: SavePoint, step: number, steps: number) => void",
+      "called before each run of the command with the tested point, the number of the run (from 1) and about how many runs there will be",
+    ),
+  ),
+});
+export type BisectOptions = Of<typeof BisectOptions>;
+export const BisectTest = object({
+  save_point_id: pointId(),
+  exit_code: orNull(number("null if the command did not run, because the point is damaged or incomplete")),
+  verdict: oneOf(["good", "bad", "skipped"], "`skipped`: the command ended with 125, or did not run"),
+  duration_ms: number("duration of the command alone"),
+});
+export type BisectTest = Of<typeof BisectTest>;
+export const BisectResult = object({
+  first_bad: orNull(about(SavePoint, "null if points that were skipped leave more than one candidate")),
+  last_good: pointId("the newest good point before the candidates"),
+  candidates: rows(
+    pointId(),
+    "the points of which one is the first bad point, oldest first; empty if `first_bad` is known",
+  ),
+  tested: rows(BisectTest, "in the order of the tests"),
+});
+export type BisectResult = Of<typeof BisectResult>;
 
 export const bisect = workspaceVerb({
   about:

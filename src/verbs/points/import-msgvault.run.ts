@@ -1,6 +1,5 @@
-import { chmodSync, mkdirSync, statSync } from "node:fs";
 import { MsgvaultRepository } from "../../bundle/msgvault/repository.ts";
-import type { MsgvaultPoints } from "../../contract/msgvault.ts";
+import { restoreSnapshot } from "../../change/import-msgvault.ts";
 import type { WorkspaceCallOptions } from "../../contract/words.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -8,14 +7,15 @@ import type { Manifest } from "../../formats/msgvault/manifest.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
+import { publicPoint } from "../../look/public-point.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import { checkPointTags } from "../../workspace/points/targets.ts";
 import { takeInFolder } from "../../workspace/save/receive.ts";
-import { publicPoint } from "../../look/public-point.ts";
-import { restoreSnapshot } from "../../change/import-msgvault.ts";
+import type { MsgvaultPoints } from "./import-msgvault.ts";
+import { chmodSync, mkdirSync, statSync } from "node:fs";
 
 /**
  * Makes a point of each snapshot of a msgvault repository, with the snapshot's time and tag. Snapshots that are points

@@ -1,9 +1,16 @@
-import { MsgvaultPoints } from "../../contract/msgvault.ts";
-import { object, place, rows } from "../../contract/schema.ts";
-import { CreateBackupResult } from "../../contract/snapshots.ts";
+import { number, object, type Of, place, rows, text } from "../../contract/schema.ts";
+import { CreateBackupResult, DamagedSnapshot } from "../../contract/snapshots.ts";
 import { arg } from "../../contract/verb.ts";
-import { WorkspaceCallOptions } from "../../contract/words.ts";
+import { SavePoint, WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
+
+export const MsgvaultPoints = object({
+  repository_id: text(),
+  points: rows(SavePoint, "one for each snapshot, oldest first; also those that an earlier call made"),
+  made: number("points that this call made"),
+  damaged: rows(DamagedSnapshot, "snapshots that cannot be read: the others are points all the same"),
+});
+export type MsgvaultPoints = Of<typeof MsgvaultPoints>;
 
 export const importMsgvaultPoints = workspaceVerb({
   about:

@@ -1,13 +1,13 @@
 /** Verbs that make save points, go back to them and mark them. */
-export { adoptFork, planAdoptFork, planRemoveFork, removeFork } from "./adopt-fork.ts";
-export { bisect } from "./bisect.ts";
+export { AdoptForkOptions, adoptFork, planAdoptFork, planRemoveFork, removeFork } from "./adopt-fork.ts";
+export { BisectOptions, BisectResult, BisectTest, bisect } from "./bisect.ts";
 export { exportPoint } from "./export-point.ts";
 export { fork } from "./fork.ts";
-export { importMsgvaultPoints } from "./import-msgvault.ts";
+export { MsgvaultPoints, importMsgvaultPoints } from "./import-msgvault.ts";
 export { importTree } from "./import-tree.ts";
 export { pin, unpin } from "./pin.ts";
 export { planRestore, restore, restoreLatest } from "./restore.ts";
-export { planRewind, rewind } from "./rewind.ts";
+export { RewindOptions, planRewind, rewind } from "./rewind.ts";
 export { run } from "./run.ts";
 export { save } from "./save.ts";
 export { tag } from "./tag.ts";

@@ -1,27 +1,27 @@
+import { planTo } from "../../change/restore-plan.ts";
+import { goingBack } from "../../change/restore.ts";
+import type { RestorePlan, RestoreResult } from "../../contract/points.ts";
+import { advice, CairnError, call } from "../../errors.ts";
+import { plural } from "../../formats/sizes.ts";
+import { normalizeTyped } from "../../fs/paths/safe-path.ts";
 import {
-  knownOf,
+  type Change,
   changesOf,
+  type FoundTurn,
+  knownOf,
+  ofSession,
+  promptOf,
   stateBefore,
   takenBack,
   timeline,
   turnsIn,
-  ofSession,
-  promptOf,
-  type Change,
-  type FoundTurn,
 } from "../../look/turns.ts";
-import type { RewindOptions } from "../../contract/turns.ts";
-import type { RestorePlan, RestoreResult } from "../../contract/points.ts";
-import { advice, CairnError, call } from "../../errors.ts";
-import { normalizeTyped } from "../../fs/paths/safe-path.ts";
-import { plural } from "../../formats/sizes.ts";
-import { goingBack } from "../../change/restore.ts";
-import { planTo } from "../../change/restore-plan.ts";
-import { readAgentEvents, type StoredEvent, withTexts } from "../../workspace/points/agent-record.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
+import { readAgentEvents, type StoredEvent, withTexts } from "../../workspace/points/agent-record.ts";
 import type { RestoreInput } from "../../workspace/restore/prepare.ts";
 import { Absolute, type PointChange, Relative } from "../../workspace/rules/wanted.ts";
 import { recoverIfIdle } from "../../workspace/save/look.ts";
+import type { RewindOptions } from "./rewind.ts";
 
 /** Going back before a turn of an agent. */
 

@@ -1,9 +1,21 @@
-import { optionsOf, PATHS, restored, type Tool } from "../kinds/tool.ts";
-import { RestorePlan, RestoreResult, throughSqlite } from "../../contract/points.ts";
-import { object, opt, pick, text } from "../../contract/schema.ts";
-import { RewindOptions } from "../../contract/turns.ts";
+import { MethodOption, RestoreOptions, RestorePlan, RestoreResult, throughSqlite } from "../../contract/points.ts";
+import { flag, object, type Of, opt, pick, text } from "../../contract/schema.ts";
+import { TurnsOptions } from "../../contract/turns.ts";
 import { arg } from "../../contract/verb.ts";
+import { WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
+import { optionsOf, PATHS, restored, type Tool } from "../kinds/tool.ts";
+
+export const RewindOptions = object({
+  ...WorkspaceCallOptions.entries,
+  ...MethodOption.entries,
+  session: TurnsOptions.entries.session,
+  paths: RestoreOptions.entries.paths,
+  over: opt(flag("make the folder equal to the state before the turn: also revert what others changed since")),
+  strict: opt(flag("change nothing, and fail with `refused`, if an entry of the turn cannot go back")),
+  ...pick(RestoreOptions, "cause", "plan"),
+});
+export type RewindOptions = Of<typeof RewindOptions>;
 
 const TURN = text("a turn's id or a unique prefix of it, or how many turns to go back: `1` is the newest turn");
 

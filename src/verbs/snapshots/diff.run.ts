@@ -1,13 +1,13 @@
-import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult } from "../../contract/repositories.ts";
-import { displayPath } from "../../fs/paths/safe-path.ts";
-import { newPacer } from "../../pacer.ts";
 import type { OpenRepository } from "../../backup/open/open-repository.ts";
 import { reading } from "../../backup/open/session.ts";
 import { findSnapshot, warnOfUnreadable } from "../../backup/open/snapshots.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
 import { areNumbersAlike, likeFolder, snapshotSource } from "../../look/sources/snapshot-source.ts";
 import { bringDiffering } from "../../look/sources/source.ts";
+import { newPacer } from "../../pacer.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
 import { type Difference, diffTrees } from "../../workspace/points/tree-diff.ts";
+import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult } from "./diff.ts";
 
 const LIMIT = 100_000;
 

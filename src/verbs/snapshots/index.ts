@@ -2,7 +2,7 @@
 export { copyTo } from "./copy-to.ts";
 export { createFromPaths } from "./create-from-paths.ts";
 export { createFromCommand, createFromStream } from "./create-from-stream.ts";
-export { diff } from "./diff.ts";
+export { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult, diff } from "./diff.ts";
 export { find } from "./find.ts";
 export { forget } from "./forget.ts";
 export { list } from "./list.ts";

@@ -1,4 +1,4 @@
-import type { DiffBackupsResult } from "../../../contract/index.ts";
+import type { DiffBackupsResult } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { formatCount, formatCounts, printable } from "../../render/format.ts";

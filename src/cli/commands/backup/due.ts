@@ -1,6 +1,6 @@
-import type { DueResult } from "../../../contract/daemon.ts";
 import { errorOf } from "../../../contract/error-record.ts";
 import { type CairnError, type ErrorCode, reworded, toCairnError } from "../../../errors.ts";
+import type { DueResult } from "../../../verbs/schemas.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import { plural, printable } from "../../render/format.ts";

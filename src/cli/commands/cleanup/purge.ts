@@ -1,5 +1,5 @@
-import { RemovePathsOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
+import { RemovePathsOptions } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import { usage } from "../../input.ts";

@@ -1,9 +1,9 @@
-import { CairnError } from "../../../errors.ts";
-import { CaptureDatabaseOptions, type CaptureDatabaseResult } from "../../../contract/databases.ts";
 import { pick } from "../../../contract/schema.ts";
+import { CairnError } from "../../../errors.ts";
+import { CaptureDatabaseOptions, type CaptureDatabaseResult } from "../../../verbs/schemas.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
-import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Context } from "../../context.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { formatBytes, formatCount, formatDuration, plural, printable } from "../../render/format.ts";

@@ -1,4 +1,4 @@
-import type { DatabaseInfo, DatabaseList } from "../../../contract/index.ts";
+import type { DatabaseInfo, DatabaseList } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";

@@ -1,5 +1,5 @@
-import { RestoreDatabaseOptions } from "../../../contract/databases.ts";
 import { pick } from "../../../contract/schema.ts";
+import { RestoreDatabaseOptions } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";

@@ -1,14 +1,14 @@
-import { createInterface } from "node:readline/promises";
 import type { RestoreResult } from "../../../contract/index.ts";
-import { AdoptForkOptions } from "../../../contract/points.ts";
 import { omit } from "../../../contract/schema.ts";
 import { toCairnError } from "../../../errors.ts";
+import { AdoptForkOptions } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { forkWord } from "../../fork-word.ts";
+import { VerbOptions } from "../../options.ts";
 import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
-import { VerbOptions } from "../../options.ts";
+import { createInterface } from "node:readline/promises";
 
 const OPTIONS = new VerbOptions(omit(AdoptForkOptions, "cause"));
 

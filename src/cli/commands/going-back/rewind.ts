@@ -1,11 +1,10 @@
-import type { RewindOptions } from "../../../contract/index.ts";
-import { RewindOptions as Options } from "../../../contract/turns.ts";
 import { omit } from "../../../contract/schema.ts";
+import { type RewindOptions, RewindOptions as Options } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
+import { VerbOptions } from "../../options.ts";
 import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
-import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(omit(Options, "cause", "paths"));
 

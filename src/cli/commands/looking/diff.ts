@@ -1,16 +1,17 @@
 import type { Client, DiffEntry, DiffResult, LookOptions, PathInput } from "../../../contract/index.ts";
+import { DiffOptions } from "../../../contract/looking.ts";
 import { isBackupOperand } from "../../../contract/operand.ts";
-import { DiffDatabaseOptions, DiffOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
+import { shellPath } from "../../../fs/paths/safe-path.ts";
+import { DiffDatabaseOptions } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { forkWord } from "../../fork-word.ts";
 import { type Input, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
-import { shellPath } from "../../../fs/paths/safe-path.ts";
+import { inLocale } from "../../render/style.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { BACKUP_OPTIONS, looked, operandOf } from "./with-backups.ts";
-import { inLocale } from "../../render/style.ts";
 
 const PATHS = new VerbOptions(pick(DiffOptions, "paths"));
 const ROWS = new VerbOptions(DiffDatabaseOptions.entries);

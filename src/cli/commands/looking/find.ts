@@ -1,13 +1,13 @@
-import type { Client, FindNamesResult } from "../../../contract/index.ts";
-import { FindNamesOptions } from "../../../contract/looking.ts";
+import type { Client } from "../../../contract/index.ts";
 import { omit } from "../../../contract/schema.ts";
+import { FindNamesOptions, type FindNamesResult } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { VerbOptions } from "../../options.ts";
-import { BACKUP_OPTIONS, withBackups } from "./with-backups.ts";
 import { plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { shortener } from "../../shorten.ts";
+import { BACKUP_OPTIONS, withBackups } from "./with-backups.ts";
 
 const OPTIONS = new VerbOptions(omit(FindNamesOptions, "all"));
 

@@ -1,7 +1,6 @@
 import { realpathSync } from "node:fs";
-import type { LogRecord } from "../../../contract/daemon.ts";
 import { isJournalKept } from "../../../daemon/log/journal.ts";
-import { readLog, type ReadLog } from "../../../daemon/log/read.ts";
+import { type LogRecord, readLog, type ReadLog } from "../../../daemon/log/read.ts";
 import { daemonPlaces } from "../../../daemon/places.ts";
 import { UNIT } from "../../../daemon/unit.ts";
 import type { CommandDefinition } from "../../command.ts";

@@ -1,16 +1,16 @@
-import type { DaemonStatus, Schedule } from "../../../contract/daemon.ts";
-import { CairnError, toCairnError } from "../../../errors.ts";
-import { listedNames } from "../../../fs/paths/safe-path.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
-import type { Context } from "../../context.ts";
 import { askDaemon as ofFirst } from "../../../api/client/service.ts";
 import { socketsOfClient } from "../../../daemon/places.ts";
-import { EXIT_PARTLY } from "../../envelope.ts";
 import { ownScope, type Runner, runner } from "../../../daemon/unit.ts";
+import { CairnError, toCairnError } from "../../../errors.ts";
+import { listedNames } from "../../../fs/paths/safe-path.ts";
+import type { DaemonStatus, Schedule } from "../../../verbs/schemas.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
 import { formatAge, formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { describeSchedule } from "../../render/schedule.ts";
-import { renderTable } from "../../render/table.ts";
 import type { Style } from "../../render/style.ts";
+import { renderTable } from "../../render/table.ts";
 
 /** Makes a call of the first daemon that answers. Throws `no_daemon` if none does. */
 export async function askDaemon(name: string, members: Record<string, unknown> = {}): Promise<unknown> {

@@ -1,4 +1,4 @@
-import { type TokenCreated, type TokenInfo, TokenOptions } from "../../../contract/daemon.ts";
+import { type TokenCreated, type TokenInfo, TokenOptions } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
