@@ -117,7 +117,7 @@ function stateOf({ path, target, aside, back, inode }: FolderMove): MoveEnd["sta
   return isOriginal && (beside === undefined || leads(aside, beside)) ? "not moved" : "unknown";
 }
 
-/** How a move ended. `kept`: the path of a copy that was written to, and therefore was not removed. */
+/** The end of a move. `kept`: the path of a copy that was written to, and therefore was not removed. */
 export interface MoveEnd {
   state: "moved" | "not moved" | "unknown";
   kept: Buffer | null;

@@ -19,9 +19,9 @@ import { lookRequest } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import type { Workspace, WorkspaceCall } from "../workspace/open/workspace.ts";
-import { type Looking, meantBy, now, type Opened, withPair } from "./sources/operands.ts";
+import { folderSource, type Looking, meantBy, now, type Opened, withPair } from "./sources/operands.ts";
 import { differencesBetween } from "./sources/source.ts";
-import { folderSource, pointSource, scannedSource } from "./sources/workspace-source.ts";
+import { pointSource, scannedSource } from "./sources/workspace-source.ts";
 import type { DiffEntry, DiffOptions, DiffResult } from "../contract/looking.ts";
 
 /** Lists changes from one state to another; `b` null: to the present folder, or to the folder there that `a` names. */

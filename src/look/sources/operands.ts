@@ -9,11 +9,12 @@ import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
 import { displayPath, isAtOrBelow, joinRaw, normalizeTyped, shellPath } from "../../fs/paths/safe-path.ts";
 import { listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { isUnknownHere, ownPointsOnly } from "../../workspace/open/siblings.ts";
-import { Workspace } from "../../workspace/open/workspace.ts";
+import { Workspace, type WorkspaceCall } from "../../workspace/open/workspace.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf, workspaceRef } from "../../workspace/place/find-workspace.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
+import { lookAtWorkspace } from "../../workspace/save/look.ts";
 import { below, type Source } from "./source.ts";
-import { folderSource, pointSource } from "./workspace-source.ts";
+import { pointSource, scannedSource } from "./workspace-source.ts";
 
 /** Runs `work` with the repository that a call gives, else with the one kept for the workspace. */
 export type WithBackups = <T>(
@@ -115,6 +116,12 @@ async function nameOf(hand: Looking, meant: Meant, options: LookOptions): Promis
   if (meant.kind === "now" && meant.path.length === 0) return null;
   const root = meant.kind === "now" ? hand.workspace.root : meant.found.folder;
   return displayPath(meant.path.length === 0 ? root : joinRaw(root, meant.path)).path;
+}
+
+/** Scans the folder of a workspace. Its files are read from the folder. */
+export async function folderSource(workspace: Workspace, options: WorkspaceCall): Promise<Source> {
+  const { scan } = await lookAtWorkspace(workspace, options, workspace.byId(workspace.state().head));
+  return scannedSource(workspace, scan);
 }
 
 /** An open source, and the operand that names it for good: a snapshot and a point by their whole ids. */

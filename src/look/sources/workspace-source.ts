@@ -8,9 +8,8 @@ import { inDirectory, syscallError, syscalls } from "../../fs/linux/syscalls.ts"
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
-import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
-import { lookAtWorkspace } from "../../workspace/save/look.ts";
 import { type FileAt, NO_FACTS, type Source } from "./source.ts";
 
 const PIECE = 1024 * 1024;
@@ -46,12 +45,6 @@ export async function pointSource(workspace: Workspace, point: Point): Promise<S
         })();
     },
   };
-}
-
-/** Scans the folder of a workspace. Its files are read from the folder. */
-export async function folderSource(workspace: Workspace, options: WorkspaceCall): Promise<Source> {
-  const { scan } = await lookAtWorkspace(workspace, options, workspace.byId(workspace.state().head));
-  return scannedSource(workspace, scan);
 }
 
 /** Returns a scanned folder as a source. */
