@@ -14,6 +14,7 @@ import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.t
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { isGoneBy, manifestWithout } from "../../workspace/store/content-without.ts";
 import { manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
+import { nodesBelow } from "../../workspace/points/listed-entry.ts";
 import { countEntry } from "../../workspace/store/survey-tree.ts";
 import {
   factsOfContent,
@@ -176,13 +177,8 @@ async function repairedManifest(walk: DigestWalk, { reader, content, lost }: Rep
   const { manifest, root } = content;
   const known = manifestWithout(manifest, isGoneBy(lost.map(({ path }) => path)));
   const entries = { files: 0, directories: 0, links: 0, other: 0 };
-  const trees = [root];
-  for (let tree = trees.pop(); tree !== undefined; tree = trees.pop()) {
-    for (const node of await readNodes(reader, tree)) {
-      if (node.subtree !== undefined) trees.push(node.subtree);
-      countEntry(entries, node);
-    }
-  }
+  const all = { nodes: await readNodes(reader, root), path: new Uint8Array(0), signal: undefined };
+  for await (const { node } of nodesBelow(all, async (tree) => readNodes(reader, tree))) countEntry(entries, node);
   const left: Manifest = {
     ...known,
     complete: false,
