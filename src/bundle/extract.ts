@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
-import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, renameSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { advice, CairnError, call, damaged, toCairnError, word } from "../errors.ts";
 import { newPacer } from "../pacer.ts";
 import { failpoint } from "../failpoint.ts";
 import { byCodePoint, type DirectoryEntry, type FileEntry } from "../formats/ovpack/manifest.ts";
-import { fsyncDirectory, writeAll } from "../fs/durable.ts";
+import { fsyncDirectory, writePieces } from "../fs/durable.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
@@ -103,7 +103,7 @@ export async function unpack(
     await pace();
     const target = place(file.path);
     makeFolder(dirname(target));
-    await writeFile(bundle, file, target);
+    await writePieces(target, proven(bundle, file), 0o644);
     bytes += file.size;
     onBytes?.(bytes);
     failpoint("bundle-extract.file-written");
@@ -111,16 +111,12 @@ export async function unpack(
   return bytes;
 }
 
-async function writeFile(bundle: Bundle, file: FileEntry, place: string): Promise<void> {
+/** Yields the content of a file. Throws at its end if it does not have the file's hash. */
+async function* proven(bundle: Bundle, file: FileEntry): AsyncGenerator<Buffer> {
   const hash = createHash("sha256");
-  const fd = openSync(place, "wx", 0o644);
-  try {
-    for await (const piece of bundle.read(file)) {
-      hash.update(piece);
-      writeAll(fd, piece);
-    }
-  } finally {
-    closeSync(fd);
+  for await (const piece of bundle.read(file)) {
+    hash.update(piece);
+    yield piece;
   }
   if (hash.digest("hex") !== file.sha256) throw damaged(`${file.path} changed while it was read`, { path: file.path });
 }

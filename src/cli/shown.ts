@@ -1,6 +1,6 @@
-import { closeSync, fsyncSync, openSync, rmSync } from "node:fs";
+import { fsyncSync, rmSync } from "node:fs";
 import { toCairnError } from "../errors.ts";
-import { durableRename, writeAll } from "../fs/durable.ts";
+import { durableRename, writePieces } from "../fs/durable.ts";
 import { unfinishedBeside } from "../fs/work-directory.ts";
 import { splitWord } from "../contract/operand.ts";
 import type { Client, ListedEntry, NamedPath, PathInput } from "../contract/index.ts";
@@ -121,24 +121,14 @@ async function writtenTo(
   content: AsyncIterable<Uint8Array>,
 ): Promise<{ target: string; bytes: number }> {
   const temporary = unfinishedBeside(target);
-  let bytes = 0;
   try {
-    const file = openSync(temporary, "wx", 0o666);
-    try {
-      for await (const piece of content) {
-        writeAll(file, piece);
-        bytes += piece.length;
-      }
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
+    const bytes = await writePieces(temporary, content, 0o666, fsyncSync);
     durableRename(temporary, target);
+    return { target, bytes };
   } catch (error) {
     rmSync(temporary, { force: true });
     throw toCairnError(error, `write ${target}`);
   }
-  return { target, bytes };
 }
 
 /** More entries do not fit into a string of the platform. */

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync } from "node:fs";
-import { writeAll } from "../fs/durable.ts";
+import { writeAll, writePieces } from "../fs/durable.ts";
 import { openRegular } from "../fs/regular-file.ts";
 import type { ChangePlace } from "./change.ts";
 import type { NewRow } from "./index-database.ts";
@@ -62,12 +62,7 @@ function* linesIn(path: string): Generator<string> {
 }
 
 export async function stageVectors(changes: ChangePlace, pieces: AsyncIterable<Buffer>): Promise<void> {
-  const fd = openSync(changes.vectors, "wx", 0o600);
-  try {
-    for await (const piece of pieces) writeAll(fd, piece);
-  } finally {
-    closeSync(fd);
-  }
+  await writePieces(changes.vectors, pieces, 0o600);
 }
 
 export function* readStagedRecords(changes: ChangePlace): Generator<NewRow & { vector?: Float32Array }> {

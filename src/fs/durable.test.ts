@@ -28,6 +28,7 @@ import {
   durableWrite,
   readSmallFile,
   temporaryName,
+  writePieces,
 } from "./durable.ts";
 import { removeLeftovers } from "./work-directory.ts";
 
@@ -133,6 +134,19 @@ test("durableWrite throws not_found with the path if the directory is missing", 
     () => durableWrite(path, Buffer.alloc(1)),
     (error) => hasCode("not_found")(error) && String(error).includes(path),
   );
+});
+
+test("writePieces writes each piece into a new file, flushes it once, and replaces no file", async (context) => {
+  const place = join(scratch(context), "f");
+  const pieces = async function* (): AsyncGenerator<Uint8Array> {
+    for (const piece of ["one, ", "", "two"]) yield Buffer.from(piece);
+  };
+  const found: string[] = [];
+  const flush = (): void => void found.push(readFileSync(place, "utf8"));
+  assert.equal(await writePieces(place, pieces(), 0o600, flush), 8);
+  assert.deepEqual([found, statSync(place).mode & 0o777], [["one, two"], 0o600]);
+  await assert.rejects(writePieces(place, pieces(), 0o600), { code: "EEXIST" });
+  assert.equal(readFileSync(place, "utf8"), "one, two");
 });
 
 test("durableMkdir creates missing parents, and returns true only if the directory is new", (context) => {

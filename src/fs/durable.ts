@@ -127,6 +127,27 @@ export function writeNewFile(path: string, content: Content, mode: number, flush
   }
 }
 
+/** Makes a new file from pieces. The umask limits `mode`; `flush` runs before the close. Returns the number of bytes. */
+export async function writePieces(
+  path: string,
+  pieces: AsyncIterable<Uint8Array>,
+  mode: number,
+  flush?: typeof fsyncSync,
+): Promise<number> {
+  const descriptor = openSync(path, "wx", mode);
+  let bytes = 0;
+  try {
+    for await (const piece of pieces) {
+      writeAll(descriptor, piece);
+      bytes += piece.length;
+    }
+    flush?.(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+  return bytes;
+}
+
 function giveName(temporary: string, path: string, exclusive: boolean): void {
   if (exclusive) giveFreeName(temporary, path);
   else renameSync(temporary, path);

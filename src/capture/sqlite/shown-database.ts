@@ -2,7 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { CairnError } from "../../errors.ts";
 import type { LOGS } from "../../formats/sqlite-header.ts";
-import { writeAll } from "../../fs/durable.ts";
+import { writePieces } from "../../fs/durable.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { DatabaseProcess } from "./database-process.ts";
@@ -26,7 +26,7 @@ export async function recoveredContent(
   let isGiven = false;
   try {
     fs.mkdirSync(stage, { recursive: true, mode: 0o700 });
-    for (const ending of ["", ...logs] as const) await write(`${image}${ending}`, contentOf(ending));
+    for (const ending of ["", ...logs] as const) await writePieces(`${image}${ending}`, contentOf(ending), 0o600);
     await sqlite.do("stage", { image: Buffer.from(image), stage, integrityCheck: false }, { signal, scratch: stage });
     isGiven = true;
     return piecesIn(path.join(stage, "image"), folder);
@@ -36,15 +36,6 @@ export async function recoveredContent(
   } finally {
     await sqlite.close();
     if (!isGiven) removeAll(folder);
-  }
-}
-
-async function write(place: string, content: AsyncIterable<Uint8Array>): Promise<void> {
-  const fd = fs.openSync(place, "wx", 0o600);
-  try {
-    for await (const piece of content) writeAll(fd, piece);
-  } finally {
-    fs.closeSync(fd);
   }
 }
 
