@@ -1,4 +1,5 @@
 import type { CommandDefinition } from "../src/cli/command.ts";
+import { WITHOUT_VERB } from "../src/cli/program/command-data.ts";
 import { COMMANDS } from "../src/cli/program/commands.ts";
 import {
   type ArgumentDefinition,
@@ -123,6 +124,14 @@ export async function commandsPage(): Promise<string> {
     ...table("option of every command", [...GLOBAL_OPTIONS.map(ofOption), ["-h, --help", "print help"]]),
     ...sections,
     ...shared,
+    "## Commands of this machine alone",
+    "",
+    "Every other command is a verb: the library, the HTTP API and, if an agent may call it, MCP have it too.",
+    "",
+    ...table(
+      "command",
+      Object.entries(WITHOUT_VERB).map(([line, { why }]) => [line, why]),
+    ),
   ].join("\n");
 }
 

@@ -4,6 +4,8 @@ import { test } from "node:test";
 import { CairnError } from "../errors.ts";
 import type { CommandDefinition } from "./command.ts";
 import { REPOSITORY_OPTIONS } from "./commands/backup/repository.ts";
+import { ALL_TABLES } from "../verbs/index.ts";
+import { WITHOUT_VERB } from "./program/command-data.ts";
 import { COMMANDS } from "./program/commands.ts";
 import { asksForJson, commandNameOf, parse } from "./program/program.ts";
 import { argsOf, CLEANUP, fakeLibrary, POINT, ROOT, SHOWN_FILE } from "./testing-fake-library.ts";
@@ -55,6 +57,23 @@ test("an option that is the default is explained as such", async () => {
     ["backup list --no-host -r x", /--no-host is the default unless --host is given/],
   ] as const)
     assert.match((await runJson(line.split(" "))).envelope.error!.hint!, hint);
+});
+
+test("every command prints the answer of a verb, or is in the list of commands without one", async () => {
+  const ofVerbs = ALL_TABLES.flatMap((table) => Object.values(table)).flatMap(({ command }) =>
+    typeof command === "string" ? [command] : Object.keys(command ?? {}),
+  );
+  const commands = await Promise.all(
+    Object.entries(COMMANDS).map(async ([name, { load }]) => {
+      const verbs = Object.keys((await load()).command.verbs ?? {});
+      return verbs.length === 0 ? [name] : verbs.map((verb) => `${name} ${verb}`);
+    }),
+  );
+  const without = commands
+    .flat()
+    .filter((line) => !ofVerbs.some((each) => each === line || each.startsWith(`${line} `)));
+  const listed = Object.keys(WITHOUT_VERB).filter((line) => !line.includes("--"));
+  assert.deepEqual(without.toSorted(), listed.toSorted());
 });
 
 test("--help lists about twenty commands and names `help --all`, which lists every command", async () => {

@@ -18,78 +18,117 @@ import { HookData, InstallData, RemoveData, StatusData } from "../commands/agent
 const optional = (entries: Entries): Entries =>
   Object.fromEntries(Object.entries(entries).map(([name, schema]) => [name, opt(schema)]));
 
-/** The `data` of commands that are no verbs. */
-const OF_COMMANDS: Readonly<Record<string, AnySchema>> = {
-  "serve-context": object({
-    url: text("`unix:PATH` for a socket"),
-    path: text("path of the store"),
-    authentication: oneOf(["none", "api-key"]),
-    layout: oneOf(["A", "B", "C"], "layout of the bundles that the server sends"),
-  }),
-  "serve-repository": object({
-    url: text(),
-    repository: text("the repository URL for clients; USER stands for the user's name"),
-    path: text(),
-    append_only: flag(),
-    private_repositories: flag(),
-    authentication: oneOf(["none", "htpasswd"]),
-    tls: flag(),
-  }),
-  "serve-repository --hash-password": object({ htpasswd_line: text() }),
-  ui: object({
-    url: text("the page's address, with a code that signs in once"),
-    path: orNull(text("the workspace that the page begins with")),
-    read_only: flag(),
-  }),
-  daemon: object({
-    socket: text(),
-    state_directory: text(),
-    config: text(),
-    url: orNull(text("the TCP address; null if there is none, and with `--check`")),
-  }),
-  "service install": object({
-    unit: orNull(text("the unit's file; null with `--print`, and if nothing was installed")),
-    commands: rows(text(), "commands that were run for systemd, or are to be run later if systemd does not run here"),
-    started: flag(),
-    text: orNull(text("content of the unit, with `--print`; the line for crontab, if no timer can be installed")),
-  }),
-  "service status": object({
-    ...optional(DaemonStatus.entries),
-    runner: orNull(
-      object({
-        kind: oneOf(["daemon", "timer", "cron"]),
-        unit: text("the unit's file; for cron the line of the crontab"),
-        next_at: orNull(text("when the timer runs next")),
-        problems: orNull(rows(text(), "why it is not going to run; null: this cron cannot be asked, exit 10")),
-      }),
-    ),
-    folders: rows(object({ ...optional(Schedule.entries), path: text(), problems: rows(text()) })),
-    problems: rows(text(), "not empty: exit 4"),
-  }),
-  "service uninstall": object({ unit: text(), commands: rows(text()) }),
-  "service logs": object({ records: rows(LogRecord, "oldest first") }),
-  "service reload": object({ reloaded: flag() }),
-  "service unregister": object({
-    path: text(),
-    control_directory: orNull(text("null: the folder was no workspace any more")),
-  }),
-  due: object({
-    folders: rows(
-      object({
-        path: text(),
-        ...DueResult.entries,
-        error: orNull(object({ code: text(), message: text(), hint: orNull(text()) })),
-      }),
-    ),
-  }),
-  "agent install": InstallData,
-  "agent remove": RemoveData,
-  "agent status": StatusData,
-  "agent hook": HookData,
-  mcp: object({ path: text("the folder whose save points are served") }),
-  "vm console": object({ name: text(), console_log: text() }),
-  completion: object({ shell: text(), script: text() }),
-  __complete: object({ candidates: rows(anything()) }),
+/** Commands that are no verbs, with the reason and their `data`. docs/cli.md prints the reasons. */
+export const WITHOUT_VERB: Readonly<Record<string, { why: string; data: AnySchema }>> = {
+  "serve-context": {
+    why: "serves a store until it is stopped: a server is no call",
+    data: object({
+      url: text("`unix:PATH` for a socket"),
+      path: text("path of the store"),
+      authentication: oneOf(["none", "api-key"]),
+      layout: oneOf(["A", "B", "C"], "layout of the bundles that the server sends"),
+    }),
+  },
+  "serve-repository": {
+    why: "serves repositories until it is stopped: a server is no call",
+    data: object({
+      url: text(),
+      repository: text("the repository URL for clients; USER stands for the user's name"),
+      path: text(),
+      append_only: flag(),
+      private_repositories: flag(),
+      authentication: oneOf(["none", "htpasswd"]),
+      tls: flag(),
+    }),
+  },
+  "serve-repository --hash-password": {
+    why: "makes a line of a password file from what is typed; a password is not sent to a daemon",
+    data: object({ htpasswd_line: text() }),
+  },
+  ui: {
+    why: "serves the page until it is stopped, for the browser of this machine",
+    data: object({
+      url: text("the page's address, with a code that signs in once"),
+      path: orNull(text("the workspace that the page begins with")),
+      read_only: flag(),
+    }),
+  },
+  daemon: {
+    why: "is the daemon, which serves the verbs",
+    data: object({
+      socket: text(),
+      state_directory: text(),
+      config: text(),
+      url: orNull(text("the TCP address; null if there is none, and with `--check`")),
+    }),
+  },
+  "service install": {
+    why: "writes a unit of this machine's systemd, so that the daemon runs",
+    data: object({
+      unit: orNull(text("the unit's file; null with `--print`, and if nothing was installed")),
+      commands: rows(text(), "commands that were run for systemd, or are to be run later if systemd does not run here"),
+      started: flag(),
+      text: orNull(text("content of the unit, with `--print`; the line for crontab, if no timer can be installed")),
+    }),
+  },
+  "service status": {
+    why: "joins the daemon's answer, this machine's timer, and folders that no daemon serves",
+    data: object({
+      ...optional(DaemonStatus.entries),
+      runner: orNull(
+        object({
+          kind: oneOf(["daemon", "timer", "cron"]),
+          unit: text("the unit's file; for cron the line of the crontab"),
+          next_at: orNull(text("when the timer runs next")),
+          problems: orNull(rows(text(), "why it is not going to run; null: this cron cannot be asked, exit 10")),
+        }),
+      ),
+      folders: rows(object({ ...optional(Schedule.entries), path: text(), problems: rows(text()) })),
+      problems: rows(text(), "not empty: exit 4"),
+    }),
+  },
+  "service uninstall": {
+    why: "removes the unit of this machine's systemd",
+    data: object({ unit: text(), commands: rows(text()) }),
+  },
+  "service logs": {
+    why: "reads this machine's journal, also if no daemon answers",
+    data: object({ records: rows(LogRecord, "oldest first") }),
+  },
+  "service reload": { why: "is the daemon's call `reload` with another answer", data: object({ reloaded: flag() }) },
+  "service unregister": {
+    why: "is the daemon's call `release`, and answers for a folder that is gone",
+    data: object({
+      path: text(),
+      control_directory: orNull(text("null: the folder was no workspace any more")),
+    }),
+  },
+  due: {
+    why: "calls the verb `due` for each folder of this machine's timer",
+    data: object({
+      folders: rows(
+        object({
+          path: text(),
+          ...DueResult.entries,
+          error: orNull(object({ code: text(), message: text(), hint: orNull(text()) })),
+        }),
+      ),
+    }),
+  },
+  "agent install": { why: "writes hooks into the settings of a coding agent on this machine", data: InstallData },
+  "agent remove": { why: "removes the hooks from those settings", data: RemoveData },
+  "agent status": { why: "reads the settings of coding agents on this machine", data: StatusData },
+  "agent hook": { why: "is called by a coding agent's hook, with its event on stdin", data: HookData },
+  mcp: {
+    why: "speaks MCP on stdin and stdout: the verbs are its tools",
+    data: object({ path: text("the folder whose save points are served") }),
+  },
+  "vm console": {
+    why: "joins this terminal to a machine's console",
+    data: object({ name: text(), console_log: text() }),
+  },
+  completion: { why: "prints a script for the shell", data: object({ shell: text(), script: text() }) },
+  __complete: { why: "answers the shell's completion script", data: object({ candidates: rows(anything()) }) },
 };
 
 /** The `data` of each command with `--json`, by the first words of its line. */
@@ -99,5 +138,5 @@ export const COMMAND_DATA: Readonly<Record<string, AnySchema>> = {
       typeof command === "string" ? [[command, output as AnySchema]] : Object.entries(command ?? {}),
     ),
   ),
-  ...OF_COMMANDS,
+  ...Object.fromEntries(Object.entries(WITHOUT_VERB).map(([line, { data }]) => [line, data])),
 };
