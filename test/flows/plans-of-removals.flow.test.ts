@@ -347,7 +347,7 @@ const CHANGED_RELEASES: Readonly<Record<string, { change(folder: string): void; 
     names: /delete the whole control directory with 3 points now, the newest [0-9a-f]{8}/,
   },
   "a removed point": {
-    change: (folder) => cairnOk(["cleanup", "-C", folder, "--only", "head~1"]),
+    change: (folder) => cairnOk(["cleanup", "-C", folder, "drop", "head~1"]),
     names: /with 1 point now/,
   },
   "a pinned point": { change: (folder) => cairnOk(["pin", "-C", folder, "head~1"]), names: /with 2 points now/ },

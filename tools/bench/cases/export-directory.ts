@@ -13,7 +13,7 @@ export const exportDirectory: DataCase = {
     const shell = (line: string): Command => ({ program: "sh", args: ["-c", line, "sh", data.folder, target.folder] });
     try {
       const contenders = [
-        { name: "cairn", command: cairn.on("export", "head", "--to-dir", target.folder) },
+        { name: "cairn", command: cairn.on("export", "head", "--to", target.folder) },
         { name: "cp -a, then sync", command: shell('cp -a "$1" "$2" && sync -f "$2"') },
         { name: "cp -a", command: shell('cp -a "$1" "$2"') },
       ].map((each) => ({ ...each, prepare: target.fresh }));
