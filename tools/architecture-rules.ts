@@ -106,7 +106,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: "context",
-    may: [...ROOT_FILES, "formats", "fs", "bundle"],
+    may: [...ROOT_FILES, "formats", "fs", "output", "bundle"],
     reason: "a context store is files and an index; save points and backups take it as any folder",
   },
   {

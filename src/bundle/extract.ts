@@ -1,15 +1,12 @@
 import { createHash } from "node:crypto";
-import { lstatSync, mkdirSync, readdirSync, renameSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
-import { advice, CairnError, call, damaged, toCairnError, word } from "../errors.ts";
+import { lstatSync, readdirSync } from "node:fs";
+import { resolve } from "node:path";
+import { advice, CairnError, call, damaged, word } from "../errors.ts";
 import { newPacer } from "../pacer.ts";
 import { failpoint } from "../failpoint.ts";
-import { byCodePoint, type DirectoryEntry, type FileEntry } from "../formats/ovpack/manifest.ts";
-import { fsyncDirectory, writePieces } from "../fs/durable.ts";
-import { flushFileSystem } from "../fs/linux/flush.ts";
-import { removeAll } from "../fs/remove-all.ts";
+import { byCodePoint, type FileEntry } from "../formats/ovpack/manifest.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
-import { unfinishedBeside } from "../fs/work-directory.ts";
+import { type FolderOutput, madeFolder } from "../output/folder.ts";
 import type { Bundle, BundleCall } from "./bundle.ts";
 
 /** Steps: the whole bundle is checked; files are written below a temporary name beside the target; the rename is the commit. */
@@ -23,30 +20,11 @@ export async function extractBundle(
   await bundle.verify(call);
   const bytes = await madeFolder(target, {
     mode: 0o755,
-    write: async (staged) => unpack(bundle, { files, directories, place: (path) => join(staged, path), ...call }),
+    modeBelow: FOLDER.mode,
+    write: async (output) => unpack(bundle, { files, directories, output, ...call }),
     beforeCommit: () => failpoint("bundle-extract.staged"),
   });
   return { files: files.length, directories: directories.length, bytes };
-}
-
-/** Makes a folder in the place of an absent or empty one: writes it below a temporary name beside it, flushes it; ● the rename. */
-export async function madeFolder<T>(
-  target: string,
-  { mode, write, beforeCommit }: { mode: number; write: (staged: string) => Promise<T>; beforeCommit: () => void },
-): Promise<T> {
-  const staged = unfinishedBeside(target);
-  mkdirSync(staged, { mode });
-  try {
-    const written = await write(staged);
-    await flushFileSystem(staged);
-    beforeCommit();
-    renameSync(staged, target);
-    fsyncDirectory(dirname(target));
-    return written;
-  } catch (error) {
-    removeAll(staged);
-    throw toCairnError(error, `write ${printablePath(target)}`);
-  }
 }
 
 function requireFree(target: string): void {
@@ -80,30 +58,26 @@ export function chosenEntries(
   return { files: files.filter(isIn), directories: directories.filter(isIn), paths };
 }
 
-/** Writes entries to new places and makes their folders; compares each file with its hash again. The caller flushes. Returns the number of bytes. */
+const FOLDER = { type: "dir", mode: 0o777 } as const;
+const FILE = { type: "file", mode: 0o644 } as const;
+
+/** Writes entries and compares each file with its hash again. Returns the number of bytes. */
 export async function unpack(
   bundle: Bundle,
-  entries: BundleCall & {
-    files: readonly FileEntry[];
-    directories: readonly DirectoryEntry[];
-    place: (path: string) => string;
-  },
+  {
+    files,
+    directories,
+    output,
+    signal,
+    onBytes,
+  }: BundleCall & Pick<Bundle["manifest"], "files" | "directories"> & { output: FolderOutput },
 ): Promise<number> {
-  const { files, directories, place, signal, onBytes } = entries;
-  const made = new Set<string>();
-  const makeFolder = (folder: string): void => {
-    if (made.has(folder)) return;
-    mkdirSync(folder, { recursive: true });
-    made.add(folder);
-  };
-  for (const { path } of directories) makeFolder(place(path));
+  for (const { path } of directories) await output.next(Buffer.from(path), FOLDER)!.write();
   let bytes = 0;
   const pace = newPacer(signal);
   for (const file of files) {
     await pace();
-    const target = place(file.path);
-    makeFolder(dirname(target));
-    await writePieces(target, proven(bundle, file), 0o644);
+    await output.next(Buffer.from(file.path), FILE)!.write(proven(bundle, file));
     bytes += file.size;
     onBytes?.(bytes);
     failpoint("bundle-extract.file-written");

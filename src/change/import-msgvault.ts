@@ -1,5 +1,4 @@
 import { join, resolve } from "node:path";
-import { madeFolder } from "../bundle/extract.ts";
 import { MsgvaultRepository } from "../bundle/msgvault/repository.ts";
 import {
   ATTACHMENTS,
@@ -21,6 +20,7 @@ import { CairnError, damaged } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Manifest } from "../formats/msgvault/manifest.ts";
 import { isAtOrBelow, printablePath } from "../fs/paths/safe-path.ts";
+import { type FolderOutput, madeFolder } from "../output/folder.ts";
 import { throttled } from "../pacer.ts";
 import { freeFolder } from "../workspace/new-folder/new-folder.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
@@ -82,7 +82,7 @@ export async function importMsgvault(
   const manifest = repository.resolve(options.snapshot ?? "latest");
   const written = await madeFolder(target, {
     mode: 0o700,
-    write: async (stage) => restoreSnapshot(repository, manifest, stage, options),
+    write: async (output) => restoreSnapshot(repository, manifest, output, options),
     beforeCommit: () => failpoint("import-msgvault.staged"),
   });
   failpoint("import-msgvault.renamed");
@@ -102,7 +102,7 @@ export async function importMsgvault(
 export async function restoreSnapshot(
   repository: MsgvaultRepository,
   manifest: Manifest,
-  folder: string,
+  output: FolderOutput,
   { signal, onProgress, onWarning }: CallOptions,
 ): Promise<Pick<ImportMsgvaultResult, "files" | "bytes" | "database">> {
   const tell = throttled(onProgress);
@@ -120,7 +120,7 @@ export async function restoreSnapshot(
       `the snapshot has a stream of the format ${JSON.stringify(metadata!.format)} instead of a database: ${program || "its program"} can read the file metadata`,
     );
   else {
-    const place = join(folder, DATABASE);
+    const place = join(output.root, DATABASE);
     await writeDatabase(repository, pages, place, { signal });
     failpoint("import-msgvault.database-written");
     const rows = await proveDatabase(place, manifest, signal);
@@ -131,7 +131,7 @@ export async function restoreSnapshot(
       );
   }
   const files = [...snapshot.files, ...attachments];
-  await writeFiles(repository, files, folder, during("restoring"));
+  await writeFiles(repository, files, output, during("restoring"));
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
   if (database === null) return { files: files.length, bytes, database };
   const { pages: count, pageSize: page_size } = database;

@@ -5,6 +5,7 @@ import { chosenEntries, unpack } from "../bundle/extract.ts";
 import { advice, CairnError, damaged, line, option, word } from "../errors.ts";
 import { isObject, type Manifest } from "../formats/ovpack/manifest.ts";
 import type { IndexRecord } from "../formats/ovpack/records.ts";
+import { FolderOutput } from "../output/folder.ts";
 import { embeddingFacts } from "./embedding.ts";
 import { modelMissing } from "./open-embedder.ts";
 import { rowOf, type StagedRow, stageRecords, stageVectors } from "./staged-records.ts";
@@ -224,11 +225,10 @@ async function bring(store: ContextStore, bundle: Bundle, options: Bring): Promi
     return await run(async (there) => {
       changes.begin();
       try {
-        const place = (path: string): string => changes.staged(joined(root, path));
         await unpack(bundle, {
           files,
           directories,
-          place,
+          output: new FolderOutput(changes.staged(root), 0o777),
           ...(options.signal === undefined ? {} : { signal: options.signal }),
         });
         if (vectors === "bundle") await stageVectors(changes, bundle.dense());

@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { test } from "node:test";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test, type TestContext } from "node:test";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import type { ByteSink, Output } from "./output.ts";
+import { FolderOutput, madeFolder } from "./folder.ts";
 import { TarOutput } from "./tar.ts";
 import { ZipOutput } from "./zip.ts";
 
@@ -103,4 +107,51 @@ test("ZipOutput in a file stores content that does not shrink, and writes its si
   assert.equal(size, 30 + 1 + 6);
   assert.equal(patches[0]!.at, 0);
   assert.deepEqual([patches[0]!.bytes.readUInt16LE(8), patches[0]!.bytes.readUInt32LE(18)], [0, 6]);
+});
+
+function newFolder(t: TestContext): string {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "cairn-output-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+const FILE = { type: "file", mode: 0o640 } as const;
+
+test("FolderOutput writes plain files and folders, and has no place for links and pipes", async (t) => {
+  const output = new FolderOutput(newFolder(t), 0o700);
+  assert.equal(output.next(Buffer.from("l"), { type: "symlink", mode: 0o777 }), null);
+  await output.next(Buffer.from("d"), { type: "dir", mode: 0o750 })!.write();
+  await output.next(Buffer.from("above/ü"), FILE)!.write(inPieces("content"));
+  await output.end();
+  const place = (name: string): string => path.join(output.root, name);
+  assert.equal(readFileSync(place("above/ü"), "utf8"), "content");
+  assert.deepEqual(
+    ["d", "above", "above/ü"].map((name) => statSync(place(name)).mode & 0o777),
+    [0o750, 0o700, 0o640],
+  );
+});
+
+test("FolderOutput replaces no file, and makes no folder in the place of one", async (t) => {
+  const output = new FolderOutput(newFolder(t), 0o700);
+  await output.next(Buffer.from("f"), FILE)!.write(inPieces("first"));
+  for (const name of ["f", "f/below"])
+    await assert.rejects(output.next(Buffer.from(name), FILE)!.write(inPieces("second")), {
+      code: "damaged",
+      details: { path: name },
+    });
+  assert.equal(readFileSync(path.join(output.root, "f"), "utf8"), "first");
+});
+
+test("madeFolder leaves no folder if its content cannot be written", async (t) => {
+  const above = newFolder(t);
+  const target = path.join(above, "new");
+  const options = { mode: 0o750, beforeCommit: () => undefined };
+  const write = async (output: FolderOutput): Promise<void> => {
+    await output.next(Buffer.from("f"), FILE)!.write(inPieces("content"));
+    throw new Error("no more");
+  };
+  await assert.rejects(madeFolder(target, { ...options, write }), /no more/);
+  assert.deepEqual(readdirSync(above), []);
+  await madeFolder(target, { ...options, write: async (output) => write(output).catch(() => undefined) });
+  assert.deepEqual([readdirSync(above), readdirSync(target), statSync(target).mode & 0o777], [["new"], ["f"], 0o750]);
 });

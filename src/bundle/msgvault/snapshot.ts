@@ -1,6 +1,5 @@
-import { closeSync, mkdirSync, openSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { type CairnError, damaged, errnoOf } from "../../errors.ts";
+import { closeSync, openSync } from "node:fs";
+import { type CairnError, damaged } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeExtras, type Manifest, MOST_DELTAS, type SnapshotFile } from "../../formats/msgvault/manifest.ts";
 import {
@@ -17,6 +16,7 @@ import {
 import { checkMemberPath } from "../../formats/ovpack/member-path.ts";
 import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { writeAll } from "../../fs/durable.ts";
+import type { FolderOutput } from "../../output/folder.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { type MsgvaultRepository, sha256 } from "./repository.ts";
 
@@ -195,36 +195,23 @@ export async function writeDatabase(
   }
 }
 
-/** Writes files of a verified snapshot below a folder of this process's own. Throws `damaged` if two have one place. */
+/** Writes files of a verified snapshot. Throws `damaged` if two have one place. */
 export async function writeFiles(
   repository: MsgvaultRepository,
   files: readonly SnapshotFile[],
-  folder: string,
+  output: FolderOutput,
   call: SnapshotCall,
 ): Promise<void> {
   await eachOf(repository, files, call, async ({ path, blob, size, mode }, pace) => {
-    const fd = openNew(folder, path, mode);
-    try {
+    const paced = async function* (): AsyncGenerator<Buffer> {
       for await (const piece of repository.read(blob, path, { size })) {
-        writeAll(fd, piece);
+        yield piece;
         await pace();
       }
-    } finally {
-      closeSync(fd);
-    }
+    };
+    await output.next(Buffer.from(path), { type: "file", mode })!.write(paced());
     failpoint("msgvault.file-written");
   });
-}
-
-function openNew(folder: string, path: string, mode: number): number {
-  const place = join(folder, path);
-  try {
-    mkdirSync(dirname(place), { recursive: true, mode: 0o700 });
-    return openSync(place, "wx", mode);
-  } catch (error) {
-    if (!["EEXIST", "ENOTDIR"].includes(errnoOf(error) ?? "")) throw error;
-    throw damaged(`the path ${JSON.stringify(path)} belongs to two files of the snapshot`, { path });
-  }
 }
 
 /** Returns the places of attachments that a database's rows name. Throws `damaged` for an unsafe path, and if rows and lists differ. */

@@ -8,6 +8,7 @@ import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { publicPoint } from "../../look/public-point.ts";
+import { FolderOutput } from "../../output/folder.ts";
 import { recoverWorkspace } from "../../workspace/open/recovery.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { realPathOf } from "../../workspace/place/find-workspace.ts";
@@ -68,7 +69,7 @@ async function makePoint(
   const folder = newWorkDirectory(temporary);
   mkdirSync(folder, { mode: 0o700 });
   try {
-    await restoreSnapshot(repository, manifest, folder, options);
+    await restoreSnapshot(repository, manifest, new FolderOutput(folder, 0o700), options);
     chmodSync(folder, statSync(workspace.root).mode & 0o7777);
     failpoint("import-msgvault.written");
     const { repositoryId } = repository.config;
