@@ -48,7 +48,7 @@ import {
 export const LookOptions = object({
   ...WorkspaceCallOptions.entries,
   repository: opt(
-    custom<object>("BackupRepository", "an object", (value) => typeof value === "object" && value !== null, {
+    custom<object>("object", "an object", (value) => typeof value === "object" && value !== null, {
       about: "an open repository for `backup:SNAPSHOT`; default: the one kept for the workspace, opened for the call",
       as: "open",
     }),

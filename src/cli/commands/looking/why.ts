@@ -17,7 +17,10 @@ export const command: CommandDefinition = {
   examples: [
     { line: "cairn why src/main.ts", text: "the points that changed the file, with their causes" },
     { line: "cairn why -n 1 notes.txt", text: "only the last change, for example a removal" },
-    { line: "cairn why src/main.ts --in backups", text: "the backups of this folder that changed the file" },
+    {
+      line: "cairn why src/main.ts --in all -r /srv/backups",
+      text: "this folder's backups that changed the file, too",
+    },
   ],
   async run(context, input) {
     const given = OPTIONS.read(context, input);
