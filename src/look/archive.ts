@@ -27,8 +27,7 @@ type Prepared = FileAt & OutputEntry;
 
 /**
  * Reads entries of a point or a snapshot, each with everything below it, as one archive. Names begin at the workspace's
- * root. Skips
- * entries that the format cannot store, with a warning. Throws `damaged` if an entry cannot be read; the archive is
+ * root. Skips entries that the format cannot store, with a warning. Throws `damaged` if an entry cannot be read; the archive is
  * then incomplete.
  */
 export async function* readArchive(

@@ -14,8 +14,7 @@ import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.t
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { isGoneBy, manifestWithout } from "../../workspace/store/content-without.ts";
 import { manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
-import { nodesBelow } from "../../workspace/points/listed-entry.ts";
-import { countEntry } from "../../workspace/store/survey-tree.ts";
+import { countBelow } from "../../workspace/points/listed-entry.ts";
 import {
   factsOfContent,
   mayHaveManifest,
@@ -176,9 +175,7 @@ interface RepairedContent {
 async function repairedManifest(walk: DigestWalk, { reader, content, lost }: RepairedContent): Promise<Uint8Array> {
   const { manifest, root } = content;
   const known = manifestWithout(manifest, isGoneBy(lost.map(({ path }) => path)));
-  const entries = { files: 0, directories: 0, links: 0, other: 0 };
-  const all = { nodes: await readNodes(reader, root), path: new Uint8Array(0), signal: undefined };
-  for await (const { node } of nodesBelow(all, async (tree) => readNodes(reader, tree))) countEntry(entries, node);
+  const entries = await countBelow(await readNodes(reader, root), async (tree) => readNodes(reader, tree));
   const left: Manifest = {
     ...known,
     complete: false,

@@ -1,3 +1,5 @@
+import type { EntryCounts } from "../../formats/records/descriptor.ts";
+import { countEntry } from "../store/survey-tree.ts";
 import type { EntryKind } from "../../contract/words.ts";
 import type { ListedEntry } from "../../contract/index.ts";
 import { joinPath } from "../../formats/bytes.ts";
@@ -65,4 +67,15 @@ export function listedEntry(node: TreeNode, name: Uint8Array): ListedEntry {
 function isoTime(node: TreeNode): string {
   const ms = node.mtimeSec * 1000 + Math.floor(node.mtimeNs / 1e6);
   return new Date(Math.max(-LAST_MS, Math.min(LAST_MS, ms))).toISOString();
+}
+
+/** Counts all entries below a folder. */
+export async function countBelow(
+  nodes: TreeNodes,
+  list: (tree: Uint8Array) => Promise<TreeNodes>,
+): Promise<EntryCounts> {
+  const counts: EntryCounts = { files: 0, directories: 0, links: 0, other: 0 };
+  const all = { nodes, path: new Uint8Array(0), signal: undefined };
+  for await (const { node } of nodesBelow(all, list)) countEntry(counts, node);
+  return counts;
 }
