@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
@@ -10,10 +10,22 @@ import { COMMANDS } from "./program/commands.ts";
 import { type Envelope, printEnvelope } from "./envelope.ts";
 import { SavePoint } from "../contract/words.ts";
 import { assertPromised, wordsOf } from "./testing-json-keys.ts";
-import { argsOf, failing, fakeLibrary, ID_A, REASONS, RESTORED, SAVED, SHOWN_FILE } from "./testing-fake-library.ts";
+import {
+  argsOf,
+  failing,
+  fakeLibrary,
+  ID_A,
+  REASONS,
+  RESTORED,
+  ROOT,
+  SAVED,
+  SHOWN_FILE,
+} from "./testing-fake-library.ts";
 import { runFake, runJson } from "./testing-run.ts";
 
 const STORE = mkdtempSync(path.join(tmpdir(), "cairn-json-"));
+// `agent install` looks at the current folder itself.
+mkdirSync(ROOT, { recursive: true });
 after(() => rmSync(STORE, { recursive: true, force: true }));
 await (await ContextStore.init(STORE, EMBEDDED))[Symbol.asyncDispose]();
 
