@@ -20,7 +20,7 @@ import type { Point } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import type { Workspace, WorkspaceCall } from "../workspace/open/workspace.ts";
 import { folderSource, type Looking, meantBy, now, type Opened, withPair } from "./sources/operands.ts";
-import { differencesBetween } from "./sources/source.ts";
+import { differencesBetween, entryIn } from "./sources/source.ts";
 import { pointSource, scannedSource } from "./sources/workspace-source.ts";
 import type { DiffEntry, DiffOptions, DiffResult } from "../contract/looking.ts";
 
@@ -66,7 +66,8 @@ async function diffOpened(
   { paths, options }: { paths: readonly Uint8Array[]; options: DiffOptions },
 ): Promise<DiffResult> {
   const { all, unread } = await differencesBetween(before.source, after.source, options.signal);
-  for (const path of paths) mustExist(path, before.source, after.source);
+  for (const path of paths)
+    if (path.length > 0) mustExist(path, (await entryIn(before.source, path)) ?? (await entryIn(after.source, path)));
   const entries = chosenEntries(seen(all, unread, options), paths, after.folder);
   const idOf = ({ name }: Opened): DiffResult["from"] => name as DiffResult["from"];
   return { from: idOf(before), to: after.name === NOW ? null : idOf(after), entries };
@@ -92,7 +93,7 @@ async function differencesOf(
   const { before, after, all } =
     (await compareHeld(workspace, options, ends)) ?? (await compareStored(workspace, options, ends));
   throwIfAborted(options.signal);
-  for (const path of paths) mustExist(path, before, after);
+  for (const path of paths) if (path.length > 0) mustExist(path, findNode(before, path) ?? findNode(after, path));
   return all;
 }
 
@@ -155,8 +156,9 @@ function headOf(workspace: Workspace): Point | null {
   return workspace.byId(workspace.state().head);
 }
 
-function mustExist(path: Uint8Array, before: TreeSource, after: TreeSource): void {
-  if (path.length === 0 || findNode(before, path) !== null || findNode(after, path) !== null) return;
+/** `node`: the entry at `path` in either of the two states; null if both lack it. */
+function mustExist(path: Uint8Array, node: TreeNode | null): void {
+  if (node !== null) return;
   throw new CairnError("not_found", `${displayPath(path).path} is in neither of the two compared states`);
 }
 

@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from "node:util";
+import { losslessByPath } from "../../archive/write/exact-nodes.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
@@ -5,7 +7,7 @@ import { nodeNamed, pairsByName, type TreeNode, type TreeNodes } from "../../for
 import { displayPath, movedBelow, quotedPath } from "../../fs/paths/safe-path.ts";
 import { collectPaced, newPacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import { type Difference, exactDifferences, findNode } from "../../workspace/points/tree-diff.ts";
+import { type Difference, exactDifferences, type ExactFields, findNode } from "../../workspace/points/tree-diff.ts";
 
 /** A file and its path below the root of a source. */
 export interface FileAt {
@@ -88,6 +90,7 @@ export async function differencesBetween(
   await bringDiffering(before, after);
   const facts = { before: await factsOrNone(before), after: await factsOrNone(after) };
   const fields = { before: facts.before.lossless, after: facts.after.lossless };
+  for (const source of [before, after]) await bringAbove(source, fields);
   const all = await collectPaced(exactDifferences(before, after, fields), newPacer(signal));
   const sides = [
     { source: before, hashes: hashesIn(facts.before) },
@@ -119,6 +122,20 @@ export async function bringDiffering(before: Source, after: Source): Promise<voi
         false,
       );
     pairs = pairs.flatMap((pair) => differingBelow(pair, before, after));
+  }
+}
+
+/** Fetches the folders of entries whose fields differ. Those folders may have one tree in both states. */
+async function bringAbove(source: Source, fields: ExactFields): Promise<void> {
+  if (!source.isFar) return;
+  const [one, other] = [losslessByPath(fields.before), losslessByPath(fields.after)];
+  const differing = [...one.keys(), ...other.keys()].filter(
+    (path) => !isDeepStrictEqual(one.get(path), other.get(path)),
+  );
+  const folders = new Set(differing.map((path) => path.slice(0, Math.max(path.lastIndexOf("/"), 0))));
+  for (const folder of folders) {
+    const node = folder === "" ? null : await entryIn(source, Buffer.from(folder, "latin1"));
+    if (node?.subtree !== undefined) await source.bring([node.subtree], false);
   }
 }
 
