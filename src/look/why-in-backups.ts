@@ -8,10 +8,11 @@ import { displayPath, joinRaw } from "../fs/paths/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import type { ListedSnapshot } from "../repository/repository.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
+import type { DiffAspect } from "../workspace/points/tree-diff.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { changeOf, storedDifferences } from "./path-changes.ts";
 import { likeFolder, type SnapshotSource, snapshotSource } from "./sources/snapshot-source.ts";
-import { entryIn, type Source } from "./sources/source.ts";
+import { areNumbersAlike, entryIn, type LinkNumbers, type Source } from "./sources/source.ts";
 import { pointSource } from "./sources/workspace-source.ts";
 
 /** Lists the snapshots of a workspace's folder that changed a path, newest first, each with its change. */
@@ -30,7 +31,7 @@ export async function whyInBackups(
     for await (const state of statesOf(workspace, { session, path, damaged, signal: options.signal })) {
       const was = state?.node ?? null;
       const now = later?.node ?? null;
-      const change = changeOf(was, now, was === null || now === null ? [] : storedDifferences(was, now));
+      const change = changeOf(was, now, aspectsOf(state, later));
       if (later !== null && change !== null) {
         if (limit > 0 && changes.length === limit) return { ...result, truncated: true };
         changes.push({ snapshot: publicSnapshot(later.listed), ...change });
@@ -45,6 +46,13 @@ interface State {
   listed: ListedSnapshot;
   /** null: the snapshot lacks the path */
   node: TreeNode | null;
+  linksFrom: LinkNumbers["linksFrom"];
+}
+
+function aspectsOf(was: State | null, now: State | null): DiffAspect[] {
+  if (!was?.node || !now?.node) return [];
+  const aspects = storedDifferences(was.node, now.node);
+  return areNumbersAlike(was, now) ? aspects : aspects.filter((each) => each !== "links");
 }
 
 /** Yields the entry at a path in each readable snapshot of the folder, newest first, then null. */
@@ -65,16 +73,18 @@ async function* statesOf(
   const pace = newPacer(signal);
   for (const listed of chosen) {
     await pace();
-    let node: TreeNode | null;
+    let state: State;
     try {
-      node = await entryOf(await snapshotSource(session, listed), { like, root: workspace.root, path });
+      const source = await snapshotSource(session, listed);
+      const node = await entryOf(source, { like, root: workspace.root, path });
+      state = { listed, node, linksFrom: source.linksFrom };
     } catch (error) {
       const found = toCairnError(error);
       if (!tellsOfDamage(found)) throw error;
       damaged.push({ ...displayPath(path), snapshot_id: listed.id, detail: found.message });
       continue;
     }
-    yield { listed, node };
+    yield state;
   }
   yield null;
 }

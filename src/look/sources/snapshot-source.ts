@@ -45,6 +45,7 @@ function sourceOf(session: Session, listed: ListedSnapshot, content: SnapshotCon
     facts: async () => manifest ?? NO_FACTS,
     store: access.repository.id,
     cutBy: access.repository.chunkerPolynomial,
+    linksFrom: manifest === null ? null : (content.part?.path ?? NOTHING),
     isFar: !near.isLocal,
     list: (directory) => chosen(directory, decodeTree(raw(directory))),
     ...(only === null ? { raw } : {}),
@@ -138,14 +139,4 @@ export async function likeFolder<S extends Source>(source: S, ours: Source): Pro
     if (shared > most) [best, most] = [each, shared];
   }
   return best === content ? source : sourceOf(session, listed, best);
-}
-
-/**
- * True if the numbers of hard links mean the same in both snapshots. Other programs store the inode of the disk. Ours
- * derive the number from the path of a file's first name, which differs in another folder.
- */
-export function areNumbersAlike(before: SnapshotSource, after: SnapshotSource): boolean {
-  const [one, other] = [before, after].map(({ saved }) => saved);
-  const folders = [one, other].map((content) => content!.part?.path ?? NOTHING);
-  return one!.manifest !== null && other!.manifest !== null && compareBytes(folders[0]!, folders[1]!) === 0;
 }

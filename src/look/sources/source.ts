@@ -26,6 +26,8 @@ export interface Source extends TreeSource {
   readonly store: string;
   /** The polynomial by which large files were cut into blobs. */
   readonly cutBy: string;
+  /** The raw path of the folder from whose paths the numbers of hard links are made; null: by another program. */
+  readonly linksFrom: Uint8Array | null;
   /** True if trees must be brought before they are listed. */
   readonly isFar: boolean;
   /** Fetches these trees; with `below` all trees below them, too, several packs at once. Does nothing for near trees. */
@@ -65,6 +67,7 @@ export function below(source: Source, path: Uint8Array, name: string): Source {
   return {
     ...source,
     root: node.subtree!,
+    linksFrom: source.linksFrom === null ? null : path,
     facts: async () => {
       const { lossless, fileHashes, omitted } = await source.facts();
       return { lossless: moved(lossless), fileHashes: moved(fileHashes), omitted: moved(omitted) };
@@ -91,7 +94,8 @@ export async function differencesBetween(
   const facts = { before: await factsOrNone(before), after: await factsOrNone(after) };
   const fields = { before: facts.before.lossless, after: facts.after.lossless };
   for (const source of [before, after]) await bringAbove(source, fields);
-  const all = await collectPaced(exactDifferences(before, after, fields), newPacer(signal));
+  const found = await collectPaced(exactDifferences(before, after, fields), newPacer(signal));
+  const all = areNumbersAlike(before, after) ? found : found.flatMap((each) => without(each, "links") ?? []);
   const sides = [
     { source: before, hashes: hashesIn(facts.before) },
     { source: after, hashes: hashesIn(facts.after) },
@@ -100,6 +104,24 @@ export async function differencesBetween(
     all: before.store === after.store ? all : await settled(all, sides, signal),
     unread: facts.after.omitted,
   };
+}
+
+/**
+ * True if the numbers of hard links mean the same in both states. Other programs store the inode of the disk. Ours
+ * derive the number from the path of a file's first name, which differs in another folder.
+ */
+export function areNumbersAlike({ linksFrom: a }: LinkNumbers, { linksFrom: b }: LinkNumbers): boolean {
+  return a !== null && isEqual(a, b);
+}
+
+export type LinkNumbers = Pick<Source, "linksFrom">;
+
+/** Returns a difference without an aspect; null if the entries differ in no other one. */
+export function without(difference: Difference, aspect: Difference["aspects"][0]): Difference | null {
+  const { before, after, aspects } = difference;
+  if (!aspects.includes(aspect)) return difference;
+  const others = aspects.filter((each) => each !== aspect);
+  return others.length === 0 && before !== null && after !== null ? null : { ...difference, aspects: others };
 }
 
 async function factsOrNone(source: Source): Promise<SourceFacts> {
@@ -183,9 +205,8 @@ async function settled(
     const isOpen = aspects.includes("content") && before?.type === "file" && before.size === after!.size;
     const isSame =
       isOpen && (await haveSameContent([one, { path, node: before }], [other, { path, node: after! }], signal));
-    const others = isSame ? aspects.filter((each) => each !== "content") : aspects;
-    if (!isSame) found.push(difference);
-    else if (others.length > 0) found.push({ ...difference, aspects: others });
+    const left = isSame ? without(difference, "content") : difference;
+    if (left !== null) found.push(left);
   }
   return found;
 }

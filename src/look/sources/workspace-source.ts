@@ -64,11 +64,14 @@ export async function scannedSource(workspace: Workspace, scan: ScanResult): Pro
   };
 }
 
-async function storeOf(workspace: Workspace): Promise<Pick<Source, "store" | "cutBy" | "isFar" | "bring">> {
+async function storeOf(
+  workspace: Workspace,
+): Promise<Pick<Source, "store" | "cutBy" | "linksFrom" | "isFar" | "bring">> {
   const { repository } = await workspace.engine.store();
   return {
     store: repository.id,
     cutBy: repository.chunkerPolynomial,
+    linksFrom: NOTHING,
     isFar: false,
     bring: async () => undefined,
   };

@@ -2,8 +2,8 @@ import type { OpenRepository } from "../../backup/open/open-repository.ts";
 import { reading } from "../../backup/open/session.ts";
 import { findSnapshot, warnOfUnreadable } from "../../backup/open/snapshots.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
-import { areNumbersAlike, likeFolder, snapshotSource } from "../../look/sources/snapshot-source.ts";
-import { bringDiffering } from "../../look/sources/source.ts";
+import { likeFolder, snapshotSource } from "../../look/sources/snapshot-source.ts";
+import { areNumbersAlike, bringDiffering, without } from "../../look/sources/source.ts";
 import { newPacer } from "../../pacer.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
 import { type Difference, diffTrees } from "../../workspace/points/tree-diff.ts";
@@ -30,8 +30,8 @@ export async function diffBackups(
     const pace = newPacer(options.signal);
     for (const difference of diffTrees(before, after)) {
       await pace();
-      const entry = entryOf(difference, byLinks);
-      if (entry !== null) entries.push(entry);
+      const shown = byLinks ? difference : without(difference, "links");
+      if (shown !== null) entries.push(entryOf(shown));
       if (entries.length > LIMIT) break;
     }
     const truncated = entries.length > LIMIT;
@@ -39,11 +39,8 @@ export async function diffBackups(
   });
 }
 
-/** `byLinks`: inode numbers tell which names are one file. Null for entries that differ only in such a number. */
-function entryOf({ path, before, after, aspects: all }: Difference, byLinks: boolean): DiffBackupsEntry | null {
+function entryOf({ path, before, after, aspects }: Difference): DiffBackupsEntry {
   const change = before === null ? "added" : after === null ? "removed" : "modified";
-  const aspects = all.filter((each) => each !== "links" || byLinks);
-  if (change === "modified" && aspects.length === 0) return null;
   return {
     ...displayPath(path),
     change,
