@@ -26,6 +26,7 @@ function views({ folder: workspace, ids }: Shop): Record<string, { route: Route;
     files: { route: { view: "files", workspace, point: shell, at: { path: "src" } }, shown: ".entry-name a" },
     history: { route: { view: "file-history", workspace, at: { path: "src/total.ts" } }, shown: ".text-diff" },
     search: { route: { view: "search", workspace, q: "ts" }, shown: ".found" },
+    activity: { route: { view: "activity", workspace }, shown: ".activity-list li" },
     restore: { route: { view: "restore", workspace, point, paths: [] }, shown: ".plan-row" },
   };
 }

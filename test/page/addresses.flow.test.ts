@@ -26,6 +26,7 @@ test("the address of each view shows the same view after reload, back and forwar
     [{ view: "files", workspace, point, at: { path: "src" }, sort: "size" }, ".entry-row", /total\.ts/],
     [{ view: "file-history", workspace, at }, ".version", /the template/],
     [{ view: "search", workspace, q: "readme" }, ".found", /readme\.md/],
+    [{ view: "activity", workspace }, ".activity h2", /Operations/],
     [{ view: "restore", workspace, point, paths: [at] }, "h1", /total\.ts|1 path/],
   ];
   const shows = async ([, selector, text]: (typeof views)[number]): Promise<void> =>

@@ -195,3 +195,34 @@ test("a user reads what an agent's turn did, and rewinds to before it", { skip: 
   await page.getByRole("status").getByText("Undone").waitFor();
   assert.equal(read(shop.folder, "src/total.ts"), "renamed\n");
 });
+
+test("a user undoes two operations at once, and removes what a cleanup's plan names", { skip: SKIP }, async (t) => {
+  const shop = makeShop("activity");
+  const before = read(shop.folder, "src/total.ts");
+  cairnOk(["-C", shop.folder, "restore", shop.ids["the template"]!, "src/total.ts"]);
+  fs.rmSync(path.join(shop.folder, "src/a.ts"));
+  cairnOk(["save", shop.folder, "-m", "without a"]);
+  cairnOk(["-C", shop.folder, "restore", shop.ids["tabs"]!, "src/a.ts"]);
+  const { page } = await open(t, shop.folder);
+  await page.getByRole("link", { name: "Activity", exact: true }).click();
+  const row = page.locator(".activity-list li", { hasText: "src/total.ts" });
+  await row.getByRole("button", { name: "Undo to before this" }).click();
+  await page.getByRole("status").getByText("2 operations undone").waitFor();
+  assert.equal(fs.existsSync(path.join(shop.folder, "src/a.ts")), false);
+  assert.equal(read(shop.folder, "src/total.ts"), before);
+  await row.getByText("undone").waitFor();
+
+  cairnOk(["-C", shop.folder, "cleanup", "policy", "--keep-last", "1"]);
+  await page.getByRole("button", { name: "What would a cleanup remove?" }).click();
+  await page.locator(".activity-list li", { hasText: "edit the total" }).waitFor();
+  await page.getByRole("button", { name: /Remove .* for good/ }).click();
+  await page
+    .getByRole("status")
+    .getByText(/save points? removed/)
+    .waitFor();
+  const left = cairnOk(["-C", shop.folder, "history"]).data["save_points"] as { message: string }[];
+  const messages = left.map(({ message }) => message);
+  // Pinned and tagged points stay by the rules of the command, too.
+  assert.equal(messages.includes("edit the total"), false);
+  assert.ok(messages.includes("without a"));
+});

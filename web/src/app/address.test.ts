@@ -12,6 +12,8 @@ test("parse returns the view from which href made an address", () => {
     { view: "files", workspace: "/w", point: "latest", at: toRef(`b64:${RAW}`), sort: "-size" },
     { view: "file-history", workspace: "/w", at: { path: "x" }, a: "1", b: "2" },
     { view: "restore", workspace: "/w", point: "1a", paths: [{ path: "a" }, toRef(`b64:${RAW}`)] },
+    { view: "restore", workspace: "/w", point: "1a", paths: [], turn: "9f86d081" },
+    { view: "activity", workspace: "/w" },
     { view: "search", workspace: "/w", q: "*.ts" },
   ];
   for (const each of views)

@@ -14,7 +14,8 @@ export type Route =
   | { view: "file-history"; workspace: string; at: PathRef; a?: string | undefined; b?: string | undefined }
   /** `turn`: the id of an agent's turn, before which the rewind goes back; `point` is the state before it. */
   | { view: "restore"; workspace: string; point: string; paths: PathRef[]; turn?: string | undefined }
-  | { view: "search"; workspace: string; q: string };
+  | { view: "search"; workspace: string; q: string }
+  | { view: "activity"; workspace: string };
 export type View = Route["view"];
 
 /** True for `backup:SNAPSHOT`, a state in the repository that is kept for the workspace. */
@@ -149,6 +150,7 @@ export function href(to: Route): string {
       set("turn", to.turn);
       for (const each of to.paths) query.append("path", toText(each));
       break;
+    case "activity":
     case "workspaces":
   }
   const text = query.toString();
@@ -165,6 +167,7 @@ export function parse(hash: string): Route {
   if (workspace === undefined) return { view: "workspaces" };
   const point = get("p");
   const at = ref("at") ?? { path: "" };
+  if (view === "activity") return { view, workspace };
   if (view === "search") return { view, workspace, q: get("q") ?? "" };
   if (view === "file-history") return { view, workspace, at, a: get("a"), b: get("b") };
   if (point !== undefined) {

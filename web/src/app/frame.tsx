@@ -42,6 +42,7 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
             title: "Go to the files of the latest save point",
             run: () => go({ view: "files", workspace, point: "latest", at: { path: "" } }),
           },
+          { key: "a", title: "Go to the activity", run: () => go({ view: "activity", workspace }) },
           { key: "s", title: "Search names in all save points", run: () => go({ view: "search", workspace, q: "" }) },
         ]),
   ]);
@@ -65,6 +66,9 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
           </Tab>
           <Tab view="search" to={href({ view: "search", workspace, q: "" })} also={[]}>
             <Icon name="search" /> Search
+          </Tab>
+          <Tab view="activity" to={href({ view: "activity", workspace })} also={[]}>
+            <Icon name="undo" /> Activity
           </Tab>
         </nav>
       )}

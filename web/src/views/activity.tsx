@@ -1,0 +1,247 @@
+import { useSignal } from "@preact/signals";
+import type { AgentEvent, CleanupPlan, Operation, OperationList } from "cairnstate/client";
+import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
+import "../styles/activity.css";
+import { href, type Route } from "../app/address.ts";
+import { call } from "../app/calls.ts";
+import { onEvent } from "../app/events.ts";
+import { act, isBusy } from "../app/outcome.tsx";
+import { useResource } from "../app/resource.ts";
+import { isReadOnly } from "../app/session.ts";
+import { Icon } from "../parts/icon.tsx";
+import { Name, PathName, visible, Words } from "../parts/name.tsx";
+import { Empty, Late, Problem } from "../parts/problem.tsx";
+import { count, plural, size, When, wholeTime } from "../parts/values.tsx";
+
+/** What changed the folder and can be reverted, what agents' hooks did, and what a cleanup would remove. */
+
+type ActivityRoute = Extract<Route, { view: "activity" }>;
+
+/** The newest events of agents' hooks that are listed. */
+const EVENTS = 100;
+
+const KINDS: Readonly<Record<Operation["kind"], string>> = {
+  restore: "Restore",
+  rewind: "Rewind",
+  adopt: "Adoption",
+  undo: "Undo",
+  redo: "Redo",
+};
+
+export function View({ route: { workspace } }: { route: ActivityRoute }): JSX.Element {
+  const { value, problem, isLate, reload } = useResource(`activity ${workspace}`, async (signal) => {
+    const [operations, agents] = await Promise.all([
+      call("operations", { workspace }, { signal }),
+      call("agentEvents", { workspace, options: { limit: EVENTS } }, { signal }),
+    ]);
+    return { operations, events: agents.events.toReversed() };
+  });
+  useEffect(
+    () => onEvent((event) => (event.workspace === workspace || event.workspace === null) && reload()),
+    [workspace],
+  );
+  const found = value.value;
+  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
+  return (
+    <section class="activity" aria-label="Activity">
+      <h1>Activity</h1>
+      <Late isLate={isLate.value && found === undefined} />
+      {found !== undefined && (
+        <>
+          <Operations workspace={workspace} list={found.operations} changed={reload} />
+          <HookEvents workspace={workspace} events={found.events} />
+        </>
+      )}
+      <Cleanup workspace={workspace} />
+    </section>
+  );
+}
+
+function Operations({
+  workspace,
+  list,
+  changed,
+}: {
+  workspace: string;
+  list: OperationList;
+  changed(): void;
+}): JSX.Element {
+  const { operations } = list;
+  const next = operations.findIndex(({ at }) => at === list.undo);
+  const undoTo = (operation: Operation): void => void revertTo(workspace, operation).finally(changed);
+  return (
+    <>
+      <h2>Operations</h2>
+      {operations.length === 0 && <p class="faint">Nothing has changed this folder but its users.</p>}
+      <ul class="activity-list">
+        {operations.map((each, i) => (
+          <li key={`${each.at} ${each.kind}`} data-undone={each.is_undone}>
+            <span class="activity-words">
+              <strong>{KINDS[each.kind]}</strong> <When at={each.at} as={wholeTime} />{" "}
+              <span class="faint">
+                {each.paths === null ? "the whole folder" : <Paths paths={each.paths.map(({ path }) => path)} />}
+              </span>
+              {each.is_undone && <span class="badge">undone</span>}
+            </span>
+            <a class="button quiet" href={href({ view: "point", workspace, point: each.restored_to })}>
+              Its save point
+            </a>
+            {!isReadOnly() && canUndo(each) && next >= 0 && i >= next && (
+              <button type="button" disabled={isBusy.value} onClick={() => undoTo(each)}>
+                <Icon name="undo" /> {i === next ? "Undo" : "Undo to before this"}
+              </button>
+            )}
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+function Paths({ paths }: { paths: readonly string[] }): JSX.Element {
+  return (
+    <>
+      <PathName path={paths[0] ?? ""} />
+      {paths.length > 1 && ` and ${count(paths.length - 1)} more`}
+    </>
+  );
+}
+
+/** True for operations that `undo` reverts: an undo itself is brought back by `redo`. */
+function canUndo({ kind, is_undone: isUndone }: Operation): boolean {
+  return kind !== "undo" && !isUndone;
+}
+
+/** Undoes the operations from the newest to the given one, each only if it is the next one that an undo reverts. */
+async function revertTo(workspace: string, { at }: Operation): Promise<void> {
+  await act(
+    async () => {
+      let done = 0;
+      for (;;) {
+        const { operations, undo } = await call("operations", { workspace });
+        const next = operations.find((each) => each.at === undo);
+        if (next === undefined || next.at < at) return done;
+        const expected = next.undo_id === null ? {} : { expected: next.undo_id };
+        await call("undo", { workspace, options: expected });
+        done++;
+        if (next.at === at) return done;
+      }
+    },
+    (done) => ({ text: `${plural(done, "operation")} undone.` }),
+  );
+}
+
+function HookEvents({ workspace, events }: { workspace: string; events: readonly AgentEvent[] }): JSX.Element {
+  return (
+    <>
+      <h2>Hooks of agents</h2>
+      {events.length === 0 && (
+        <p class="faint">
+          No hook has saved this folder. <code>cairn agent install</code> installs them.
+        </p>
+      )}
+      <ul class="activity-list">
+        {events.map((each, i) => (
+          <li key={`${each.at} ${i}`}>
+            <span class="activity-words">
+              <When at={each.at} as={wholeTime} /> <Name text={each.agent} /> <Name text={each.tool ?? each.event} />{" "}
+              {each.command !== null && <code>{visible(each.command)}</code>}
+              {each.failed !== null && (
+                <span class="removed">
+                  <Words text={each.failed} />
+                </span>
+              )}
+            </span>
+            {each.save_point_id !== null && (
+              <a class="button quiet" href={href({ view: "point", workspace, point: each.save_point_id })}>
+                {each.made ? "Its save point" : "No change"}
+              </a>
+            )}
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+/** The plan of a cleanup by the kept policy, and the button that does exactly this plan. */
+function Cleanup({ workspace }: { workspace: string }): JSX.Element {
+  const isAsked = useSignal(false);
+  return (
+    <>
+      <h2>Cleanup</h2>
+      {isAsked.value ? (
+        <CleanupPlanned workspace={workspace} />
+      ) : (
+        <button type="button" onClick={() => (isAsked.value = true)}>
+          What would a cleanup remove?
+        </button>
+      )}
+    </>
+  );
+}
+
+function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
+  const { value, problem, isLate, reload } = useResource(
+    `cleanup ${workspace}`,
+    async (signal) => {
+      const plan = await call("previewCleanup", { workspace }, { signal });
+      return { plan, points: await pointsOf(workspace, plan, signal) };
+    },
+    { isFresh: true },
+  );
+  const found = value.value;
+  const run = (id: string): void =>
+    void act(
+      async () => call("runCleanup", { workspace, options: { plan: id } }),
+      ({ removed, bytes_freed }) => ({
+        text: `${plural(removed.length, "save point")} removed, ${size(bytes_freed)} freed.`,
+      }),
+    ).then(reload);
+  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
+  if (found === undefined) return <Late isLate={isLate.value} />;
+  const { plan, points } = found;
+  const all = plan.reclaimable_save_points.length;
+  if (all === 0) return <Empty title="A cleanup by the kept policy would remove no save point" />;
+  return (
+    <>
+      <p>
+        {plural(all, "save point")}, {size(plan.reclaimable_bytes_estimate)} that no other point holds:
+      </p>
+      <ul class="activity-list">
+        {points.map(({ id, words }) => (
+          <li key={id}>
+            <a class="activity-words" href={href({ view: "point", workspace, point: id })}>
+              <code>{id.slice(0, 8)}</code> <Words text={words} />
+            </a>
+          </li>
+        ))}
+        {all > points.length && <li class="faint">and {count(all - points.length)} more</li>}
+      </ul>
+      {!isReadOnly() && (
+        <button type="button" class="strong" disabled={isBusy.value} onClick={() => run(plan.id)}>
+          Remove {plural(all, "save point")} for good
+        </button>
+      )}
+    </>
+  );
+}
+
+/** Points of a plan that are named one by one. */
+const NAMED = 50;
+
+async function pointsOf(
+  workspace: string,
+  plan: CleanupPlan,
+  signal: AbortSignal,
+): Promise<{ id: string; words: string }[]> {
+  const reasons = new Map(plan.reasons.map((each) => [each.save_point_id, each.reasons.join(", ")]));
+  const ids = plan.reclaimable_save_points.slice(0, NAMED);
+  return Promise.all(
+    ids.map(async (id) => {
+      const { save_point: point } = await call("show", { workspace, target: id, options: { limit: 1 } }, { signal });
+      return { id, words: `${point.message || wholeTime(point.created_at)} (${reasons.get(id) ?? ""})` };
+    }),
+  );
+}
