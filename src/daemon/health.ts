@@ -229,7 +229,7 @@ export function adviceOn(
       : [`${plural(sick.length, "workspace")} with problems: see the detail and the remedy of each`]),
     ...originals.map(
       (place) =>
-        `${printablePath(place)} is the original of a folder that was moved; remove it when you do not need it`,
+        `${printablePath(place)} is the original of a folder that was moved, or a copy with files that were written during a move that was taken back: compare it with the folder, then remove it`,
     ),
   ];
 }

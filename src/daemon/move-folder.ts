@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { lstatSync, readlinkSync, rmSync, unlinkSync } from "node:fs";
+import { lstatSync, readlinkSync, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { GuardName } from "../contract/words.ts";
 import { toCairnError } from "../errors.ts";
@@ -80,7 +80,8 @@ export async function moveFolder(move: FolderMove, call: MoveCall, record: MoveR
     Buffer,
   ];
   const takeBackAndEnd = async (made: bigint): Promise<Buffer | null> => {
-    const kept = await takeBack(move, made);
+    // This process knows that the two entries have their own places.
+    const kept = await removeCopy(move, made);
     failpoint("daemon-move.copy-removed");
     record.end();
     return kept;
@@ -129,20 +130,19 @@ export interface MoveEnd {
  */
 export async function finishMove(move: FolderMove): Promise<MoveEnd> {
   const state = stateOf(move);
-  const kept = state === "not moved" ? await takeBack(move, BigInt(move.made ?? 0)) : null;
+  const kept = state === "not moved" ? await removeCopy(move, BigInt(move.made ?? 0)) : null;
   if (state === "moved" && move.back && lstatSync(move.aside, { throwIfNoEntry: false }) !== undefined)
     unlinkSync(move.aside);
   return { state, kept };
 }
 
 /**
- * Removes the copy and the link to it if the state of the move is certainly `not moved`. Returns the path of a copy that
- * was written to since `made` (ns since 1970; 0: no program has used it): the copy stays.
+ * Removes the copy of a move that has not taken place, and the link to the copy. Returns the path of a copy that was
+ * written to since `made` (ns since 1970; 0: no program has used it): the copy stays.
  */
-async function takeBack(move: FolderMove, made: bigint): Promise<Buffer | null> {
-  if (stateOf(move) !== "not moved") return null;
-  const { aside, target, back } = move;
-  if (!back) rmSync(aside, { force: true });
+async function removeCopy({ aside, target, back }: FolderMove, made: bigint): Promise<Buffer | null> {
+  const at = lstatSync(aside, { throwIfNoEntry: false });
+  if (!back && at?.isSymbolicLink() === true && readlinkSync(aside) === target) unlinkSync(aside);
   return removeUnlessWritten(Buffer.from(back ? aside : target), made);
 }
 

@@ -70,7 +70,11 @@ export class Moves {
     requireMovableBack(link, target, options);
     const move = planMoveBack(link, target);
     const copied = await this.#carryOut(move, options);
-    await finishMove(move);
+    const { state } = await finishMove(move);
+    if (state !== "moved")
+      throw new CairnError("conflict", `${printablePath(link)} was changed while the folder was moved back to it`, {
+        hint: `look at ${printablePath(move.aside)} and ${printablePath(target)}: nothing was removed`,
+      });
     return { move, copied };
   }
 

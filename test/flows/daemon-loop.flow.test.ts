@@ -298,6 +298,50 @@ test("a move is taken back if somebody writes into the original, and a copy with
   }
 });
 
+test("a folder on xfs, or with a modification time in the future, is moved onto the image and back", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  const made = makeLoopFileSystem("xfs");
+  if ("reason" in made) return void t.skip(made.reason);
+  t.after(() => made.close());
+  await daemon.start();
+  for (const folder of [path.join(made.root, "on-xfs"), newFolder("in-the-future")]) {
+    fs.mkdirSync(folder, { recursive: true });
+    makeFirst(folder);
+    fs.utimesSync(folder, 2e9, 2e9);
+    const state = readFolder(folder);
+    await daemon.call("register", { path: folder, ...ALLOW });
+    assertFolder(fs.realpathSync(folder), state, "on the image");
+    assert.equal(fs.statSync(folder).mtimeMs, 2e12);
+    await daemon.call("recover", { path: folder, ...ALLOW });
+    assertFolder(folder, state, "back again");
+    assert.equal(fs.lstatSync(folder).isDirectory(), true);
+  }
+});
+
+test("a move does not take the place of a folder that came to the path meanwhile", async (t) => {
+  const daemon = loopDaemon(t);
+  if (daemon === null) return;
+  await daemon.start();
+  await daemon.stop();
+  const folder = filled("replaced");
+  const other = filled("other");
+  fs.writeFileSync(path.join(other, "theirs"), "theirs");
+  const around = aroundMove(daemon, folder);
+  const error = await refusedAfter(daemon, "daemon-move.compared", {
+    call: "register",
+    folder,
+    meanwhile: () => {
+      fs.renameSync(folder, `${folder}-aside`);
+      fs.renameSync(other, folder);
+    },
+  });
+  assert.equal(error.code, "conflict", error.message);
+  assert.equal(fs.readFileSync(path.join(folder, "theirs"), "utf8"), "theirs");
+  assert.deepEqual(daemon.stateNow().moves, []);
+  assert.deepEqual(leftOf(daemon, folder, around), [`${folder}-aside`]);
+});
+
 test("a move is refused if its copy cannot be removed, and the next start removes it", async (t) => {
   const daemon = loopDaemon(t);
   if (daemon === null) return;

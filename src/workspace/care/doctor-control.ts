@@ -173,7 +173,7 @@ function* findingsIn(workspace: Workspace): Iterable<StoreFinding> {
       mend: () => recordFolder(found),
     };
   for (const place of originalsBeside(workspace)) {
-    const detail = `${printablePath(place)} is the original of a converted folder; remove it when you no longer need it`;
+    const detail = `${printablePath(place)} is the original of a converted folder, or a copy with files that were written during a conversion that was taken back: compare it with the folder, then remove it`;
     yield { kind: "original", severity: "info", detail };
   }
 }

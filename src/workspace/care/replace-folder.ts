@@ -18,7 +18,7 @@ import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { formatPolynomial, randomPolynomial } from "../../repository/packs/polynomial.ts";
 import type { WorkspaceCall } from "../open/workspace.ts";
 import { diffTrees } from "../points/tree-diff.ts";
-import { swapFolder } from "../restore/swap-folder.ts";
+import { isWrittenSince, swapFolder } from "../restore/swap-folder.ts";
 
 /**
  * A folder that is replaced by an equal copy: of another form (a conversion), or at another place (a move). A save
@@ -88,6 +88,7 @@ export async function replaceByCopy(
 ): Promise<Copied> {
   const { path, source, beside, copy, name } = replacement;
   const isMoved = source.equals(path);
+  const shown = entryAt(path);
   let made = 0n;
   let isExchanged = false;
   let late: Buffer | null;
@@ -96,6 +97,7 @@ export async function replaceByCopy(
     await makePlace(replacement);
     failpoint(`${name}.made`);
     const since = await momentNow();
+    const facts = rootFacts(source);
     record.begun?.(since);
     failpoint(`${name}.begun`);
     await fill(replacement, call);
@@ -108,22 +110,24 @@ export async function replaceByCopy(
     record.known?.(made);
     failpoint(`${name}.known`);
     throwIfAborted(call.signal);
-    const facts = rootFacts(source);
     record.requireMayCommit?.();
+    if (entryAt(path) !== shown) throw conflictOf(path, Buffer.alloc(0), null);
     late = await swapFolder(path, beside, async () => {
       isExchanged = true;
       failpoint(`${name}.exchanged`);
       const original = isMoved ? beside : source;
-      return rootFacts(original) === facts
-        ? changedSince(original, { since, made: isMoved ? made : 0n })
-        : Buffer.alloc(0);
+      const isSame = entryAt(beside) === shown && rootFacts(original) === facts;
+      return isSame ? lateChange(original, { since, made, isMoved }) : Buffer.alloc(0);
     });
   } catch (error) {
-    if (!isExchanged)
-      await record.takeBack(made).catch((other: unknown) => {
-        // The record still exists: its end tries again.
-        call.onWarning?.(`the copy ${printablePath(copy)} could not be removed yet: ${toCairnError(other).message}`);
-      });
+    if (isExchanged) throw error;
+    try {
+      const kept = await record.takeBack(made);
+      if (kept !== null) call.onWarning?.(`files were written into the copy ${printablePath(kept)}, which stays`);
+    } catch (other) {
+      // The record still exists: its end tries again.
+      call.onWarning?.(`the copy ${printablePath(copy)} could not be removed yet: ${toCairnError(other).message}`);
+    }
     throw error;
   }
   if (late === null) return copied;
@@ -214,6 +218,29 @@ function rootFacts(folder: Buffer): string {
   return JSON.stringify([mode, uid, gid, mtimeNs].map(String).concat(attributesOf(folder)));
 }
 
+/** Identifies the entry at a path, which may be a link. */
+function entryAt(place: Buffer): string {
+  const { dev, ino } = fs.lstatSync(place, { bigint: true });
+  return `${dev}:${ino}`;
+}
+
+/**
+ * Returns a path of the original that changed since the copy was begun, empty for the folder itself; null if none did.
+ * The caller has compared the facts of the folder itself, whose change time an exchange (`isMoved`) sets on some file systems.
+ */
+async function lateChange(
+  original: Buffer,
+  { since, made, isMoved }: CopyTimes & { isMoved: boolean },
+): Promise<Buffer | null> {
+  if (!isMoved && fs.lstatSync(original, { bigint: true }).ctimeNs >= since) return Buffer.alloc(0);
+  return isClockSetBack(made) ? Buffer.alloc(0) : changedAfter(original, since);
+}
+
+/** True if the clock shows a time before `moment` (ns since 1970): later changes cannot be found then. */
+function isClockSetBack(moment: bigint): boolean {
+  return BigInt(Date.now()) * 1_000_000n < moment;
+}
+
 function requireUnchanged(source: Buffer, changed: Buffer | null): void {
   if (changed !== null) throw conflictOf(source, changed, null);
 }
@@ -242,13 +269,21 @@ export async function changedSince(original: Buffer, { since, made }: CopyTimes)
   return changedAfter(original, since);
 }
 
-/** Removes a copy that has no longer, or never had, the folder's place. A copy with writes since `made` stays: returns its path. */
+/**
+ * Removes a copy that has no longer, or never had, the folder's place. A copy that has writes since `made`, or may have,
+ * or gets more because a process has it open, stays: returns its path.
+ */
 export async function removeUnlessWritten(copy: Buffer, made: bigint): Promise<Buffer | null> {
-  const root = fs.lstatSync(copy, { throwIfNoEntry: false, bigint: true });
-  if (root === undefined) return null;
-  if (made > 0n && (root.mtimeNs >= made || (await changedAfter(copy, made)) !== null)) return copy;
+  if (fs.lstatSync(copy, { throwIfNoEntry: false }) === undefined) return null;
+  const isUsed = async (): Promise<boolean> =>
+    isClockSetBack(made) || (await isWrittenSince(copy, made)) || isHeld(copy);
+  if (made > 0n && (await isUsed())) return copy;
   await removeHeldTree(copy);
   return null;
+}
+
+function isHeld(copy: Buffer): boolean {
+  return findHolders(copy, { budgetMs: HOLDERS_BUDGET_MS }).holders.length > 0;
 }
 
 const HOLDERS_BUDGET_MS = 2000;

@@ -22,7 +22,7 @@ import { beforeRestore, type Point } from "../points/point-files.ts";
 import { takeInFolder } from "../save/receive.ts";
 import { holdDatabases, lookForHolders, NO_HOLDERS, whyHeld, whyNotExchanged } from "./exchangeable.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
-import { swapFolder } from "./swap-folder.ts";
+import { isWrittenSince, swapFolder } from "./swap-folder.ts";
 
 /**
  * Restores by exchanging whole trees: a whole folder lies at the path at every instant. The displaced tree becomes the
@@ -84,12 +84,15 @@ export async function restoreByExchange(
     record.begin(intent);
     failpoint("exchange.known");
     workspace.requireLock();
+    let shownSince = 0n;
     const late = await swapFolder(workspace.root, Buffer.from(staging), () => {
+      shownSince = fs.lstatSync(workspace.root, { bigint: true }).ctimeNs;
       // No process can open the displaced tree any more. A process that opened it just before would keep working in it.
       const isWanted = quiet?.isWanted() === true;
       return isWanted ? "a process began to open a database in it" : whyHeld(Buffer.from(staging), true);
     });
     if (late !== null) {
+      if (await isWrittenSince(Buffer.from(staging), shownSince)) input.onWarning?.(keepWritten(workspace, intent));
       await takeBack(workspace, intent, input);
       return { refused: late };
     }
@@ -174,12 +177,8 @@ function isAllInPoint({ made }: Point): boolean {
 
 /** Keeps a displaced tree that could not be read completely, for a user with more rights. Returns a text with its path. */
 function keepDisplaced(workspace: Workspace, work: ExchangeWork): string | null {
-  const displaced = placeOf(workspace, work);
-  if (!fs.existsSync(displaced)) return null;
-  const place = newKeptPlace(workspace.found.control, "restore");
-  durableMkdir(place);
-  const kept = path.join(place, "displaced");
-  durableRename(displaced, kept);
+  if (!fs.existsSync(placeOf(workspace, work))) return null;
+  const kept = moveToKept(workspace, work, "displaced");
   return `some files of the folder before the restore could not be read, and are not in the save point ${work.undo_id.slice(0, 8)}: that folder lies in ${kept}; remove it when you no longer need it`;
 }
 
@@ -215,6 +214,20 @@ export const EXCHANGE = journaled({
     return { operation: intent.kind, detail };
   },
 });
+
+/** Keeps a copy that was written to. Returns a text with its path. */
+function keepWritten(workspace: Workspace, work: ExchangeWork): string {
+  const kept = moveToKept(workspace, work, "written");
+  return `files were written into the folder while the restore tried to exchange it; these files are in ${kept}: copy them back, then remove it`;
+}
+
+function moveToKept(workspace: Workspace, work: ExchangeWork, name: string): string {
+  const place = newKeptPlace(workspace.found.control, "restore");
+  durableMkdir(place);
+  const kept = path.join(place, name);
+  durableRename(placeOf(workspace, work), kept);
+  return kept;
+}
 
 /** Removes the copy and the record. For an exchange that has not taken place. */
 async function takeBack(workspace: Workspace, work: ExchangeWork, { onWarning }: WorkspaceCall): Promise<void> {

@@ -1,3 +1,5 @@
+import { lstatSync } from "node:fs";
+import { changedAfter } from "../../clones/walk-entries.ts";
 import { exchangePlaces } from "../../fs/linux/exchange-folders.ts";
 
 /**
@@ -14,4 +16,9 @@ export async function swapFolder<T>(
   const reason = await look();
   if (reason !== null) exchangePlaces(folder, beside);
   return reason;
+}
+
+/** Tells if a copy has entries that changed at or after a moment (ns since 1970). */
+export async function isWrittenSince(copy: Buffer, moment: bigint): Promise<boolean> {
+  return lstatSync(copy, { bigint: true }).mtimeNs >= moment || (await changedAfter(copy, moment)) !== null;
 }
