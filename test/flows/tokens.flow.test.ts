@@ -114,7 +114,7 @@ const AGENTS: Readonly<Record<string, string>> = {
   historyDays: "all",
   findNames: "ignoreCase limit all",
   diffText: "context ignoreWhitespace",
-  why: "limit",
+  why: "limit in",
   latestSavePoint: "",
   hasSavePoints: "",
   resolve: "",
@@ -317,6 +317,10 @@ test("a person's token has its maker's rights; limited to a workspace, it refuse
     403,
     "permission",
   ]);
+  // An operand may name another folder, a point of one, or a backup.
+  for (const b of [here.other, `${here.other}:latest`, "backup:latest"])
+    assert.deepEqual(await call(daemon.url, "diff", { workspace, a: "head", b }, narrow), [403, "permission"], b);
+  assert.equal((await call(daemon.url, "diff", { workspace, a: "head", b: here.other }, whole))[0], 200);
   assert.equal((await call(daemon.url, "fork", { ...head, path: to }, whole))[0], 200);
   assert.equal((await call(daemon.url, "status", { workspace: to }, whole))[0], 200, "the fork is served");
   assert.equal((await call(daemon.url, "reload", {}, whole))[0], 200);

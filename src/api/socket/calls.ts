@@ -217,6 +217,8 @@ async function callClient(
   const given = givenTo(name, verb, carried, call);
   // A user who may write to a folder could redirect root in it.
   const isLed = !isOperator(peer) || (peer.isAgent && process.geteuid?.() === 0);
+  // A token of some workspaces must not read others by an operand.
+  const isNarrow = isLed || peer.isAgent || peer.only !== null;
   if (isLed || peer.isAgent) refuseByPath(verb, body);
   const daemon = isDaemon(host) ? host : null;
   return host.withClient(
@@ -227,7 +229,7 @@ async function callClient(
       signal: told.signal,
     },
     async (client, right) =>
-      ownPointsOnly.run(isLed || peer.isAgent, async () => {
+      ownPointsOnly.run(isNarrow, async () => {
         if (right !== "owner" && !isForWriters(name))
           throw new CairnError("permission", `${name} is only for the owner of the folder and for root`);
         // The id fixes the point: a later point may have another file at the path.
