@@ -236,6 +236,10 @@ test("an unknown word gets a proposal: a command that begins with it, an equival
     ["backup create --skip-if-unchanged", "use --skip-unchanged instead"],
     ["backup find --blob 1a2b", "use --object blob instead"],
     ["bundle import x y --force", "use --on-conflict overwrite instead"],
+    ["bundle import x y -n", "use --plan instead"],
+    ["cleanup policy --keep-undo 50 --keep-undo 5", "--keep-undo was given twice: 50 and 5"],
+    ["cleanup policy --keep-undo 30d --keep-undo 12h", "--keep-undo was given twice: 30d and 12h"],
+    ["export head", "--to PLACE is needed: an export directory, or a file whose name ends in .tar"],
     ["save --no-color", "use the variable NO_COLOR=1 instead"],
     ["diff a b c", "for one file: `cairn diff head~1 head --path FILE`"],
     ["search", "use `cairn find NAME` instead"],
@@ -648,6 +652,14 @@ test("backup restore --in-place names alternatives if the folder is missing", as
 test("the client is closed after a failed command", async () => {
   const ran = await runFake(["status"], { fake: fakeLibrary({ status: () => Promise.reject(new Error("x")) }) });
   assert.equal(ran.fake.closed, 1);
+});
+
+test("a folder that is named like a group does not hide the group", async () => {
+  for (const line of ["-C cleanup cleanup policy --none", "-C backup backup use", "-C help help cleanup drop"]) {
+    const words = line.split(" ");
+    const parsed = await parse(words);
+    assert.equal(parsed.name, words[2] === "help" ? "cleanup drop" : words.slice(2, 4).join(" "), line);
+  }
 });
 
 test("commandNameOf finds the command's name after options", () => {

@@ -38,7 +38,9 @@ test("a snapshot is named after backup:, and a repository's location is recognis
   assert.deepEqual(readOperand("backup:1a2b3c4d:src/a"), [{ kind: "backup", snapshot: "1a2b3c4d", path: "src/a" }]);
   assert.deepEqual(readOperand("backup:10:00:src"), [{ kind: "backup", snapshot: "10:00", path: "src" }]);
   assert.equal(isBackupOperand("backups:latest"), false);
-  for (const text of ["backup", "backup:", "backup::src"])
+  // A point may have the tag `backup`.
+  assert.deepEqual(readOperand("backup"), [point("backup")]);
+  for (const text of ["backup:", "backup::src"])
     assert.throws(() => readOperand(text), { code: "usage", hint: /backup:latest/ });
   for (const text of ["rest:https://host/", "s3:host/bucket", "sftp:me@host:/srv"])
     assert.equal(isLocation(text), true);

@@ -14,7 +14,8 @@ export type Operand =
 
 /** The workspace's folder now. */
 export const NOW = ".";
-const BACKUP = /^backup(?::|$)/;
+/** The word alone is the name of a point. */
+const BACKUP = /^backup:/;
 const FOLDER = /^(?:\/|\.\.?(?:\/|$)|~(?:\/|$))/;
 /** A time at the beginning of a word; it has its own colons. */
 const TIME =

@@ -20,7 +20,8 @@ export const TO_DIRECTORY = { flags: "--to <dir>", text: "the export directory t
 /** Returns the value of `--to` or `--from`. Throws `usage` without one. */
 export function placeOf(input: Input, way: "to" | "from", hint?: string): string {
   const place = input.text(way) ?? "";
-  if (place === "") throw usage(`--${way} is needed: the export`, hint);
+  if (place === "")
+    throw usage(`--${way} PLACE is needed: an export directory, or a file whose name ends in .tar`, hint);
   return place;
 }
 
@@ -50,7 +51,7 @@ export const exportCommand: CommandDefinition = {
     const client = await context.open();
     const result = await client.exportPoint(input.required(0), context.place(place), {
       ...context.callOptions(),
-      asTar: place.endsWith(".tar"),
+      asTar: /\.tar$/i.test(place),
     });
     return {
       data: result,

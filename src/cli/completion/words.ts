@@ -33,6 +33,7 @@ export const FOLDER_OPTIONS: readonly string[] = [
 ];
 export const FILE_OPTIONS: readonly string[] = [
   "--path",
+  "--from",
   "--password-file",
   "--age-identity",
   "--age-output",

@@ -94,6 +94,7 @@ const FORMER: readonly (readonly [commands: string, options: Readonly<Record<str
     {
       "--force": "--on-conflict overwrite",
       "--vectorize": "--vector-mode",
+      "-n": "--plan",
     },
   ],
   [

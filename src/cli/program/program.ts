@@ -18,13 +18,18 @@ const WITH_VALUE = new Set(["-C", "--directory", "--progress", "--control-dir", 
 
 /** Returns the first word that is no option: the command's name. */
 export function commandNameOf(argv: readonly string[]): string | undefined {
+  return argv[commandPlace(argv)];
+}
+
+/** Index of the command's name; the line's length without one. */
+function commandPlace(argv: readonly string[]): number {
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] as string;
-    if (word === "--") return argv[i + 1];
-    if (!word.startsWith("-") || word === "-") return word;
+    if (word === "--") return i + 1;
+    if (!word.startsWith("-") || word === "-") return i;
     if (WITH_VALUE.has(word)) i++;
   }
-  return undefined;
+  return argv.length;
 }
 
 /** True if an error must be printed as JSON although parsing stopped before it read the options. */
@@ -35,7 +40,7 @@ export function asksForJson(argv: readonly string[]): boolean {
 
 /** True for `help --all`, which lists every command. */
 function asksForAll(argv: readonly string[]): boolean {
-  const place = argv.indexOf("help");
+  const place = commandPlace(argv);
   return (
     commandNameOf(argv) === "help" && argv.slice(place + 1).every((word) => word.startsWith("-")) && argv.includes(ALL)
   );
@@ -43,8 +48,8 @@ function asksForAll(argv: readonly string[]): boolean {
 
 /** Turns `help save` into `save --help`, which loads that command. */
 function asHelpOption(argv: readonly string[]): readonly string[] {
-  const place = argv.indexOf("help");
-  if (place === -1 || commandNameOf(argv) !== "help") return argv;
+  const place = commandPlace(argv);
+  if (argv[place] !== "help") return argv;
   const rest = argv.slice(place + 1);
   const [about, ...verb] = rest.filter((word) => !word.startsWith("-"));
   const options = [...argv.slice(0, place), ...rest.filter((word) => word.startsWith("-"))];
@@ -53,8 +58,8 @@ function asHelpOption(argv: readonly string[]): readonly string[] {
 }
 
 /** Turns `backup help restore` into `backup restore --help`. */
-function asHelpOfVerb(argv: readonly string[], name: string): readonly string[] {
-  const place = argv.indexOf(name);
+function asHelpOfVerb(argv: readonly string[]): readonly string[] {
+  const place = commandPlace(argv);
   return argv[place + 1] === "help" ? [...argv.slice(0, place + 1), ...argv.slice(place + 2), "--help"] : argv;
 }
 
@@ -66,7 +71,7 @@ function withVerb(
   name: string,
   group: CommandDefinition,
 ): { argv: readonly string[]; verb: string } | null {
-  const place = argv.indexOf(name);
+  const place = commandPlace(argv);
   const at = firstWord(argv, place + 1, group);
   const word = argv[at];
   // `backup DIR`, as in restic. After an option the word may be that option's value.
@@ -94,7 +99,7 @@ function firstWord(argv: readonly string[], start: number, { options = [] }: Com
 
 /** Adds `--` before a command that has its own words and options, as `env` and `nice` accept it. */
 function withOwnWords(argv: readonly string[], definition: CommandDefinition): readonly string[] {
-  const at = firstWord(argv, argv.indexOf(definition.name) + 1, definition);
+  const at = firstWord(argv, commandPlace(argv) + 1, definition);
   return at === argv.length || argv[at] === "--" ? argv : [...argv.slice(0, at), "--", ...argv.slice(at)];
 }
 
@@ -113,7 +118,7 @@ async function named(given: readonly string[]): Promise<Named> {
   const entry = command !== undefined && Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
   const group = entry === undefined ? undefined : (await entry.load()).command;
   if (group?.takesCommand === true) return { argv: withOwnWords(asked, group), definition: group, group };
-  const argv = group?.verbs === undefined ? asked : asHelpOfVerb(asked, command!);
+  const argv = group?.verbs === undefined ? asked : asHelpOfVerb(asked);
   const chosen = group?.verbs === undefined ? null : withVerb(argv, command!, group);
   const definition = chosen === null ? group : (await group!.verbs![chosen.verb]!.load()).command;
   return { argv: chosen?.argv ?? argv, definition, group };
@@ -169,7 +174,7 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
 /** Throws `usage` if a word after `help` is no command, instead of printing the help of the group. */
 async function refuseHelpOfNothing(given: readonly string[], definition: CommandDefinition | undefined): Promise<void> {
   if (commandNameOf(given) !== "help" || definition === undefined) return;
-  const words = given.slice(given.indexOf("help") + 1).filter((word) => !word.startsWith("-"));
+  const words = given.slice(commandPlace(given) + 1).filter((word) => !word.startsWith("-"));
   const surplus = words[definition.name.split(" ").length];
   if (surplus === undefined) return;
   const instead = definition.verbs === undefined ? null : await insteadOf(surplus, definition);
@@ -195,7 +200,7 @@ async function usageError(
     return usage(first, `to remove named points: \`cairn cleanup drop POINT\`; ${help}`);
   if (error.code === "commander.excessArguments" && name === "diff")
     return usage(first, `for one file: \`cairn diff head~1 head --path FILE\`; ${help}`);
-  const unknown = /unknown option '(--[a-z0-9-]+)/.exec(first)?.[1] ?? "";
+  const unknown = /unknown option '(-{1,2}[a-z0-9-]+)/.exec(first)?.[1] ?? "";
   const own = [...(definition?.options ?? []), ...GLOBAL_OPTIONS].flatMap(({ flags }) => flags.split(/[ ,]+/));
   const former = formerOption(unknown, name ?? "", own);
   if (former !== null) return usage(first, `${former}; ${help}`);

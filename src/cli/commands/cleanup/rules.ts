@@ -2,7 +2,7 @@ import { Retention } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
-import { checkSpan, type Input } from "../../input.ts";
+import { checkSpan, type Input, usage } from "../../input.ts";
 import { KEEP_OPTIONS, readKeepRules } from "../../keep-rules.ts";
 import { VerbOptions } from "../../options.ts";
 
@@ -19,10 +19,14 @@ export const RULE_OPTIONS = [...KEEP_OPTIONS, UNDO, ...LIMITS.definitions];
 /** Reads the rules on the line; null if there are none. */
 export function readRules(context: Context, input: Input): Retention | null {
   const retention: Retention = { ...readKeepRules(context, input), ...LIMITS.read(context, input) };
-  for (const text of input.list("keepUndo"))
-    retention.keepUndo = {
-      ...retention.keepUndo,
-      ...(/^-?\d+$/.test(text) ? { count: Number(text) } : { within: checkSpan(text, "--keep-undo") }),
-    };
+  for (const text of input.list("keepUndo")) {
+    const given: Retention["keepUndo"] = /^-?\d+$/.test(text)
+      ? { count: Number(text) }
+      : { within: checkSpan(text, "--keep-undo") };
+    const [[key, value]] = Object.entries(given) as [[keyof typeof given, unknown]];
+    const before = retention.keepUndo?.[key];
+    if (before !== undefined) throw usage(`--keep-undo was given twice: ${before} and ${String(value)}`);
+    retention.keepUndo = { ...retention.keepUndo, ...given };
+  }
   return Object.keys(retention).length === 0 ? null : retention;
 }

@@ -52,6 +52,11 @@ test("diff latest backup:latest prints what the last backup lacks, with the line
   );
   const text = await cairn("show", "backup:latest:a.txt");
   assert.equal(text.stdout, "a\n");
+  assert.equal((await cairn("show", "backup:latest:../a.txt")).stdout, "a\n", "from the current folder");
+  scene.write("deep/a.txt", "deep\n");
+  await scene.client.createBackup(scene.repository, { save: true });
+  assert.equal((await cairn("show", "backup:latest:./a.txt")).stdout, "deep\n");
+  assert.equal((await cairn("show", "backup:latest:a.txt")).stdout, "changed\n");
   const listed = await cairn("show", "backup:latest:./", "--json");
   assert.match(listed.stdout, /"snapshot_id"/);
 });

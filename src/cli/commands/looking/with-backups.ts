@@ -1,4 +1,4 @@
-import { isFolderOperand, NOW, splitWord } from "../../../contract/operand.ts";
+import { isFolderOperand, NOW } from "../../../contract/operand.ts";
 import type { BackupRepository, Client, LookOptions } from "../../../contract/index.ts";
 import { KeptRepositoryEdit, RepositoryOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
@@ -16,10 +16,9 @@ export const BACKUP_OPTIONS = new VerbOptions({
 /** Returns an operand as the library reads it: folders are absolute, and paths begin at the state's root. */
 export function operandOf(context: Context, client: Client, text: string): string {
   if (isFolderOperand(text)) return text === NOW || text.startsWith("~") ? text : context.absolute(text);
-  const [state] = splitWord(text);
-  const written = text.slice(state.length + 1);
-  if (!/^\.\.?(?:\/|$)/.test(written)) return text;
-  return `${state}:${toWorkspacePath(client.workspacePath(), context.cwd, written)}`;
+  const at = text.search(/:\.\.?(?:\/|$)/);
+  if (at === -1) return text;
+  return `${text.slice(0, at)}:${toWorkspacePath(client.workspacePath(), context.cwd, text.slice(at + 1))}`;
 }
 
 /** Opens the repository that the line names, else the kept one, while `work` and the text of its outcome are made. */
