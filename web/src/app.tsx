@@ -73,7 +73,7 @@ function First(): JSX.Element | null {
   const at = route.value;
   const found = now.value;
   if (at.view !== "timeline" || found?.workspace !== at.workspace) return <Late isLate={false} />;
-  const { clean, head, latest } = found.status;
+  const { clean, head, latest } = found.status ?? { clean: true, head: null, latest: "latest" };
   const point = clean ? latest : head;
   if (point === null) return <Empty title="No save point yet" />;
   return <Loaded view="point" at={{ view: "point", workspace: at.workspace, point, to: clean ? undefined : "now" }} />;

@@ -6,7 +6,7 @@ import { useActions } from "../../app/keys.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
 import { href, isBackup, shortState } from "../../app/address.ts";
-import { go } from "../../app/route.ts";
+import { go, route as current } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { causeText, turnOf } from "../../parts/cause.tsx";
 import { Icon } from "../../parts/icon.tsx";
@@ -21,7 +21,7 @@ export interface PointHeadProps {
   point: SavePoint;
   /** The other state of the comparison, as in the address. */
   to: string | undefined;
-  /** False while another point is loading; then the keys do nothing. */
+  /** False while another point is loading, and beside the timeline; then the keys do nothing. */
   isShown: boolean;
   /** Called after the point's pin or tags were changed. */
   changed(): void;
@@ -148,9 +148,19 @@ function usePointActions(
     ).then((done) => done !== null && changed());
   };
   const files = (): void => go({ view: "files", workspace, point: id, at: { path: "" } });
+  // Beside the timeline the keys are the timeline's.
+  const isBeside = current.value.view !== "point";
   useActions([
-    { key: "d", title: "Compare with the folder as it is now", run: () => compare(to === "now" ? undefined : "now") },
-    { key: "b", title: "Look at the files of this save point", run: files },
+    ...(isBeside
+      ? []
+      : [
+          {
+            key: "d",
+            title: "Compare with the folder as it is now",
+            run: () => compare(to === "now" ? undefined : "now"),
+          },
+          { key: "b", title: "Look at the files of this save point", run: files },
+        ]),
     ...(isReadOnly() || !isShown
       ? []
       : [

@@ -8,7 +8,7 @@ import { useActions } from "../../app/keys.ts";
 import { now } from "../../app/now.ts";
 import { useResource } from "../../app/resource.ts";
 import { href, isBackup, type PathRef, refOf, type Route, shortState, toText } from "../../app/address.ts";
-import { go } from "../../app/route.ts";
+import { go, route as current } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible } from "../../parts/name.tsx";
@@ -53,7 +53,11 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
     if (to === "now" && now.value !== seen.current) reload();
     seen.current = now.value;
   }, [now.value]);
-  useActions([{ key: "Escape", title: "Close the save point", run: () => go({ view: "timeline", workspace }) }]);
+  // Beside the timeline the keys are the timeline's.
+  const isBeside = current.value.view !== "point";
+  useActions(
+    isBeside ? [] : [{ key: "Escape", title: "Close the save point", run: () => go({ view: "timeline", workspace }) }],
+  );
   if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
   return (
     <section class="point" aria-label="Save point">
@@ -68,7 +72,7 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
               workspace={workspace}
               point={loaded.point}
               to={to}
-              isShown={loaded.of === id}
+              isShown={loaded.of === id && !isBeside}
               changed={reload}
             />
           )}

@@ -26,8 +26,8 @@ export function NowRow({ workspace, isActive }: { workspace: string; isActive: b
   const isUnsaved = status !== undefined && !status.clean;
   const canSave = isUnsaved && !isReadOnly();
   useActions(canSave ? [{ key: "S", title: "Save the folder", run: () => (isSaving.value = true) }] : []);
-  if (problem !== null) return <Problem problem={problem} again={reload} />;
-  if (status === undefined) return <div class="now-row" aria-hidden="true" />;
+  if (status === undefined)
+    return problem === null ? <div class="now-row" aria-hidden="true" /> : <Problem problem={problem} again={reload} />;
   const { head, changes, not_kept } = status;
   const said = isUnsaved ? `${words(changes, not_kept.count)}, not saved` : "Everything is saved";
   return (
@@ -74,21 +74,22 @@ function useNow(workspace: string): {
     () => onEvent((event) => (event.workspace === workspace || event.workspace === null) && reload()),
     [workspace],
   );
+  const failed = problem.value;
   useEffect(() => {
-    if (found === undefined) return undefined;
-    now.value = { workspace, status: found.status };
-    if (found.status.watched) return undefined;
+    if (found === undefined && failed === null) return undefined;
+    now.value = { workspace, status: failed === null && found !== undefined ? found.status : null };
+    if (failed === null && found?.status.watched === true) return undefined;
     const look = (): void => {
       if (!document.hidden) reload();
     };
-    const next = setTimeout(look, Math.max(LOOK_MS, found.took * PAUSE_PER_LOOK));
+    const next = setTimeout(look, Math.max(LOOK_MS, (found?.took ?? 0) * PAUSE_PER_LOOK));
     document.addEventListener("visibilitychange", look);
     return () => {
       clearTimeout(next);
       document.removeEventListener("visibilitychange", look);
     };
-  }, [found, workspace]);
-  return { status: found?.status, problem: problem.value, reload };
+  }, [found, failed, workspace]);
+  return { status: found?.status, problem: failed, reload };
 }
 
 /** `3 changed, 1 new`. */

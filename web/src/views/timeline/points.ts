@@ -42,6 +42,8 @@ export class TimelinePoints {
   #turns: readonly Turn[] = [];
   #headings: readonly Placed[] = [];
   #turnLimit = TURNS;
+  /** Number of loads of turns so far; the answer to an earlier load is ignored. */
+  #turnLoads = 0;
   #hasMoreTurns = false;
   /** True if a filtered list has more points than were loaded. */
   #isMore = false;
@@ -101,10 +103,13 @@ export class TimelinePoints {
     return (await call("historyDays", members, { signal })).days;
   }
 
-  async #loadTurns(): Promise<void> {
-    const members = { workspace: this.#workspace, options: { limit: this.#turnLimit } };
+  async #loadTurns(limit = this.#turnLimit): Promise<void> {
+    const load = ++this.#turnLoads;
+    const members = { workspace: this.#workspace, options: { limit } };
     const { turns, more } = await call("turns", members, { signal: this.#stopped.signal });
+    if (load !== this.#turnLoads) return;
     this.#turns = turns;
+    this.#turnLimit = limit;
     this.#hasMoreTurns = more > 0;
     this.#place();
   }
@@ -161,12 +166,11 @@ export class TimelinePoints {
 
   /** Places the headings of days and of turns whose last point is loaded. */
   #place(): void {
-    const wanted = new Map(this.#turns.map((turn) => [turn.after, turn]));
+    const wanted = Map.groupBy(this.#turns, ({ after }) => after);
     const turns: Placed[] = [];
     for (const [page, points] of this.#pages)
       for (const [at, { save_point_id: id }] of points === "asked" ? [] : points.entries()) {
-        const turn = wanted.get(id);
-        if (turn !== undefined) turns.push({ heading: { turn }, first: page * PAGE + at });
+        for (const turn of wanted.get(id) ?? []) turns.push({ heading: { turn }, first: page * PAGE + at });
       }
     // The sort is stable: the day stands above the turn.
     this.#headings = [...this.#days, ...turns].toSorted((a, b) => a.first - b.first);
@@ -237,8 +241,7 @@ export class TimelinePoints {
     const oldestTurn = this.#headings.findLast(({ heading }) => "turn" in heading);
     if (this.#hasMoreTurns && oldestTurn !== undefined && (wanted.at(-1) ?? 0) >= oldestTurn.first) {
       this.#hasMoreTurns = false;
-      this.#turnLimit *= MORE_TURNS;
-      void this.#loadTurns().catch(() => (this.#hasMoreTurns = true));
+      void this.#loadTurns(this.#turnLimit * MORE_TURNS).catch(() => (this.#hasMoreTurns = true));
     }
     const lacking = wanted.filter((at) => {
       const id = this.point(at)?.save_point_id;

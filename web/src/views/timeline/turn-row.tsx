@@ -123,5 +123,8 @@ function TurnDialog({ workspace, turn, close }: TurnProps & { close(): void }): 
 /** Returns the prompt with all its lines; null if it is no longer in the record, or is old. */
 async function wholePrompt(workspace: string, turn: Turn, signal: AbortSignal): Promise<string | null> {
   const { events } = await call("agentEvents", { workspace, options: { limit: EVENTS } }, { signal });
-  return events.find(({ session, at }) => session === turn.session && at === turn.started_at)?.prompt ?? null;
+  const first = events.find(
+    ({ session, at, asked_at: asked }) => session === turn.session && (asked ?? at) === turn.started_at,
+  );
+  return first?.prompt ?? null;
 }
