@@ -96,6 +96,7 @@ export async function writeArchive(
     onWarning,
   }: { archive: "tar" | "zip"; write: (piece: Uint8Array) => Promise<void> } & CallOptions,
 ): Promise<void> {
+  if (source.lacking !== undefined) throw source.lacking;
   const pieces = joining(write);
   const output: Output = archive === "zip" ? new ZipOutput(pieces) : new TarOutput(pieces);
   const leftOut = await writeEntries(source, roots, { output, signal });

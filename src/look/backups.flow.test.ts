@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { backupScene } from "../backup/testing-far.ts";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { readBlob } from "../archive/databases/nodes.ts";
+import { backupScene, damageBlob, nodeAt, withNode } from "../backup/testing-far.ts";
+import type { OpenedRepository } from "../keep/opened-repository.ts";
 import { hasCode } from "../keep/testing-folder.ts";
+import { DATA_BLOB } from "../repository/index/blob-index.ts";
 import { ownPointsOnly } from "../workspace/open/siblings.ts";
 
 for (const scheme of ["local", "far"] as const)
@@ -31,3 +36,33 @@ for (const scheme of ["local", "far"] as const)
       });
     });
   });
+
+test("an archive of a backup fails if a database cannot be placed at any path", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder } = scene;
+  const database = new DatabaseSync(join(folder, "rows.db"));
+  database.exec("CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(2000000))");
+  database.close();
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const opened = repository as OpenedRepository;
+  const id = await withNode(
+    opened,
+    snapshot!.snapshot_id,
+    ".cairn/manifest.json",
+    async ({ content }, { reader, add }) => {
+      const manifest = Buffer.from(await readBlob(reader, content!, DATA_BLOB)).toString();
+      const bytes = Buffer.from(manifest.replace(/"file_hashes":\[[^\]]*\]/, '"file_hashes":[]'));
+      return { content: add("data", bytes), size: bytes.length };
+    },
+  );
+  const { subtree } = await nodeAt(repository, id, "/.cairn/databases");
+  const [stored] = ((await repository.cat("tree", subtree!)).content as { nodes: { subtree: string }[] }).nodes;
+  await damageBlob(scene, stored!.subtree);
+  for (const pieces of [
+    client.read(`backup:${id}`, "", { repository, archive: "tar" }),
+    repository.read(id, "", { archive: "tar" }),
+  ])
+    await assert.rejects(async () => {
+      for await (const _ of pieces);
+    }, hasCode("damaged"));
+});

@@ -84,8 +84,6 @@ export async function readFromBackup(
       for await (const piece of fileIn(source, { path, node, signal })) await hand(piece);
       return;
     }
-    const [unplaced] = source.saved.placed?.damaged ?? [];
-    if (unplaced !== undefined) throw unplaced.error;
     await writeArchive(source, [{ path, node }], { ...options, archive, write: hand });
   });
 }

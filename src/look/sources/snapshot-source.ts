@@ -46,6 +46,7 @@ function sourceOf(session: Session, listed: ListedSnapshot, content: SnapshotCon
     store: access.repository.id,
     cutBy: access.repository.chunkerPolynomial,
     linksFrom: manifest === null ? null : (content.part?.path ?? NOTHING),
+    lacking: content.placed?.damaged[0]?.error,
     isFar: !near.isLocal,
     list: (directory) => chosen(directory, decodeTree(raw(directory))),
     ...(only === null ? { raw } : {}),

@@ -28,6 +28,8 @@ export interface Source extends TreeSource {
   readonly cutBy: string;
   /** The raw path of the folder from whose paths the numbers of hard links are made; null: by another program. */
   readonly linksFrom: Uint8Array | null;
+  /** Why the trees lack an entry that was saved, for example a database whose folder is lost. */
+  readonly lacking?: CairnError | undefined;
   /** True if trees must be brought before they are listed. */
   readonly isFar: boolean;
   /** Fetches these trees; with `below` all trees below them, too, several packs at once. Does nothing for near trees. */
