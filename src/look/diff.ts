@@ -19,7 +19,7 @@ import { lookRequest } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { rootDifference, rootOfFolder, rootOfPoint } from "../workspace/points/root-changes.ts";
 import type { Workspace, WorkspaceCall } from "../workspace/open/workspace.ts";
-import { folderSource, type Looking, meantBy, now, type Opened, withPair } from "./sources/operands.ts";
+import { folderSource, type Looking, meantBy, now, type Opened, withSources } from "./sources/operands.ts";
 import { differencesBetween, entryIn } from "./sources/source.ts";
 import { pointSource, scannedSource } from "./sources/workspace-source.ts";
 import type { DiffEntry, DiffOptions, DiffResult } from "../contract/looking.ts";
@@ -38,8 +38,8 @@ export async function diff(hand: Looking, a: string, b: string | null, options: 
     const paths = options.paths?.map(normalizeTyped) ?? [];
     const isOfPoints = from.kind === "point" && to.kind !== "folder" && to.kind !== "backup";
     if (!isOfPoints || from.path.length + to.path.length > 0)
-      return withPair(hand, [from, to], options, async (before, after) =>
-        diffOpened(before, after, { paths, options }),
+      return withSources(hand, [from, to], options, async ([before, after]) =>
+        diffOpened(before!, after!, { paths, options }),
       );
     return diffPoints(workspace, options, { from: from.point, to: to.kind === "now" ? null : to.point, paths });
   }, options);

@@ -12,8 +12,8 @@ import type { DiffAspect } from "../workspace/points/tree-diff.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
 import { changeOf, storedDifferences } from "./path-changes.ts";
 import { likeFolder, type SnapshotSource, snapshotSource } from "./sources/snapshot-source.ts";
-import { areNumbersAlike, entryIn, type LinkNumbers, type Source } from "./sources/source.ts";
-import { pointSource } from "./sources/workspace-source.ts";
+import { areNumbersAlike, entryIn, type LinkNumbers } from "./sources/source.ts";
+import { namesInFolder } from "./sources/workspace-source.ts";
 
 /** Lists the snapshots of a workspace's folder that changed a path, newest first, each with its change. */
 export async function whyInBackups(
@@ -65,8 +65,7 @@ async function* statesOf(
     signal,
   }: { session: Session; path: Uint8Array; damaged: ChangesInBackups["damaged"][0][]; signal: AbortSignal | undefined },
 ): AsyncGenerator<State | null> {
-  const latest = workspace.points.latest();
-  const like = latest?.sealed === true ? await pointSource(workspace, latest) : null;
+  const names = await namesInFolder(workspace);
   const { path: folder } = workspaceRef(workspace.found);
   const chosen = chosenSnapshots(session, { paths: [folder] }).toReversed();
   await session.bring(chosen.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")));
@@ -76,7 +75,7 @@ async function* statesOf(
     let state: State;
     try {
       const source = await snapshotSource(session, listed);
-      const node = await entryOf(source, { like, root: workspace.root, path });
+      const node = await entryOf(source, { names, root: workspace.root, path });
       state = { listed, node, linksFrom: source.linksFrom };
     } catch (error) {
       const found = toCairnError(error);
@@ -89,15 +88,15 @@ async function* statesOf(
   yield null;
 }
 
-/** Returns the entry at a path below `root`. `like`: a state of that folder, to find it in snapshots of other programs. */
+/** Returns the entry at a path below `root`. `names`: those in that folder, to find it in snapshots of other programs. */
 async function entryOf(
   opened: SnapshotSource,
-  { like, root, path }: { like: Source | null; root: Buffer; path: Uint8Array },
+  { names, root, path }: { names: ReadonlySet<string>; root: Buffer; path: Uint8Array },
 ): Promise<TreeNode | null> {
-  const source = like === null ? opened : await likeFolder(opened, like);
+  const source = await likeFolder(opened, names);
   const { node, placed } = source.saved;
   // The tree of several saved paths begins at `/`. With one saved path `likeFolder` knows better.
-  const isTop = node === null && (like === null || source.listed.snapshot.paths.length > 1);
+  const isTop = node === null && source.listed.snapshot.paths.length > 1;
   const found = await entryIn(source, isTop ? joinRaw(root, path).subarray(1) : path);
   placed?.takeBackFrom(source.session.reader);
   if (found === null && placed?.damaged[0] !== undefined) throw placed.damaged[0].error;

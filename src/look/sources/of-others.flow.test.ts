@@ -39,6 +39,25 @@ describe("a backup of restic", { skip }, () => {
     );
   });
 
+  test("is the folder itself in every call, also before the first point", async (t) => {
+    const scene = await backupScene(t, "local");
+    const { client, repository } = scene;
+    resticBackup(scene);
+    scene.write("a.txt", "a\nmore\n");
+    const text = await client.diffText("a.txt", "backup:latest", null, { repository });
+    assert.equal(text.before?.size, 2);
+    const bytesOf = async (target: string, path: string, archive?: "tar"): Promise<Buffer> => {
+      const pieces: Uint8Array[] = [];
+      for await (const piece of client.read(target, path, { repository, ...(archive && { archive }) }))
+        pieces.push(piece);
+      return Buffer.concat(pieces);
+    };
+    assert.equal((await bytesOf("backup:latest", "a.txt")).toString(), "a\n");
+    assert.ok((await bytesOf("backup:latest:deep", "", "tar")).includes("\0deep/b.txt\0"));
+    const { entries } = await client.diff("backup:latest:deep", join(scene.folder, "deep"), { repository });
+    assert.deepEqual(entries, []);
+  });
+
   test("changes no entry in the answer of why if the backup before it, by Cairn, has the same state", async (t) => {
     const scene = await backupScene(t, "local");
     const { client, repository, folder } = scene;

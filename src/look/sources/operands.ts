@@ -14,7 +14,7 @@ import { findWorkspace, type FoundWorkspace, realPathOf, workspaceRef } from "..
 import type { Point } from "../../workspace/points/point-files.ts";
 import { lookAtWorkspace } from "../../workspace/save/look.ts";
 import { below, type Source } from "./source.ts";
-import { pointSource, scannedSource } from "./workspace-source.ts";
+import { namesInFolder, pointSource, scannedSource } from "./workspace-source.ts";
 
 /** Runs `work` with the repository that a call gives, else with the one kept for the workspace. */
 export type WithBackups = <T>(
@@ -177,13 +177,14 @@ async function openOne(
   if (meant.kind === "backup") {
     const { path: folder } = workspaceRef(workspace.found);
     const { chosenSnapshot } = await import("../../backup/open/snapshots.ts");
-    const { snapshotSource } = await import("./snapshot-source.ts");
+    const { folderIn, isOfFolder, likeFolder, snapshotSource } = await import("./snapshot-source.ts");
     const listed = chosenSnapshot(session!, meant.snapshot, {
       latestOf: { paths: [folder] },
       onWarning: options.onWarning,
     });
-    const name = named(`backup:${listed.id}`, path);
-    return { source: await snapshotSource(session!, listed, path.length === 0 ? undefined : path), name, folder: null };
+    const whole = await snapshotSource(session!, listed);
+    const saved = isOfFolder(whole) ? whole : await likeFolder(whole, await namesInFolder(workspace));
+    return { source: await folderIn(saved, path), name: named(`backup:${listed.id}`, path), folder: null };
   }
   if (meant.kind === "point") {
     const name = named(meant.point.descriptor.save_point_id, path);
@@ -198,25 +199,4 @@ async function openOne(
 
 function named(state: string, path: Uint8Array): string {
   return path.length === 0 ? state : `${state}:${displayPath(path).path}`;
-}
-
-/**
- * Opens two states that are compared. Of another program's snapshot, which does not say which of its folders was saved,
- * takes the folder that is like the other state.
- */
-export async function withPair<T>(
-  hand: Looking,
-  pair: readonly [Meant, Meant],
-  options: LookOptions,
-  work: (before: Opened, after: Opened) => Promise<T>,
-): Promise<T> {
-  return withSources(hand, pair, options, async ([before, after]) => {
-    if (!pair.some(({ kind }) => kind === "backup")) return work(before!, after!);
-    const { likeFolder } = await import("./snapshot-source.ts");
-    const like = async (one: Opened, other: Opened): Promise<Opened> => ({
-      ...one,
-      source: await likeFolder(one.source, other.source),
-    });
-    return work(await like(before!, after!), await like(after!, before!));
-  });
 }

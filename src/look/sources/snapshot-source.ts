@@ -1,6 +1,6 @@
 import { tellsOfDamage, toCairnError } from "../../errors.ts";
-import { compareBytes } from "../../formats/bytes.ts";
-import { decodeTree, pairsByName, type TreeNodes } from "../../formats/restic/tree.ts";
+import { compareBytes, latin1 } from "../../formats/bytes.ts";
+import { decodeTree, type TreeNodes } from "../../formats/restic/tree.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { savedEntry, savedNodes, snapshotContent, type SnapshotContent } from "../../backup/open/content.ts";
@@ -103,25 +103,25 @@ async function* some(blobs: AsyncGenerator<Uint8Array>, count: number): AsyncGen
   }
 }
 
-function isSnapshot(source: Source): source is SnapshotSource {
-  return "saved" in source;
-}
-
-/** True if `root` is the saved folder itself, without directories above it. */
-function isOfFolder({ node, only }: SnapshotContent): boolean {
+/** True if the source's root is the saved folder itself, without directories above it. */
+export function isOfFolder({ saved: { node, only } }: SnapshotSource): boolean {
   return node !== null || only !== null;
 }
 
-/**
- * Returns the folder of a snapshot that is like the saved folder `ours`. The trees of another program's snapshot start
- * at the path's first folder, at some later part of the path, or at the folder itself, which no field says: takes the
- * tree that shares most names with `ours`. Returns any other source itself, and a snapshot if `ours` has folders above the saved one, too.
- */
-export async function likeFolder<S extends Source>(source: S, ours: Source): Promise<S | SnapshotSource> {
-  if (!isSnapshot(source)) return source;
+/** Returns a folder of a snapshot as a source. Throws `not_found`, `conflict`. */
+export async function folderIn(source: SnapshotSource, folder: PathInput): Promise<SnapshotSource> {
   const { session, listed, saved: content } = source;
-  const isOther = isOfFolder(content) || (isSnapshot(ours) && !isOfFolder(ours.saved));
-  if (isOther) return source;
+  return sourceOf(session, listed, await contentOf(session.reader, { listed, content }, folder));
+}
+
+/**
+ * Returns the folder of a snapshot that is like a folder with entries of these `names`, in latin1. The trees of another
+ * program's snapshot start at the path's first folder, at some later part of the path, or at the folder itself, which no
+ * field says: takes the tree that shares most names. Returns a snapshot of the folder itself as it is.
+ */
+export async function likeFolder(source: SnapshotSource, names: ReadonlySet<string>): Promise<SnapshotSource> {
+  if (isOfFolder(source)) return source;
+  const { session, listed, saved: content } = source;
   const { reader } = session;
   const { tree, paths } = listed.snapshot;
   const parts = paths.length === 1 ? paths[0]!.split("/") : [];
@@ -130,13 +130,11 @@ export async function likeFolder<S extends Source>(source: S, ours: Source): Pro
     const saved = await savedEntry(reader, { tree, paths: [parts.slice(from).join("/")] }, { byName: true });
     if (saved !== null) found.push({ ...content, ...saved });
   }
-  const names = await ours.nodes(ours.root);
   let best = content;
   let most = -1;
   for (const each of [...found, content]) {
     let shared = 0;
-    for (const { before, after } of pairsByName(names, await savedNodes(reader, each)))
-      if (before !== null && after !== null) shared++;
+    for (const { name } of await savedNodes(reader, each)) if (names.has(latin1(name))) shared++;
     if (shared > most) [best, most] = [each, shared];
   }
   return best === content ? source : sourceOf(session, listed, best);

@@ -2,10 +2,12 @@ import fs from "node:fs";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { advice, CairnError, call, throwIfAborted, toCairnError } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import { ELOOP, ENOTDIR } from "../../fs/linux/errno.ts";
 import { openBelow } from "../../fs/linux/open-below.ts";
 import { inDirectory, syscallError, syscalls } from "../../fs/linux/syscalls.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
+import { requireAnswer } from "../../fs/silent-mounts.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
@@ -45,6 +47,17 @@ export async function pointSource(workspace: Workspace, point: Point): Promise<S
         })();
     },
   };
+}
+
+/** Returns the names in the folder of a workspace, in latin1: of its newest point if that is sealed, else the present ones. */
+export async function namesInFolder(workspace: Workspace): Promise<ReadonlySet<string>> {
+  const latest = workspace.points.latest();
+  if (latest?.sealed !== true) {
+    requireAnswer(workspace.root);
+    return new Set(fs.readdirSync(workspace.root, "latin1"));
+  }
+  const { root, nodes } = await pointSource(workspace, latest);
+  return new Set(Array.from(await nodes(root), ({ name }) => latin1(name)));
 }
 
 /** Returns a scanned folder as a source. */

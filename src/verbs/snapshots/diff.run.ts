@@ -1,8 +1,9 @@
 import type { OpenRepository } from "../../backup/open/open-repository.ts";
 import { reading } from "../../backup/open/session.ts";
 import { findSnapshot, warnOfUnreadable } from "../../backup/open/snapshots.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
-import { likeFolder, snapshotSource } from "../../look/sources/snapshot-source.ts";
+import { isOfFolder, likeFolder, type SnapshotSource, snapshotSource } from "../../look/sources/snapshot-source.ts";
 import { areNumbersAlike, bringDiffering, without } from "../../look/sources/source.ts";
 import { newPacer } from "../../pacer.ts";
 import { kindOf } from "../../workspace/points/listed-entry.ts";
@@ -22,8 +23,8 @@ export async function diffBackups(
     warnOfUnreadable(access, session.damaged, options);
     const one = await snapshotSource(session, from, options.fromSubfolder);
     const other = await snapshotSource(session, to, options.toSubfolder);
-    const before = await likeFolder(one, other);
-    const after = await likeFolder(other, one);
+    const before = await like(one, other);
+    const after = await like(other, one);
     const byLinks = areNumbersAlike(one, other);
     await bringDiffering(before, after);
     const entries: DiffBackupsEntry[] = [];
@@ -37,6 +38,12 @@ export async function diffBackups(
     const truncated = entries.length > LIMIT;
     return { ...access.info, from: from.id, to: to.id, entries: entries.slice(0, LIMIT), truncated };
   });
+}
+
+/** Returns the folder of a snapshot of another program that is like the saved folder of `ours`. */
+async function like(source: SnapshotSource, ours: SnapshotSource): Promise<SnapshotSource> {
+  if (!isOfFolder(ours)) return source;
+  return likeFolder(source, new Set(Array.from(await ours.nodes(ours.root), ({ name }) => latin1(name))));
 }
 
 function entryOf({ path, before, after, aspects }: Difference): DiffBackupsEntry {
