@@ -62,9 +62,9 @@ async function* archiveOfBackup(
   { paths, options }: { paths: readonly Uint8Array[]; options: ReadOptions },
 ): AsyncGenerator<Uint8Array> {
   const meant = meantBy(hand.workspace, target);
-  const roots = topmost(paths.map((path) => pathIn(meant, path)));
   yield* handedOver<Uint8Array>(async (write) =>
     withSources(hand, [{ ...meant, path: new Uint8Array(0) }], options, async ([opened]) => {
+      const roots = topmost(paths.map((path) => opened!.pathOf(pathIn(meant, path))));
       const found: { path: Uint8Array; node: TreeNode | null }[] = [];
       for (const path of roots) found.push({ path, node: path.length === 0 ? null : await entryOf(opened!, path) });
       await writeArchive(opened!.source, found, { ...options, archive: options.archive!, write });

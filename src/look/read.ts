@@ -123,12 +123,13 @@ async function* withReader(
   yield* handedOver<Uint8Array>(async (take) =>
     withSources(hand, [state], options, async ([opened]) => {
       const raw: Reader["raw"] = (at, range) => rawIn(opened!, at, { ...range, signal });
-      for await (const piece of use({ raw, surelyLacks: () => false }, where, false)) await take(piece);
+      const at = opened!.pathOf(where);
+      for await (const piece of use({ raw, surelyLacks: () => false }, at, false)) await take(piece);
     }),
   );
 }
 
-/** Joins the path of an operand and a path below it. */
+/** Joins the path of an operand and a path below it; `Opened.pathOf` resolves that of a backup. */
 export function pathIn({ path: above }: Meant, path: PathInput): Uint8Array {
   const given = normalizeTyped(path);
   return above.length === 0 ? given : given.length === 0 ? above : joinPath(above, given);

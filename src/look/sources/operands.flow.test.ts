@@ -70,6 +70,8 @@ for (const scheme of ["local", "far"] as const)
         path.startsWith("deep/") ? [{ path: path.slice("deep/".length), ...rest }] : [],
       );
       assert.deepEqual(below, inDeep);
+      const whole = await client.diff(`backup:latest:${folder}/deep`, `${second}:deep`, ask);
+      assert.deepEqual(whole, { from, to, entries: below });
       assert.deepEqual((await client.diff(`${first}:deep`, join(folder, "deep"))).entries, inDeep);
       assert.deepEqual((await client.diff(`${first}:deep`)).entries, inDeep);
       const chosen = await client.diff("backup:latest", "latest", { ...ask, paths: ["deep/er"] });
@@ -91,6 +93,10 @@ for (const scheme of ["local", "far"] as const)
       const range = { offset: 2_500_000, length: 70_000 };
       assert.ok((await bytesOf("backup:latest", "large", range)).equals(large.subarray(2_500_000, 2_570_000)));
       assert.equal((await bytesOf("backup:latest:deep", "er/c.txt")).toString(), "c\n");
+      assert.equal((await bytesOf(`backup:latest:${folder}/deep`, "er/c.txt")).toString(), "c\n");
+      const archive = { archive: "tar" } as const;
+      const ofWhole = await bytesOf(`backup:latest:${folder}/deep/er`, "", archive);
+      assert.ok(ofWhole.equals(await bytesOf("backup:latest:deep", "er", archive)));
       assert.equal((await bytesOf(join(folder, "deep/er"), "new.txt")).toString(), "new\n");
       assert.ok((await bytesOf("backup:latest", "deep/rows.db")).equals(await bytesOf(first, "deep/rows.db")));
       for (const path of ["nowhere", "deep"])

@@ -4,9 +4,10 @@ import { isAbsolute, resolve } from "node:path";
 import type { Session } from "../../backup/open/session.ts";
 import type { OpenRepository } from "../../backup/open/open-repository.ts";
 import type { LookOptions } from "../../contract/looking.ts";
+import type { PathInput } from "../../contract/words.ts";
 import { isLocation, NOW, type Operand, readOperand } from "../../contract/operand.ts";
 import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
-import { displayPath, isAtOrBelow, joinRaw, normalizeTyped, shellPath } from "../../fs/paths/safe-path.ts";
+import { displayPath, isAtOrBelow, joinRaw, normalizeTyped, rawBytes, shellPath } from "../../fs/paths/safe-path.ts";
 import { listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { isUnknownHere, ownPointsOnly } from "../../workspace/open/siblings.ts";
 import { Workspace, type WorkspaceCall } from "../../workspace/open/workspace.ts";
@@ -15,6 +16,8 @@ import type { Point } from "../../workspace/points/point-files.ts";
 import { lookAtWorkspace } from "../../workspace/save/look.ts";
 import { below, type Source } from "./source.ts";
 import { namesInFolder, pointSource, scannedSource } from "./workspace-source.ts";
+
+const NOTHING = new Uint8Array(0);
 
 /** Runs `work` with the repository that a call gives, else with the one kept for the workspace. */
 export type WithBackups = <T>(
@@ -29,7 +32,7 @@ export interface Looking {
   readonly backups: WithBackups;
 }
 
-/** The meaning of an operand here. `path`: raw, below the root of the state. */
+/** The meaning of an operand here. `path`: raw, below the root of the state; of a backup as it was typed. */
 export type Meant = { readonly path: Uint8Array } & (
   | { readonly kind: "now" }
   | { readonly kind: "folder"; readonly found: FoundWorkspace }
@@ -38,7 +41,7 @@ export type Meant = { readonly path: Uint8Array } & (
 );
 
 /** The present folder of a workspace, or a part of it. */
-export function now(path: Uint8Array = new Uint8Array(0)): Meant {
+export function now(path: Uint8Array = NOTHING): Meant {
   return { kind: "now", path };
 }
 
@@ -69,8 +72,7 @@ function meantIf(workspace: Workspace, operand: Operand): Meant | null {
     return { kind: "point", point: workspace.resolve(operand.point), path: normalizeTyped(operand.path) };
   if (operand.kind === "folder" && operand.folder === NOW) return now();
   requireOwner();
-  if (operand.kind === "backup")
-    return { kind: "backup", snapshot: operand.snapshot, path: normalizeTyped(operand.path) };
+  if (operand.kind === "backup") return { kind: "backup", snapshot: operand.snapshot, path: rawBytes(operand.path) };
   return folderMeant(workspace, operand.folder);
 }
 
@@ -130,6 +132,8 @@ export interface Opened {
   name: string;
   /** The folder, if the source is one. */
   folder: Buffer | null;
+  /** Returns the raw path below the source's root for a typed one, which may be whole in a backup. Throws `usage`. */
+  pathOf: (typed: PathInput) => Uint8Array;
 }
 
 /** Opens the states that operands mean for as long as `work` runs. Points must be sealed. */
@@ -176,6 +180,7 @@ async function openOne(
   const { path } = meant;
   if (meant.kind === "backup") {
     const { path: folder } = workspaceRef(workspace.found);
+    const { pathBelow } = await import("../../backup/open/paths.ts");
     const { chosenSnapshot } = await import("../../backup/open/snapshots.ts");
     const { folderIn, isOfFolder, likeFolder, snapshotSource } = await import("./snapshot-source.ts");
     const listed = chosenSnapshot(session!, meant.snapshot, {
@@ -184,17 +189,21 @@ async function openOne(
     });
     const whole = await snapshotSource(session!, listed);
     const saved = isOfFolder(whole) ? whole : await likeFolder(whole, await namesInFolder(workspace));
-    return { source: await folderIn(saved, path), name: named(`backup:${listed.id}`, path), folder: null };
+    const source = await folderIn(saved, path);
+    const name = named(`backup:${listed.id}`, source.saved.part?.path ?? NOTHING);
+    const pathOf = (typed: PathInput): Uint8Array => pathBelow(source.saved, listed.snapshot.paths, typed);
+    return { source, name, folder: null, pathOf };
   }
   if (meant.kind === "point") {
     const name = named(meant.point.descriptor.save_point_id, path);
-    return { source: below(await pointSource(workspace, meant.point), path, name), name, folder: null };
+    const source = below(await pointSource(workspace, meant.point), path, name);
+    return { source, name, folder: null, pathOf: normalizeTyped };
   }
   const of =
     meant.kind === "now" ? workspace : stack.use(new Workspace(meant.found, workspace.parts, workspace.removals));
   const folder = path.length === 0 ? of.root : joinRaw(of.root, path);
   const name = meant.kind === "now" && path.length === 0 ? NOW : displayPath(folder).path;
-  return { source: below(await folderSource(of, options), path, name), name, folder };
+  return { source: below(await folderSource(of, options), path, name), name, folder, pathOf: normalizeTyped };
 }
 
 function named(state: string, path: Uint8Array): string {
