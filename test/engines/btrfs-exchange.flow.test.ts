@@ -8,7 +8,8 @@ import { describe, test } from "node:test";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
 import { btrfsPlace, subvolumesOf } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
-import { assertNoLeftovers } from "../fixtures/work.ts";
+import { startCairn } from "../fixtures/command.ts";
+import { assertNoLeftovers, pauseFile } from "../fixtures/work.ts";
 
 const EXCHANGE = { method: "exchange" } as const;
 
@@ -254,5 +255,44 @@ void describe("a restore by exchange", () => {
     const parts: Uint8Array[] = [];
     for await (const part of client.read(undoId!, "same/kept.txt")) parts.push(part);
     assert.equal(Buffer.concat(parts).toString(), "written before the exchange\n");
+  });
+
+  test("restore keeps files that were written into the folder while it was exchanged and exchanged back", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder } = place;
+    const a = await client.save();
+    makeSecond(folder);
+    await client.save();
+    const pause = pauseFile();
+    const args = [
+      "-C",
+      folder,
+      "--control-dir",
+      client.controlDirectory,
+      "restore",
+      a.save_point_id,
+      "--method",
+      "exchange",
+    ];
+    const running = startCairn(args, { failpoint: `exchange.shown@${pause}` });
+    await running.paused;
+    let holder: ReturnType<typeof spawn> | undefined;
+    try {
+      // The target's tree has the folder's place. A process still works in the displaced folder.
+      const temporary = path.join(client.controlDirectory, "tmp");
+      const [staging] = fs.readdirSync(temporary).filter((name) => fs.existsSync(path.join(temporary, name, "same")));
+      holder = spawn("sleep", ["100"], { cwd: path.join(temporary, staging!) });
+      await once(holder, "spawn");
+      fs.writeFileSync(path.join(folder, "late"), "late\n");
+    } finally {
+      fs.rmSync(pause);
+    }
+    const { stdout } = await running.ended;
+    holder.kill();
+    const { warnings } = JSON.parse(stdout) as { warnings: string[] };
+    const kept = /these files are in (\S+): copy/.exec(warnings.join("\n"))?.[1];
+    assert.ok(kept !== undefined, stdout);
+    assert.equal(fs.readFileSync(path.join(kept, "late"), "utf8"), "late\n");
   });
 });

@@ -87,6 +87,7 @@ export async function restoreByExchange(
     let shownSince = 0n;
     const late = await swapFolder(workspace.root, Buffer.from(staging), () => {
       shownSince = fs.lstatSync(workspace.root, { bigint: true }).ctimeNs;
+      failpoint("exchange.shown");
       // No process can open the displaced tree any more. A process that opened it just before would keep working in it.
       const isWanted = quiet?.isWanted() === true;
       return isWanted ? "a process began to open a database in it" : whyHeld(Buffer.from(staging), true);
