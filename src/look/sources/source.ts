@@ -28,7 +28,7 @@ export interface Source extends TreeSource {
   readonly cutBy: string;
   /** The raw path of the folder from whose paths the numbers of hard links are made; null: by another program. */
   readonly linksFrom: Uint8Array | null;
-  /** Why the trees lack an entry that was saved, for example a database whose folder is lost. */
+  /** The error that explains why the trees lack a saved entry, for example a database whose record is lost. */
   readonly lacking?: CairnError | undefined;
   /** True if trees must be brought before they are listed. */
   readonly isFar: boolean;
@@ -149,7 +149,7 @@ export async function bringDiffering(before: Source, after: Source): Promise<voi
   }
 }
 
-/** Fetches the folders of entries whose fields differ. Those folders may have one tree in both states. */
+/** Fetches the folders of entries whose fields differ. Such a folder may have one tree in both states. */
 async function bringAbove(source: Source, fields: ExactFields): Promise<void> {
   if (!source.isFar) return;
   const [one, other] = [losslessByPath(fields.before), losslessByPath(fields.after)];
