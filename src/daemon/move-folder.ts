@@ -80,7 +80,7 @@ export async function moveFolder(move: FolderMove, call: MoveCall, record: MoveR
     Buffer,
   ];
   const takeBackAndEnd = async (made: bigint): Promise<Buffer | null> => {
-    // This process knows that the two entries have their own places.
+    // The two entries certainly have their own places, whatever others did to the path.
     const kept = await removeCopy(move, made);
     failpoint("daemon-move.copy-removed");
     record.end();
