@@ -1,4 +1,4 @@
-import type { Client, SavePoint, WorkspaceInfo } from "../contract/index.ts";
+import type { SavePoint, WorkspaceInfo } from "../contract/index.ts";
 import { toCairnError } from "../errors.ts";
 import type { Context } from "./context.ts";
 
@@ -14,34 +14,22 @@ export async function pointsOfAll(
   workspaces: readonly WorkspaceInfo[],
 ): Promise<{ points: PointOf[]; isComplete: boolean }> {
   const all: PointOf[] = [];
-  const isComplete = await inEach(context, workspaces, async (client, { path }) => {
-    const { save_points: points } = await client.history(undefined, 0, { ...context.callOptions(), all: true });
-    for (const point of points) all.push({ workspace: path, point });
-  });
-  const points = all.sort(
-    (a, b) => Number(a.point.created_at < b.point.created_at) - Number(a.point.created_at > b.point.created_at),
-  );
-  return { points, isComplete };
-}
-
-/** Runs `work` for each workspace. Reports those that cannot be opened or read, and returns false then. */
-async function inEach(
-  context: Context,
-  workspaces: readonly WorkspaceInfo[],
-  work: (client: Client, workspace: WorkspaceInfo) => Promise<void>,
-): Promise<boolean> {
   const library = await context.library();
   let isComplete = true;
-  for (const workspace of workspaces) {
+  for (const { path } of workspaces) {
     try {
-      await using client = await library.open(workspace.path, context.openOptions());
-      await work(client, workspace);
+      await using client = await library.open(path, context.openOptions());
+      const { save_points: points } = await client.history(undefined, 0, { ...context.callOptions(), all: true });
+      for (const point of points) all.push({ workspace: path, point });
     } catch (error) {
       const failed = toCairnError(error);
       if (failed.code === "interrupted") throw failed;
       isComplete = false;
-      context.note(`${workspace.path}: ${failed.message}`);
+      context.note(`${path}: ${failed.message}`);
     }
   }
-  return isComplete;
+  const points = all.sort(
+    (a, b) => Number(a.point.created_at < b.point.created_at) - Number(a.point.created_at > b.point.created_at),
+  );
+  return { points, isComplete };
 }

@@ -11,7 +11,7 @@ import { shortener } from "./shorten.ts";
 export const PLAN = { flags: "--plan", text: "print what would be done, and do nothing" };
 const SHARED = new VerbOptions({ ...MethodOption.entries, plan: shownPlan() });
 
-/** Returns `--plan` and the options of a verb that changes the folder; those of every such verb are a group. */
+/** Returns `--plan` and the options of a command that changes the folder. Options that all these commands have are marked as a group. */
 export function changeOptions(options: readonly OptionDefinition[]): readonly OptionDefinition[] {
   const all = [PLAN, ...options];
   return grouped("change", all, [PLAN, ...SHARED.definitions]);

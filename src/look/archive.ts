@@ -9,12 +9,12 @@ import { isAtOrBelow, normalizeTyped, quotedPath } from "../fs/paths/safe-path.t
 import type { ByteSink, Output, OutputEntry } from "../output/output.ts";
 import { TarOutput } from "../output/tar.ts";
 import { ZipOutput } from "../output/zip.ts";
-import { nodesBelow } from "../workspace/points/listed-entry.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import { handedOver } from "./handed-over.ts";
 import { entryOf, mustFind, pathIn } from "./read.ts";
+import { entriesBelow } from "./show.ts";
 import { type Looking, meantBy, withSources } from "./sources/operands.ts";
-import type { FileAt, Source } from "./sources/source.ts";
+import { type FileAt, NOTHING, type Source } from "./sources/source.ts";
 import { pointSource } from "./sources/workspace-source.ts";
 
 /** Files whose content is fetched at once are at most this many, or hold about this many bytes. */
@@ -63,7 +63,7 @@ async function* archiveOfBackup(
 ): AsyncGenerator<Uint8Array> {
   const meant = meantBy(hand.workspace, target);
   yield* handedOver<Uint8Array>(async (write) =>
-    withSources(hand, [{ ...meant, path: new Uint8Array(0) }], options, async ([opened]) => {
+    withSources(hand, [{ ...meant, path: NOTHING }], options, async ([opened]) => {
       const roots = topmost(paths.map((path) => opened!.pathOf(pathIn(meant, path))));
       const found: { path: Uint8Array; node: TreeNode | null }[] = [];
       for (const path of roots) found.push({ path, node: path.length === 0 ? null : await entryOf(opened!, path) });
@@ -167,10 +167,7 @@ async function* entriesOf(source: Source, { path, node: root, lossless, signal }
   });
   if (root !== null) yield entry(path, root);
   if (root !== null && root.subtree === undefined) return;
-  const directory = root?.subtree ?? source.root;
-  await source.bring([directory], true);
-  const nodes = await source.nodes(directory);
-  for await (const each of nodesBelow({ nodes, path, signal }, source.nodes)) yield entry(each.path, each.node);
+  for await (const each of await entriesBelow(source, { path, node: root, signal })) yield entry(each.path, each.node);
 }
 
 /** Yields the next content. Throws if its length is not the node's size, on which the archive's layout depends. */

@@ -58,7 +58,7 @@ export async function showOwnBackup(
   );
 }
 
-/** Lists everything below a path, each folder before its entries; for a path that is not a folder the one entry. */
+/** Lists all entries below a folder, each folder before its entries. If the path is no folder, lists only its entry. */
 export async function walkBackup(
   access: OpenRepository,
   { hand, ...place }: Place & { hand: (entry: ListedEntry) => Promise<void> },

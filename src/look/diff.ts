@@ -13,7 +13,7 @@ import {
   withoutUnread,
 } from "../workspace/points/tree-diff.ts";
 import { folderSide, HeldComparison, heldSide } from "../workspace/save/compare-held.ts";
-import { kindOf } from "../workspace/points/listed-entry.ts";
+import { changeOf, kindOf } from "../workspace/points/listed-entry.ts";
 import { differencesByInodes } from "../workspace/save/differences-by-inodes.ts";
 import { lookRequest } from "../workspace/save/look.ts";
 import type { Point } from "../workspace/points/point-files.ts";
@@ -209,13 +209,7 @@ function renamed(difference: Difference, from: Difference): DiffEntry {
 
 function plain(difference: Difference, isLeftOut: (each: Difference) => boolean): DiffEntry {
   const { path, before, after, aspects } = difference;
-  const gone = isLeftOut(difference) ? "not_kept" : "removed";
-  return {
-    ...displayPath(path),
-    change: before === null ? "added" : after === null ? gone : "modified",
-    kind: kindOf((after ?? before)!),
-    aspects,
-    ...(before?.type === "file" ? { size_before: before.size } : {}),
-    ...(after?.type === "file" ? { size_after: after.size } : {}),
-  };
+  const change = changeOf(before, after, aspects)!;
+  const isNotKept = change.change === "removed" && isLeftOut(difference);
+  return { ...displayPath(path), ...change, ...(isNotKept ? { change: "not_kept" } : {}) };
 }

@@ -6,7 +6,7 @@ import { newPacer } from "../pacer.ts";
 import type { TreeSource } from "../repository/trees/tree-source.ts";
 import { heldNode } from "../workspace/points/held-file.ts";
 import { heldTreeOf, treePlace } from "../workspace/points/held-trees.ts";
-import { kindOf } from "../workspace/points/listed-entry.ts";
+import { changeOf } from "../workspace/points/listed-entry.ts";
 import { neverRead, type Point } from "../workspace/points/point-files.ts";
 import { hasContent, sameContent } from "../workspace/points/same-content.ts";
 import { type DiffAspect, differences } from "../workspace/points/tree-diff.ts";
@@ -16,19 +16,6 @@ import type { Workspace, WorkspaceCall } from "../workspace/open/workspace.ts";
 interface PathCall extends WorkspaceCall {
   /** true: a point may follow an undo point; false: it is compared with the save before */
   withUndo: boolean;
-}
-
-/** Returns the change from one entry of a path to the next; null for none. `aspects`: those in which both differ. */
-export function changeOf(was: TreeNode | null, now: TreeNode | null, aspects: DiffAspect[]): EntryChange | null {
-  const node = now ?? was;
-  if (node === null || (was !== null && now !== null && aspects.length === 0)) return null;
-  return {
-    change: was === null ? "added" : now === null ? "removed" : "modified",
-    kind: kindOf(node),
-    aspects,
-    ...(was?.type === "file" ? { size_before: was.size! } : {}),
-    ...(now?.type === "file" ? { size_after: now.size! } : {}),
-  };
 }
 
 /** Returns the aspects in which two entries of one store differ: for folders `content` if anything below differs. */

@@ -14,7 +14,7 @@ import { withSealed } from "../workspace/save/seal.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { handedOver } from "./handed-over.ts";
 import { type Looking, type Meant, meantBy, now, type Opened, withSources } from "./sources/operands.ts";
-import { entryIn } from "./sources/source.ts";
+import { entryIn, NOTHING } from "./sources/source.ts";
 import {
   notAFile,
   openPresent,
@@ -119,7 +119,7 @@ async function* withReader(
     const raw: Reader["raw"] = (at, range) => piecesOf(openPresent(root, at), range, signal);
     return yield* use({ raw, surelyLacks: () => false }, where, true);
   }
-  const state = { ...meant, path: new Uint8Array(0) };
+  const state = { ...meant, path: NOTHING };
   yield* handedOver<Uint8Array>(async (take) =>
     withSources(hand, [state], options, async ([opened]) => {
       const raw: Reader["raw"] = (at, range) => rawIn(opened!, at, { ...range, signal });

@@ -66,10 +66,14 @@ export async function listedAt(
 /** Yields everything below an entry of a source, each folder before its entries. Of any other entry yields the entry itself. */
 export async function* walkSource(source: Source, { path, node, signal }: At): AsyncGenerator<ListedEntry> {
   if (node !== null && node.type !== "dir") return yield listedEntry(node, path);
+  for await (const each of await entriesBelow(source, { path, node, signal })) yield listedEntry(each.node, each.path);
+}
+
+/** Fetches the trees below a folder of a source, and returns all entries below it, each folder before its entries. */
+export async function entriesBelow(source: Source, { path, node, signal }: At): Promise<ReturnType<typeof nodesBelow>> {
   const directory = node?.subtree ?? source.root;
   await source.bring([directory], true);
-  const nodes = await source.nodes(directory);
-  for await (const each of nodesBelow({ nodes, path, signal }, source.nodes)) yield listedEntry(each.node, each.path);
+  return nodesBelow({ nodes: await source.nodes(directory), path, signal }, source.nodes);
 }
 
 const ORDERS: Readonly<Record<string, (a: TreeNode, b: TreeNode) => number>> = {

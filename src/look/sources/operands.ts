@@ -14,10 +14,8 @@ import { Workspace, type WorkspaceCall } from "../../workspace/open/workspace.ts
 import { findWorkspace, type FoundWorkspace, realPathOf, workspaceRef } from "../../workspace/place/find-workspace.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import { lookAtWorkspace } from "../../workspace/save/look.ts";
-import { below, type Source } from "./source.ts";
+import { below, NOTHING, type Source } from "./source.ts";
 import { namesInFolder, pointSource, scannedSource } from "./workspace-source.ts";
-
-const NOTHING = new Uint8Array(0);
 
 /** Runs `work` with the repository that a call gives, else with the one kept for the workspace. */
 export type WithBackups = <T>(

@@ -9,7 +9,7 @@ import type { Session } from "../../backup/open/session.ts";
 import { pieces, piecesOf } from "../../backup/pieces.ts";
 import type { PathInput } from "../../contract/words.ts";
 import { readBlob, readNodes, treeHere } from "../../archive/databases/nodes.ts";
-import { type FileAt, NO_FACTS, type Source } from "./source.ts";
+import { type FileAt, NO_FACTS, NOTHING, type Source } from "./source.ts";
 
 /** A snapshot of any program as a source, whose parts tell where the saved folder lies in the snapshot. */
 export interface SnapshotSource extends Source {
@@ -18,15 +18,9 @@ export interface SnapshotSource extends Source {
   readonly saved: SnapshotContent;
 }
 
-/** Opens a snapshot, or one folder of it. Throws `damaged`, `not_found`, `conflict`. */
-export async function snapshotSource(
-  session: Session,
-  listed: ListedSnapshot,
-  subfolder?: PathInput,
-): Promise<SnapshotSource> {
-  const { reader } = session;
-  const content = await snapshotContent(reader, listed.snapshot);
-  return sourceOf(session, listed, await contentOf(reader, { listed, content }, subfolder));
+/** Opens a snapshot. Throws `damaged`. */
+export async function snapshotSource(session: Session, listed: ListedSnapshot): Promise<SnapshotSource> {
+  return sourceOf(session, listed, await snapshotContent(session.reader, listed.snapshot));
 }
 
 function sourceOf(session: Session, listed: ListedSnapshot, content: SnapshotContent): SnapshotSource {
@@ -93,8 +87,6 @@ async function* contentsOf(
   }
 }
 
-const NOTHING = new Uint8Array(0);
-
 async function* some(blobs: AsyncGenerator<Uint8Array>, count: number): AsyncGenerator<Uint8Array> {
   for (let left = count; left > 0; left--) {
     const { value, done } = await blobs.next();
@@ -108,8 +100,8 @@ export function isOfFolder({ saved: { node, only } }: SnapshotSource): boolean {
   return node !== null || only !== null;
 }
 
-/** Returns a folder of a snapshot as a source. Throws `not_found`, `conflict`. */
-export async function folderIn(source: SnapshotSource, folder: PathInput): Promise<SnapshotSource> {
+/** Returns a folder of a snapshot as a source; without `folder` the source itself. Throws `not_found`, `conflict`. */
+export async function folderIn(source: SnapshotSource, folder: PathInput | undefined): Promise<SnapshotSource> {
   const { session, listed, saved: content } = source;
   return sourceOf(session, listed, await contentOf(session.reader, { listed, content }, folder));
 }

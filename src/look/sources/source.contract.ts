@@ -29,7 +29,7 @@ export interface SourceScene {
 
 const NOTHING = new Uint8Array(0);
 const DEEP = Buffer.from("deep");
-/** A folder's name that is not UTF-8. */
+/** A name with a byte that is not UTF-8, for a folder. */
 const ODD = Buffer.from([0x6f, 0xff, 0x64]);
 /** Bytes of a file of several blobs. */
 const LARGE = 3 << 20;

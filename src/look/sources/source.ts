@@ -9,6 +9,9 @@ import { collectPaced, newPacer } from "../../pacer.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { type Difference, exactDifferences, type ExactFields, findNode } from "../../workspace/points/tree-diff.ts";
 
+/** No bytes: the path of a state's root, and an empty content. */
+export const NOTHING = new Uint8Array(0);
+
 /** A file and its path below the root of a source. */
 export interface FileAt {
   readonly path: Uint8Array;
@@ -17,7 +20,8 @@ export interface FileAt {
 
 /**
  * A readable state of a folder: the present folder, a point on any engine, a snapshot of any repository, or a directory
- * in one of them. `list` and `raw` read trees at once; those of a far repository must have been brought.
+ * in one of them. `list` and `raw` do not wait: in a far
+ * repository the caller must `bring` the trees first.
  */
 export interface Source extends TreeSource {
   /** Reads the facts that trees cannot hold. Throws `damaged` if their record is damaged. */
@@ -135,7 +139,7 @@ async function factsOrNone(source: Source): Promise<SourceFacts> {
   }
 }
 
-/** Fetches the trees in which two states differ, those of one depth together. */
+/** Fetches the trees that differ between two states, with one request for each depth. */
 export async function bringDiffering(before: Source, after: Source): Promise<void> {
   if (!before.isFar && !after.isFar) return;
   let pairs: Trees[] = [{ before: before.root, after: after.root }];

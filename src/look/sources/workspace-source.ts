@@ -12,10 +12,9 @@ import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
-import { type FileAt, NO_FACTS, type Source } from "./source.ts";
+import { type FileAt, NO_FACTS, NOTHING, type Source } from "./source.ts";
 
 const PIECE = 1024 * 1024;
-const NOTHING = new Uint8Array(0);
 
 /** Bytes of a file: from `start` up to `end`, which may be Infinity. */
 export interface Range {

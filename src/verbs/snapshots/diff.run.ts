@@ -3,11 +3,17 @@ import { reading } from "../../backup/open/session.ts";
 import { findSnapshot, warnOfUnreadable } from "../../backup/open/snapshots.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
-import { isOfFolder, likeFolder, type SnapshotSource, snapshotSource } from "../../look/sources/snapshot-source.ts";
+import {
+  folderIn,
+  isOfFolder,
+  likeFolder,
+  type SnapshotSource,
+  snapshotSource,
+} from "../../look/sources/snapshot-source.ts";
 import { areNumbersAlike, bringDiffering, without } from "../../look/sources/source.ts";
 import { newPacer } from "../../pacer.ts";
-import { kindOf } from "../../workspace/points/listed-entry.ts";
-import { type Difference, diffTrees } from "../../workspace/points/tree-diff.ts";
+import { changeOf } from "../../workspace/points/listed-entry.ts";
+import { diffTrees } from "../../workspace/points/tree-diff.ts";
 import type { DiffBackupsEntry, DiffBackupsOptions, DiffBackupsResult } from "./diff.ts";
 
 const LIMIT = 100_000;
@@ -21,8 +27,8 @@ export async function diffBackups(
   return reading(access, options, async (session) => {
     const [from, to] = [findSnapshot(session, words.from), findSnapshot(session, words.to)];
     warnOfUnreadable(access, session.damaged, options);
-    const one = await snapshotSource(session, from, options.fromSubfolder);
-    const other = await snapshotSource(session, to, options.toSubfolder);
+    const one = await folderIn(await snapshotSource(session, from), options.fromSubfolder);
+    const other = await folderIn(await snapshotSource(session, to), options.toSubfolder);
     const before = await like(one, other);
     const after = await like(other, one);
     const byLinks = areNumbersAlike(one, other);
@@ -32,7 +38,10 @@ export async function diffBackups(
     for (const difference of diffTrees(before, after)) {
       await pace();
       const shown = byLinks ? difference : without(difference, "links");
-      if (shown !== null) entries.push(entryOf(shown));
+      if (shown !== null) {
+        const { path, before, after, aspects } = shown;
+        entries.push({ ...displayPath(path), ...changeOf(before, after, aspects)! });
+      }
       if (entries.length > LIMIT) break;
     }
     const truncated = entries.length > LIMIT;
@@ -44,16 +53,4 @@ export async function diffBackups(
 async function like(source: SnapshotSource, ours: SnapshotSource): Promise<SnapshotSource> {
   if (!isOfFolder(ours)) return source;
   return likeFolder(source, new Set(Array.from(await ours.nodes(ours.root), ({ name }) => latin1(name))));
-}
-
-function entryOf({ path, before, after, aspects }: Difference): DiffBackupsEntry {
-  const change = before === null ? "added" : after === null ? "removed" : "modified";
-  return {
-    ...displayPath(path),
-    change,
-    kind: kindOf((after ?? before)!),
-    aspects,
-    ...(before?.type === "file" ? { size_before: before.size } : {}),
-    ...(after?.type === "file" ? { size_after: after.size } : {}),
-  };
 }

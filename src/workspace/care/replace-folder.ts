@@ -56,7 +56,7 @@ export interface ReplacementRecord {
   known?(made: bigint): void;
   /** Throws if the exchange must not take place, for example because the workspace's lock was lost. */
   requireMayCommit?(): void;
-  /** Removes the copy of a replacement that is not committed, and ends the record. See {@link removeUnlessWritten}. */
+  /** Called if the replacement fails: removes the copy by {@link removeUnlessWritten}, and ends the record. Returns the path of a copy that stays. */
   takeBack(made: bigint): Promise<Buffer | null>;
 }
 

@@ -1,7 +1,8 @@
 import type { EntryCounts } from "../../formats/records/descriptor.ts";
 import { countEntry } from "../store/survey-tree.ts";
 import type { EntryKind } from "../../contract/words.ts";
-import type { ListedEntry } from "../../contract/index.ts";
+import type { EntryChange, ListedEntry } from "../../contract/index.ts";
+import type { DiffAspect } from "./tree-diff.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
@@ -23,6 +24,19 @@ const KINDS: Record<TreeNode["type"], EntryKind> = {
 
 export function kindOf(node: TreeNode): EntryKind {
   return KINDS[node.type];
+}
+
+/** Returns the change from one entry of a path to the next; null for none. `aspects`: those in which both differ. */
+export function changeOf(was: TreeNode | null, now: TreeNode | null, aspects: DiffAspect[]): EntryChange | null {
+  const node = now ?? was;
+  if (node === null || (was !== null && now !== null && aspects.length === 0)) return null;
+  return {
+    change: was === null ? "added" : now === null ? "removed" : "modified",
+    kind: kindOf(node),
+    aspects,
+    ...(was?.type === "file" ? { size_before: was.size } : {}),
+    ...(now?.type === "file" ? { size_after: now.size } : {}),
+  };
 }
 
 /** Yields all entries below a folder, each folder before its entries. Keeps only the folders on the current path in memory. */

@@ -28,7 +28,7 @@ export function snapshotOf(backup: string): string {
   return backup.slice("backup:".length);
 }
 
-/** Names a state in a few letters: a point by the first digits of its id, and a backup by those of its snapshot. */
+/** Shortens the id of a point, or of the snapshot in `backup:SNAPSHOT`. */
 export function shortState(state: string): string {
   return isBackup(state) ? `backup:${snapshotOf(state).slice(0, 8)}` : state.slice(0, 8);
 }

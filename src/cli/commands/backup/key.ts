@@ -85,7 +85,6 @@ async function newPassword(context: Context, input: Input): Promise<Uint8Array> 
   context.progress.finish();
   const { bytes } = await askPassword({
     file: input.text("newPasswordFile"),
-    command: undefined,
     variable: "NEW_PASSWORD",
     env: context.env,
     cwd: context.cwd,

@@ -153,7 +153,7 @@ interface NamedRepository {
   repository: string;
   /** File with the password. */
   file: string | undefined;
-  command: string | undefined;
+  command?: string | undefined;
   /** File with age identities, if the line names none. */
   identity?: string | undefined;
   variable: string;
@@ -287,7 +287,6 @@ export function otherRepositoryOptions(context: Context, input: Input): NamedOpt
   return optionsFor(context, input, {
     repository: absolute(context, location),
     file: input.text("toPasswordFile"),
-    command: undefined,
     variable: "TO_PASSWORD",
   });
 }

@@ -12,8 +12,9 @@ import { shortener } from "../../shorten.ts";
 export const APPLY = new VerbOptions(pick(RunCleanupOptions, "plan"));
 
 interface Asked {
-  /** The words that begin the line, and those that end it. */
+  /** The command's words, with which the line that applies the plan begins. */
   words: readonly string[];
+  /** The points to remove, which the line repeats. */
   points?: readonly string[];
   /** The options that the line of the plan repeats. */
   definitions: readonly OptionDefinition[];

@@ -112,6 +112,7 @@ export class TimelinePoints {
     this.#turnLimit = limit;
     this.#hasMoreTurns = more > 0;
     this.#place();
+    this.version.value++;
   }
 
   async #page(page: number, isFirst = false): Promise<void> {
@@ -176,7 +177,6 @@ export class TimelinePoints {
     this.#headings = [...this.#days, ...turns].toSorted((a, b) => a.first - b.first);
     // One additional row loads the next page when it comes into view.
     this.rows = this.total + this.#headings.length + (this.#isMore ? 1 : 0);
-    this.version.value++;
   }
 
   row(index: number): Row {
