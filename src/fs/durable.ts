@@ -128,8 +128,8 @@ export function writeNewFile(path: string, content: Content, mode: number, flush
 }
 
 /**
- * Makes a new file from pieces, with the permissions `mode` without the umask's. Returns the number of bytes. `flush` runs
- * before the close; without `flush` the caller flushes later.
+ * Makes a new file from pieces. The umask limits `mode`. Returns the number of bytes. `flush` runs before the close;
+ * without `flush` the caller flushes later.
  */
 export async function writePieces(
   path: string,

@@ -56,7 +56,10 @@ export interface ReplacementRecord {
   known?(made: bigint): void;
   /** Throws if the exchange must not take place, for example because the workspace's lock was lost. */
   requireMayCommit?(): void;
-  /** Called if the replacement fails: removes the copy by {@link removeUnlessWritten}, and ends the record. Returns the path of a copy that stays. */
+  /**
+   * Called if the replacement fails. Removes the copy by {@link removeUnlessWritten}, and ends the record. Returns the
+   * path of a copy that stays.
+   */
   takeBack(made: bigint): Promise<Buffer | null>;
 }
 
