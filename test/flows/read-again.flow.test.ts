@@ -267,7 +267,7 @@ test(
 test("backup restore says that every entry is equal only if it compared the entries", { skip: noRestic }, async () => {
   const at = await saved();
   const said = (...args: string[]): string => inWords(restoring(at, newFolder("to"), ...args));
-  assert.match(said("same"), /were not read again; --prove does that/);
+  assert.match(said("same"), /were not read again; `cairn backup restore --prove` does that/);
   assert.match(said("same", "--prove"), /read again: every entry is equal to the snapshot$/m);
   const place = repositoryPlace("untold");
   restic(place, "init");

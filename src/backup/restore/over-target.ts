@@ -1,7 +1,7 @@
 import { lstatSync } from "node:fs";
 import { losslessByPath, OwnersByName } from "../../archive/write/exact-nodes.ts";
 import type { PlanEntry } from "../../contract/points.ts";
-import { advice, CairnError, option } from "../../errors.ts";
+import { advice, CairnError, call, option } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import { planIdOf, requirePlan } from "../../crypto/plan-id.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -98,7 +98,7 @@ function shownOver({ puts, leftOut }: OverFolder, { listed, target, chosen, opti
   };
 }
 
-export const GIVE_OVERWRITE = advice`name a new or an empty folder, or give ${option({ overwrite: "if-changed" })}`;
+export const GIVE_OVERWRITE = advice`name a new or an empty folder, or give ${option({ overwrite: "if-changed" })} to ${call("backup restore", "restore")}`;
 
 /** Returns the error for a plan that was shown of a folder with entries, of which there is none now. */
 export function noSuchPlan(): CairnError {

@@ -1,6 +1,7 @@
 import { optionsOf, TARGET, PATHS, restored, type Tool } from "../kinds/tool.ts";
 import { RestoreOptions, RestorePlan, RestoreResult, throughSqlite } from "../../contract/points.ts";
 import { object, opt, pick, text } from "../../contract/schema.ts";
+import { RestoreBackupResult, RestoreInPlaceResult } from "../../contract/snapshots.ts";
 import { arg } from "../../contract/verb.ts";
 import { CallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
@@ -27,7 +28,11 @@ export const restore = workspaceVerb({
   options: RestoreOptions,
   output: RestoreResult,
   errors: ["not_found", "ambiguous", "damaged", "already_exists", "stale_plan"],
-  command: "restore",
+  command: {
+    restore: RestoreResult,
+    "restore backup:SNAPSHOT": RestoreInPlaceResult,
+    "restore backup:SNAPSHOT --to": RestoreBackupResult,
+  },
   by: "writers",
   agents: ["target", "paths", "keepPresent", "cause", "plan"],
   seals: ({ to }) => to !== undefined,

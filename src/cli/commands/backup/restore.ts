@@ -123,29 +123,45 @@ export const command: CommandDefinition = {
       if (input.flag(name) && !isInPlace) throw usage(`${flags} works with --in-place only`);
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
-    const given = OPTIONS.read(context, input);
-    const options: RestoreBackupOptions = { ...context.callOptions(), ...given };
-    if (subfolder !== undefined) options.subfolder = subfolder;
-    if (paths.length > 0) options.paths = paths;
-    const latestOf = readFilter(context, input);
-    if (Object.keys(latestOf).length > 0) options.latestOf = latestOf;
-    if (to === undefined) return inPlace(context, input, { snapshot, options });
-    const restore = async (repository: BackupRepository): Promise<Outcome> => {
-      const result = await repository.restore(snapshot, context.place(to), options);
-      return {
-        data: result,
-        exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
-        text: async () => {
-          const planned = await renderPlanned(context, result);
-          if (planned !== null) return [...render(context, result), planned].join("\n");
-          const { renderLeftOut } = await import("../../render/points.ts");
-          return [...render(context, result), ...renderLeftOut(result.left_out, context.style)].join("\n");
-        },
-      };
-    };
-    return withRepository(context, input, restore, options.dryRun === true ? undefined : "restore");
+    return restoreSnapshot(context, input, { snapshot, subfolder, paths, latestOf: readFilter(context, input) });
   },
 };
+
+/** Restores a snapshot, or `paths` of it, into the folder of `--to`, else in place. No `paths`: everything. */
+export async function restoreSnapshot(
+  context: Context,
+  input: Input,
+  {
+    snapshot,
+    subfolder,
+    paths,
+    latestOf,
+  }: Required<Pick<RestoreBackupOptions, "paths" | "latestOf">> & {
+    snapshot: string;
+    subfolder: string | undefined;
+  },
+): Promise<Outcome> {
+  const to = input.text("to");
+  const options: RestoreBackupOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+  if (subfolder !== undefined) options.subfolder = subfolder;
+  if (paths.length > 0) options.paths = paths;
+  if (Object.keys(latestOf).length > 0) options.latestOf = latestOf;
+  if (to === undefined) return inPlace(context, input, { snapshot, options });
+  const restore = async (repository: BackupRepository): Promise<Outcome> => {
+    const result = await repository.restore(snapshot, context.place(to), options);
+    return {
+      data: result,
+      exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
+      text: async () => {
+        const planned = await renderPlanned(context, result);
+        if (planned !== null) return [...render(context, result), planned].join("\n");
+        const { renderLeftOut } = await import("../../render/points.ts");
+        return [...render(context, result), ...renderLeftOut(result.left_out, context.style)].join("\n");
+      },
+    };
+  };
+  return withRepository(context, input, restore, options.dryRun === true ? undefined : "restore");
+}
 
 /** Writes the bytes of one file to a command. Each blob is verified before it is written. */
 async function intoCommand(context: Context, input: Input, line: string): Promise<Outcome> {
@@ -307,7 +323,7 @@ function renderProof(
   const { proof, untold_files: untold, left_out: leftOut } = result;
   const from = result.read_from === "memory" ? " (from memory, if the system cached it)" : "";
   if (proof === null && untold === null)
-    return [style.dim("  the restored files were not read again; --prove does that")];
+    return [style.dim("  the restored files were not read again; `cairn backup restore --prove` does that")];
   if (proof === null) {
     const told = leftOut.length === 0 ? "every entry" : "every entry that is not listed above";
     const but = untold === 0 ? "" : `; ${plural(untold!, "file")} could not be compared`;

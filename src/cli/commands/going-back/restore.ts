@@ -1,11 +1,14 @@
 import { statSync } from "node:fs";
+import { join, relative } from "node:path";
 import type { CairnError } from "../../../errors.ts";
 import { printable, shellQuote } from "../../render/format.ts";
-import type { CommandDefinition } from "../../command.ts";
+import type { Client } from "../../../contract/index.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { usage } from "../../input.ts";
+import { type Input, parseBase64, usage } from "../../input.ts";
 import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { PATH_B64 } from "../../shown.ts";
+import { BACKUP_OPTIONS, backupIn } from "../../operands.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { RestoreOptions } from "../../../contract/points.ts";
 import { omit } from "../../../contract/schema.ts";
@@ -18,7 +21,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[target]",
-      text: 'a save point: id, prefix, latest, head, head~N, or a time such as "2 hours ago"; without one, on a terminal, Cairn asks which',
+      text: 'a save point: id, prefix, latest, head, head~N, or a time such as "2 hours ago"; or backup:SNAPSHOT; without one, on a terminal, Cairn asks which',
       completes: "points",
     },
     { name: "[path...]", text: "restore only these paths, relative to the current folder", completes: "files" },
@@ -30,6 +33,7 @@ export const command: CommandDefinition = {
       text: "a path from the workspace's root whose name is not UTF-8; may be repeated",
       repeat: true,
     },
+    ...BACKUP_OPTIONS,
   ],
   examples: [
     { line: "cairn restore", text: "choose a save point and files, see what would change, and confirm" },
@@ -37,6 +41,8 @@ export const command: CommandDefinition = {
     { line: "cairn restore 1a2b3c4d src/main.ts", text: "one file" },
     { line: "cairn restore head~3 --plan", text: "print what would change" },
     { line: "cairn restore latest --to /tmp/look", text: "a copy of a save point elsewhere" },
+    { line: "cairn restore backup:latest:src --to /tmp/src", text: "one folder of the last backup elsewhere" },
+    { line: "cairn restore backup:latest src/main.ts", text: "one file from the last backup" },
   ],
   async run(context, input) {
     const { to, ...given } = OPTIONS.read(context, input);
@@ -46,6 +52,8 @@ export const command: CommandDefinition = {
     if (isAsked) requireTerminal(context, to);
     const target = isAsked ? "" : input.required(0);
     const client = await context.open();
+    const backup = backupIn(context, client, target);
+    if (backup !== null) return restoredBackup(context, client, { input, backup });
     const namesFile = (): boolean => input.rest(1).length === 0 && target !== "" && isFile(context.absolute(target));
     if (/[/.]/.test(target) && namesFile()) throw isNoPoint(target);
     const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
@@ -69,6 +77,45 @@ export const command: CommandDefinition = {
     });
   },
 };
+
+const OF_POINTS = ["method", "keepGit", "allow"] as const;
+const IN_PLACE = ["keepPresent", "throughSqlite"] as const;
+
+/** Restores a backup of this folder as `backup restore` does. */
+async function restoredBackup(
+  context: Context,
+  client: Client,
+  { input, backup }: { input: Input; backup: NonNullable<ReturnType<typeof backupIn>> },
+): Promise<Outcome> {
+  const { to, ...given } = OPTIONS.read(context, input);
+  const { snapshot, path, filter } = backup;
+  for (const name of OF_POINTS)
+    if (given[name] !== undefined) throw usage(`${OPTIONS.optionOf(name)} works with save points only`);
+  for (const name of IN_PLACE)
+    if (given[name] !== undefined && to !== undefined) throw usage(`${OPTIONS.optionOf(name)} does not work with --to`);
+  if (path !== "" && to === undefined) throw isNoFolder(context, client, [`backup:${snapshot}`, path]);
+  const [words, encoded] = [input.rest(1), input.list("pathB64")];
+  const paths =
+    path === ""
+      ? context.workspacePaths(client, words, encoded)
+      : [...words, ...encoded.map((text) => parseBase64(text, "--path-b64"))];
+  const { restoreSnapshot } = await import("../backup/restore.ts");
+  return restoreSnapshot(context, input, {
+    snapshot,
+    subfolder: path === "" ? undefined : path,
+    paths: paths.includes("") ? [] : paths,
+    latestOf: filter,
+  });
+}
+
+/** The error for a path of a state that is to be restored in place. */
+function isNoFolder(context: Context, client: Client, [state, path]: readonly [string, string]): CairnError {
+  const fromHere = relative(context.cwd, join(client.workspacePath(), path)) || ".";
+  return usage(
+    `${state}:${printable(path)} is restored elsewhere only, with --to DIR`,
+    `in place, name the path as an argument: cairn restore ${shellQuote(state)} ${shellQuote(fromHere)}`,
+  );
+}
 
 function isNoPoint(file: string): CairnError {
   return usage(`${printable(file)} is a file, not a save point`, `cairn restore head ${shellQuote(file)}`);

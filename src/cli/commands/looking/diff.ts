@@ -11,7 +11,8 @@ import { type Input, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { inLocale } from "../../render/style.ts";
 import { PATH_B64 } from "../../shown.ts";
-import { BACKUP_OPTIONS, looked, operandOf } from "./with-backups.ts";
+import { BACKUP_OPTIONS, operandOf } from "../../operands.ts";
+import { looked } from "./with-backups.ts";
 
 const PATHS = new VerbOptions(pick(DiffOptions, "paths"));
 const ROWS = new VerbOptions(DiffDatabaseOptions.entries);

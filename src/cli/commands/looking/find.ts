@@ -7,7 +7,8 @@ import { VerbOptions } from "../../options.ts";
 import { plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { shortener } from "../../shorten.ts";
-import { BACKUP_OPTIONS, withBackups } from "./with-backups.ts";
+import { BACKUP_OPTIONS } from "../../operands.ts";
+import { withBackups } from "./with-backups.ts";
 
 const OPTIONS = new VerbOptions(omit(FindNamesOptions, "all"));
 

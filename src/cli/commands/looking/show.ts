@@ -4,7 +4,6 @@ import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { type Context, toWorkspacePath } from "../../context.ts";
 import { CairnError } from "../../../errors.ts";
-import { isBackupOperand, type Operand, readOperand } from "../../../contract/operand.ts";
 import { type Input, parseBase64, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import {
@@ -18,7 +17,7 @@ import {
   walkOutcome,
   writtenOutcome,
 } from "../../shown.ts";
-import { BACKUP_OPTIONS, operandOf } from "./with-backups.ts";
+import { BACKUP_OPTIONS, backupIn } from "../../operands.ts";
 import { plural, shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
 
@@ -47,7 +46,8 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const client = await context.open();
-    if (isBackupOperand(input.required(0))) return shownBackup(context, client, input);
+    const backup = backupIn(context, client, input.required(0));
+    if (backup !== null) return shownBackup(context, input, backup);
     const [target, named, fromHere] = await splitSibling(client, splitTarget(input));
     let path = named === "/" ? undefined : named;
     if (typeof path === "string" && path.startsWith("/"))
@@ -79,18 +79,19 @@ export const command: CommandDefinition = {
 };
 
 /** Shows a place in a backup of this folder as `backup show` does. */
-async function shownBackup(context: Context, client: Client, input: Input): Promise<Outcome> {
+async function shownBackup(
+  context: Context,
+  input: Input,
+  { path, ...backup }: NonNullable<ReturnType<typeof backupIn>>,
+): Promise<Outcome> {
   if (Object.keys(PAGE.read(context, input)).length > 0)
     throw usage("-n, --skip, --sort and --reverse work with save points only");
-  const [operand] = readOperand(operandOf(context, client, input.required(0)));
-  const { snapshot, path } = operand as Extract<Operand, { kind: "backup" }>;
   const encoded = input.text("pathB64");
   if (encoded !== undefined && path !== "") throw usage("a path after the colon and --path-b64 exclude each other");
   const { showSnapshot } = await import("../backup/show.ts");
   return showSnapshot(context, input, {
-    snapshot,
+    ...backup,
     path: encoded === undefined ? path : parseBase64(encoded, "--path-b64"),
-    filter: { paths: [client.workspacePath()] },
   });
 }
 

@@ -5,7 +5,8 @@ import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 import { PATH_B64 } from "../../shown.ts";
 import { shortener } from "../../shorten.ts";
-import { BACKUP_OPTIONS, looked } from "./with-backups.ts";
+import { BACKUP_OPTIONS } from "../../operands.ts";
+import { looked } from "./with-backups.ts";
 
 const OPTIONS = new VerbOptions(pick(WhyOptions, "limit", "in"));
 

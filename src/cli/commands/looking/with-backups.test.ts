@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import type { RestoreBackupResult } from "../../../contract/index.ts";
 import { backupScene, type BackupScene } from "../../../backup/testing-far.ts";
 import type { FakeLibrary } from "../../testing-fake-library.ts";
 import { type Ran, runFake } from "../../testing-run.ts";
@@ -90,4 +91,35 @@ test("why --in lists the backups of the folder that changed a file, alone or bes
   const all = await cairn("why", "../a.txt", "--in", "all");
   assert.match(all.stdout, /modified[\s\S]*added[\s\S]*\nin backups\n[\s\S]*modified[\s\S]*added/);
   assert.match((await cairn("why", "nothing", "--in", "backups")).stdout, /no backup of this folder has deep\/nothing/);
+});
+
+test("restore backup:SNAPSHOT restores elsewhere with a proof, and in place, as backup restore does", async (t) => {
+  const { scene, cairn } = await backedUp(t);
+  const to = (name: string): string => join(scene.root, name);
+  const whole = await cairn("restore", "backup:latest", "--to", to("whole"), "--json");
+  const { data } = JSON.parse(whole.stdout) as { data: RestoreBackupResult };
+  assert.equal(data.proof?.state_digest.length, 64);
+  assert.equal(readFileSync(join(to("whole"), "a.txt"), "utf8"), "a\n");
+  assert.equal((await cairn("restore", "backup:latest", "../a.txt", "--to", to("path"))).status, 0);
+  assert.deepEqual(readdirSync(to("path")), ["a.txt"]);
+  assert.equal((await cairn("restore", "backup:latest:./", "b.txt", "--to", to("folder"))).status, 0);
+  assert.deepEqual(readdirSync(to("folder")), ["b.txt"], "paths begin at the operand's folder");
+  assert.equal((await cairn("restore", "backup:latest", "../a.txt")).status, 0);
+  assert.equal(readFileSync(join(scene.folder, "a.txt"), "utf8"), "a\n");
+  assert.equal(readFileSync(join(scene.folder, "deep/new.txt"), "utf8"), "new\n", "the other paths stay");
+});
+
+test("restore of a backup refuses options of save points, and a folder of the backup in place", async (t) => {
+  const { scene, cairn } = await backedUp(t);
+  const refused = async (...words: string[]): Promise<string> => {
+    const { status, stderr } = await cairn("restore", ...words);
+    assert.equal(status, 2, stderr);
+    return stderr;
+  };
+  const to = ["--to", join(scene.root, "to")];
+  assert.match(await refused("backup:latest:deep"), /with --to DIR\n.* cairn restore backup:latest \.$/m);
+  assert.match(await refused("backup:latest", "--method", "entries"), /--method works with save points only/);
+  assert.match(await refused("backup:latest", "--keep-present", ...to), /--keep-present does not work with --to/);
+  assert.match(await refused("backup:", ...to), /names no snapshot/);
+  assert.match(await refused("backup:latest:/etc", ...to), /not below/);
 });
