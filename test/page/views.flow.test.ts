@@ -21,15 +21,15 @@ test("the page shows the first command to run if there is no workspace", { skip:
 });
 
 test(
-  "the list of workspaces shows save points and unsaved changes, and opens a workspace",
+  "the overview shows save points and unsaved changes of each workspace, and opens a workspace",
   { skip: SKIP },
   async (t) => {
     const { page, go } = await open(t, workspace());
     await go({ view: "workspaces" });
     const card = page.locator(".workspace", { hasText: workspace() }).first();
-    await card.getByText("save points").waitFor();
+    await card.getByText(/\d points/).waitFor();
     await card.getByText("nothing").waitFor();
-    await page.locator(".workspace", { hasText: shop.fork }).first().click();
+    await page.locator(".workspace", { hasText: shop.fork }).first().getByRole("heading").click();
     await page.getByText("fork of").first().waitFor();
   },
 );

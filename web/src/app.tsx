@@ -16,7 +16,7 @@ type ViewOf<R> = FunctionComponent<{ route: R }>;
 type Views = { [V in View]: () => Promise<{ View: ViewOf<Extract<Route, { view: V }>> }> };
 
 const VIEWS: Views = {
-  workspaces: () => import("./views/workspaces.tsx"),
+  workspaces: () => import("./views/overview/overview.tsx"),
   timeline: () => import("./views/timeline/timeline.tsx"),
   point: () => import("./views/point/point.tsx"),
   files: () => import("./views/files/files.tsx"),

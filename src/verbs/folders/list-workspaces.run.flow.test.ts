@@ -121,6 +121,24 @@ test("a self-contained workspace works although the state directory cannot regis
   assert.equal((await library.listWorkspaces()).length, 1);
 });
 
+test("listWorkspaces lists a workspace whose control file is damaged, with the problem, and the others as usual", async (t) => {
+  const { root, library, folder, client } = await testFolder(t);
+  await client.save();
+  mkdirSync(join(root, "other"));
+  const other = await library.openOrInit(join(root, "other"));
+  await other.save();
+  writeFileSync(join(client.workspace.control_directory, "cairn.json"), "{");
+  const listed = await library.listWorkspaces();
+  assert.deepEqual(
+    listed.map(({ path, present, points }) => [path, present, points]),
+    [
+      [folder, true, 0],
+      [join(root, "other"), true, 1],
+    ].toSorted(),
+  );
+  assert.match(listed.find(({ path }) => path === folder)!.problem!, /cairn\.json.*not valid JSON/);
+});
+
 test("the name of a self-contained workspace has letters, digits, - and _", async (t) => {
   const { library, root } = await testFolder(t);
   for (const name of ["", "a/b", "a b", "a\n", "ä", "x".repeat(61)]) {

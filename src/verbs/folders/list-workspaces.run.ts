@@ -1,5 +1,5 @@
 import { throwIfAborted, toCairnError } from "../../errors.ts";
-import { rawPath } from "../../formats/records/record.ts";
+import { rawPath, type RecordedPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import { isGone } from "../../fs/silent-mounts.ts";
@@ -58,7 +58,8 @@ async function inControl(parts: WorkspaceParts, root: string, options: CallOptio
   for (const { name, workspace, problem } of listed) {
     if (problem !== undefined) options.onWarning?.(problem.message);
     if (workspace === null || isReleased(workspace)) continue;
-    const info = await describe(parts, root, { name, bytes });
+    const unread = (error: unknown): WorkspaceInfo => unreadable(workspace, root, toCairnError(error).message);
+    const info = await describe(parts, root, { name, bytes }).catch(unread);
     if (info === null) continue;
     bytes = info.problem === undefined ? info.store_bytes : bytes;
     infos.push(info);
@@ -126,17 +127,28 @@ function isReplaced(registration: Registration): boolean {
 
 /** Describes a folder whose control directory, or whose record in it, is missing. */
 function lost(registration: Registration): WorkspaceInfo {
-  const folder = Buffer.from(rawPath(registration));
+  const { workspace_name: name, workspace_id: id } = registration;
+  const control = controlOf(registration);
+  return unreadable({ ...registration, name, id }, control, `its control directory ${control} is not there`);
+}
+
+/** Describes a workspace of which only the name, id and path are known. */
+function unreadable(
+  known: RecordedPath & { name: string; id: WorkspaceInfo["id"] },
+  control: string,
+  problem: string,
+): WorkspaceInfo {
+  const folder = Buffer.from(rawPath(known));
   return {
-    name: registration.workspace_name,
+    name: known.name,
     ...displayPath(folder),
-    id: registration.workspace_id,
+    id: known.id,
     engine: "copy",
-    control_directory: controlOf(registration),
+    control_directory: control,
     present: !isGone(folder),
     points: 0,
     store_bytes: 0,
     last_save_at: null,
-    problem: `its control directory ${controlOf(registration)} is not there`,
+    problem,
   };
 }

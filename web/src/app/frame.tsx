@@ -32,7 +32,7 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
   useActions([
     { key: "Mod+k", title: "Open the command palette", run: () => (sheet.value = "palette") },
     { key: "?", title: "Show all keys", run: () => (sheet.value = "help") },
-    { key: "g", title: "Go to all workspaces", run: () => go({ view: "workspaces" }) },
+    { key: "g", title: "Go to the overview", run: () => go({ view: "workspaces" }) },
     ...(workspace === null
       ? []
       : [
@@ -89,7 +89,7 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
 function Bar({ workspace }: { workspace: string | null }): JSX.Element {
   return (
     <header class="bar">
-      <a class="brand" href={href({ view: "workspaces" })} aria-label="Cairn: all workspaces">
+      <a class="brand" href={href({ view: "workspaces" })} aria-label="Cairn: overview">
         <Stones />
         <span>Cairn</span>
       </a>

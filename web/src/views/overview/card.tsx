@@ -1,0 +1,117 @@
+import type { StatusResult } from "cairnstate/client";
+import type { ComponentChildren, JSX } from "preact";
+import { href, nameOf } from "../../app/address.ts";
+import { Icon } from "../../parts/icon.tsx";
+import { Name } from "../../parts/name.tsx";
+import { count, Counts, plural, size, When } from "../../parts/values.tsx";
+import { isDamaged, type Shown } from "./facts.ts";
+
+/** A workspace in the overview. The whole card leads to the timeline; some facts lead to their own views. */
+export function Card({ shown, index }: { shown: Shown; index: number }): JSX.Element {
+  const { path, points, store_bytes, last_save_at, status, schedule } = shown;
+  const timeline = href({ view: "timeline", workspace: path });
+  const backup = status?.last_backup ?? null;
+  return (
+    <li class="workspace">
+      <h2 class="workspace-head">
+        <a id={`workspace-${index}`} class="workspace-open" href={timeline}>
+          <Name text={nameOf(path)} title={false} />
+        </a>
+        <Badges shown={shown} />
+      </h2>
+      <p class="faint workspace-path">
+        <Name text={path} />
+      </p>
+      <dl>
+        <Fact name="not saved">
+          <Unsaved path={path} status={status} />
+        </Fact>
+        <Fact name="last save">{last_save_at === null ? "never" : <When at={last_save_at} />}</Fact>
+        <Fact name="backed up">
+          {backup === null ? (
+            <Moment at={schedule?.last_backup_at} isKnown={schedule !== undefined} />
+          ) : (
+            <a href={href({ view: "files", workspace: path, point: `backup:${backup.snapshot_id}`, at: { path: "" } })}>
+              <Moment at={schedule?.last_backup_at ?? backup.at} isKnown />
+            </a>
+          )}
+        </Fact>
+        <Fact name="proven">
+          <Moment at={schedule?.last_proof_at} isKnown={schedule !== undefined} />
+        </Fact>
+        <Fact name="next run">
+          {schedule?.next_at ? (
+            <Due at={schedule.next_at} />
+          ) : (
+            <Moment at={null} isKnown={schedule !== undefined} none="none" />
+          )}
+        </Fact>
+        <Fact name="store">
+          {plural(points, "point")}, {size(store_bytes)}
+        </Fact>
+      </dl>
+    </li>
+  );
+}
+
+/** Counts the entries that the last save does not have, with a link to them. */
+function Unsaved({ path, status }: { path: string; status: StatusResult | null | undefined }): JSX.Element {
+  if (status === undefined || status === null) return <span class="faint">–</span>;
+  const { clean, head, changes, not_kept: left } = status;
+  if (clean) return <span class="faint">nothing</span>;
+  const isCounted = changes.added + changes.modified + changes.removed > 0;
+  const counts = isCounted ? <Counts {...changes} /> : `${count(left.count)} no longer kept`;
+  if (head === null) return <>{counts}</>;
+  return <a href={href({ view: "point", workspace: path, point: head, to: "now" })}>{counts}</a>;
+}
+
+function Badges({ shown }: { shown: Shown }): JSX.Element {
+  const { health, present, status, schedule } = shown;
+  const failures = schedule?.problems.length ?? 0;
+  return (
+    <>
+      {!present && <span class="badge warn">folder missing</span>}
+      {isDamaged(shown) && (
+        <span class="badge bad">
+          <Icon name="warning" />{" "}
+          {health === undefined || health.health === "ok" ? "damaged" : health.health.replaceAll("_", " ")}
+        </span>
+      )}
+      {health?.overdue.map((each) => (
+        <span key={each} class="badge warn">
+          {each} overdue
+        </span>
+      ))}
+      {failures > 0 && <span class="badge warn">{plural(failures, "alarm")}</span>}
+      {status?.watched === true && <span class="badge good">watched</span>}
+    </>
+  );
+}
+
+function Fact({ name, children }: { name: string; children: ComponentChildren }): JSX.Element {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}
+
+/** A time, or `none` if there is none; a dash until the answer has come. */
+export function Moment({
+  at,
+  isKnown,
+  none = "never",
+}: {
+  at: string | null | undefined;
+  isKnown: boolean;
+  none?: string;
+}): JSX.Element {
+  if (at !== undefined && at !== null) return <When at={at} />;
+  return <span class="faint">{isKnown ? none : "–"}</span>;
+}
+
+/** When a run is due. */
+export function Due({ at }: { at: string }): JSX.Element {
+  return Date.parse(at) <= Date.now() ? <>as soon as possible</> : <When at={at} />;
+}

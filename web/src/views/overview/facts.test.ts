@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Schedule, WorkspaceInfo } from "cairnstate/client";
+import { alarmsOf, earliest, type Facts, nextRuns, repositoriesOf, shownOf } from "./facts.ts";
+
+const info = (path: string, more: Partial<WorkspaceInfo> = {}): WorkspaceInfo =>
+  ({ path, present: true, points: 1, last_save_at: "2026-11-29T10:00:00.000Z", ...more }) as WorkspaceInfo;
+
+type Run = Schedule["runs"][number];
+const run = (kind: Run["kind"], next_at: string, more: Partial<Run> = {}): Run =>
+  ({ kind, repository: "/backups", next_at, good_at: null, error: null, ...more }) as Run;
+const scheduled = (runs: readonly Run[], problems: readonly string[] = []): Facts => ({
+  schedule: { runs, problems } as unknown as Schedule,
+});
+
+test("shownOf puts damaged workspaces first, then missing, then late ones, then by the last save", () => {
+  const infos = [
+    info("/old", { last_save_at: "2026-11-01T10:00:00.000Z" }),
+    info("/new"),
+    info("/late", { last_save_at: null }),
+    info("/missing", { present: false }),
+    info("/damaged", { problem: "not valid JSON" }),
+  ];
+  const facts = new Map([["/late", scheduled([], ["backup fails"])]]);
+  assert.deepEqual(
+    shownOf(infos, null, facts).map(({ path }) => path),
+    ["/damaged", "/missing", "/late", "/new", "/old"],
+  );
+});
+
+test("alarmsOf lists problems of the schedule and hooks that fail, but no hooks that work again", () => {
+  const failed = (agent: string, over: boolean) => ({ agent, failed: { count: 2, reason: "disk full", over } });
+  const facts = { ...scheduled([], ["backup fails"]), hooks: [failed("codex", false), failed("gemini", true)] };
+  const all = shownOf([info("/a")], null, new Map([["/a", facts as unknown as Facts]]));
+  assert.deepEqual(alarmsOf(all, null), [
+    { path: "/a", text: "backup fails" },
+    { path: "/a", text: "2 hooks of codex failed: disk full" },
+  ]);
+});
+
+test("nextRuns lists work on a repository once, and backups for each workspace", () => {
+  const runs = [run("verify", "2026-11-29T12:00:00.000Z"), run("backup", "2026-11-29T11:00:00.000Z")];
+  const facts = new Map([
+    ["/a", scheduled(runs)],
+    ["/b", scheduled(runs)],
+  ]);
+  assert.deepEqual(
+    nextRuns(shownOf([info("/a"), info("/b")], null, facts)).map(({ path, kind }) => `${kind} ${path}`),
+    ["backup /a", "backup /b", "verify /a"],
+  );
+});
+
+test("repositoriesOf joins the workspaces of a repository, with the latest times, failing ones first", () => {
+  const at = (hour: number): string => `2026-11-29T${hour}:00:00.000Z`;
+  const facts = new Map([
+    ["/a", scheduled([run("backup", at(20), { good_at: at(10) }), run("verify", at(20), { good_at: at(12) })])],
+    ["/b", scheduled([run("backup", at(20), { good_at: at(11) })])],
+    ["/c", scheduled([run("backup", at(20), { repository: "/gone", error: { code: "io", message: "", hint: null } })])],
+  ]);
+  const found = repositoriesOf(shownOf([info("/a"), info("/b"), info("/c")], null, facts));
+  assert.deepEqual(
+    found.map(({ repository, paths, backed_up_at, verified_at, isFailing }) => [
+      repository,
+      paths,
+      backed_up_at,
+      verified_at,
+      isFailing,
+    ]),
+    [
+      ["/gone", ["/c"], null, null, true],
+      ["/backups", ["/a", "/b"], at(11), at(12), false],
+    ],
+  );
+});
+
+test("earliest returns the earliest time and counts the absent ones", () => {
+  assert.deepEqual(earliest(["b", null, "a"]), { at: "a", absent: 1 });
+  assert.deepEqual(earliest([]), { at: null, absent: 0 });
+});

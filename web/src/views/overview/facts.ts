@@ -1,0 +1,139 @@
+import type { AgentHooks, Schedule, StatusResult, VerbCalls, WorkspaceInfo } from "cairnstate/client";
+
+/** Answers about all workspaces, in the order and groups in which the overview shows them. */
+
+type Daemon = VerbCalls["daemon"]["answer"];
+
+/** Answers about one workspace. Null: the call failed, or the folder is missing. Absent: not answered yet. */
+export interface Facts {
+  status?: StatusResult | null;
+  schedule?: Schedule | null;
+  hooks?: AgentHooks[] | null;
+}
+
+export interface Shown extends WorkspaceInfo, Facts {
+  health: Daemon["workspaces"][number] | undefined;
+}
+
+/** A sentence about something that is damaged, late or failing. `path` null: it is about no single workspace. */
+export interface Alarm {
+  path: string | null;
+  text: string;
+}
+
+export interface NextRun {
+  path: string;
+  kind: Schedule["runs"][number]["kind"];
+  repository: string | null;
+  next_at: string;
+}
+
+export interface RepositoryFacts {
+  repository: string;
+  paths: string[];
+  backed_up_at: string | null;
+  verified_at: string | null;
+  proven_at: string | null;
+  isFailing: boolean;
+}
+
+/** Returns the workspaces with their facts, those with problems first, then by their latest save. */
+export function shownOf(
+  infos: readonly WorkspaceInfo[],
+  daemon: Daemon | null,
+  facts: ReadonlyMap<string, Facts>,
+): Shown[] {
+  const byPath = new Map(daemon?.workspaces.map((each) => [each.path, each]));
+  const all = infos.map((each) => ({ ...each, ...facts.get(each.path), health: byPath.get(each.path) }));
+  return all.toSorted((a, b) => needOf(b) - needOf(a) || (b.last_save_at ?? "").localeCompare(a.last_save_at ?? ""));
+}
+
+/** Tells if content of a workspace is damaged or cannot be read. */
+export function isDamaged({ health, problem, status }: Shown): boolean {
+  const isMissing = (status?.missing.length ?? 0) > 0;
+  return problem !== undefined || isMissing || (health !== undefined && health.health !== "ok");
+}
+
+/** Tells if work of the schedule failed or is late, or if hooks of an agent fail. */
+export function isLate({ health, schedule, hooks }: Shown): boolean {
+  const isFailing = hooks?.some(({ failed }) => failed?.over === false) ?? false;
+  return isFailing || (schedule?.problems.length ?? 0) > 0 || (health?.overdue.length ?? 0) > 0;
+}
+
+function needOf(shown: Shown): number {
+  if (isDamaged(shown)) return 3;
+  if (!shown.present) return 2;
+  return isLate(shown) ? 1 : 0;
+}
+
+/** Lists the sentences of all answers about damage, failures and missed limits, in the order of `all`. */
+export function alarmsOf(all: readonly Shown[], daemon: Daemon | null): Alarm[] {
+  const own = all.flatMap(({ path, problem, health, schedule, status, hooks }) => {
+    const { detail = null, remedy = null } = health ?? {};
+    const missing = status?.missing.length ?? 0;
+    const failed =
+      hooks?.flatMap(({ agent, failed: each }) => (each?.over === false ? [{ agent, ...each }] : [])) ?? [];
+    const texts = [
+      ...(problem === undefined ? [] : [problem]),
+      ...(detail === null ? [] : [remedy === null ? detail : `${detail}; ${remedy}`]),
+      ...(missing === 0 ? [] : [`the content of ${missing} save point${missing === 1 ? " is" : "s is"} missing`]),
+      ...(schedule?.problems ?? []),
+      ...failed.map(
+        ({ agent, count, reason }) => `${count} hook${count === 1 ? "" : "s"} of ${agent} failed: ${reason}`,
+      ),
+    ];
+    return texts.map((text) => ({ path, text }));
+  });
+  const others = daemon === null ? [] : [...daemon.overdue, ...daemon.retention.failed, ...daemon.advice];
+  return [...own, ...others.map((text) => ({ path: null, text }))];
+}
+
+/** Lists the scheduled runs, the next one first. Work on a whole repository is listed once. */
+export function nextRuns(all: readonly Shown[]): NextRun[] {
+  const runs = new Map<string, NextRun>();
+  for (const { path, schedule } of all)
+    for (const { kind, repository, next_at } of schedule?.runs ?? []) {
+      const isOfFolder = kind === "save" || kind === "backup";
+      const key = JSON.stringify([kind, repository, isOfFolder ? path : next_at]);
+      if (!runs.has(key)) runs.set(key, { path, kind, repository, next_at });
+    }
+  return [...runs.values()].toSorted((a, b) => a.next_at.localeCompare(b.next_at));
+}
+
+/** Lists the repositories of backups and schedules, failing ones first. */
+export function repositoriesOf(all: readonly Shown[]): RepositoryFacts[] {
+  const found = new Map<string, RepositoryFacts>();
+  const at = (repository: string, path: string): RepositoryFacts => {
+    const none = { backed_up_at: null, verified_at: null, proven_at: null, isFailing: false };
+    const known = found.get(repository) ?? { repository, paths: [], ...none };
+    found.set(repository, known);
+    if (!known.paths.includes(path)) known.paths.push(path);
+    return known;
+  };
+  for (const { path, schedule, status } of all) {
+    for (const { kind, repository, good_at, error } of schedule?.runs ?? []) {
+      if (repository === null) continue;
+      const row = at(repository, path);
+      row.isFailing ||= error !== null;
+      if (kind === "backup") row.backed_up_at = later(row.backed_up_at, good_at);
+      if (kind === "verify") row.verified_at = later(row.verified_at, good_at);
+      if (kind === "restore-check") row.proven_at = later(row.proven_at, good_at);
+    }
+    const last = status?.last_backup ?? null;
+    if (last === null) continue;
+    const row = at(last.location, path);
+    row.backed_up_at = later(row.backed_up_at, last.at);
+  }
+  const byNeed = (a: RepositoryFacts, b: RepositoryFacts): number => Number(b.isFailing) - Number(a.isFailing);
+  return [...found.values()].toSorted((a, b) => byNeed(a, b) || a.repository.localeCompare(b.repository));
+}
+
+function later(a: string | null, b: string | null): string | null {
+  return a === null || (b !== null && b > a) ? b : a;
+}
+
+/** The earliest of some times, and the number of absent ones: what holds for all of them since then. */
+export function earliest(times: readonly (string | null)[]): { at: string | null; absent: number } {
+  const known = times.filter((each) => each !== null).toSorted();
+  return { at: known[0] ?? null, absent: times.length - known.length };
+}

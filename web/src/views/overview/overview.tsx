@@ -1,0 +1,241 @@
+import { signal, useSignal } from "@preact/signals";
+import type { WorkspaceInfo } from "cairnstate/client";
+import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
+import "../../styles/overview.css";
+import { href, nameOf } from "../../app/address.ts";
+import { call } from "../../app/calls.ts";
+import { onEvent } from "../../app/events.ts";
+import { useActions } from "../../app/keys.ts";
+import { useResource } from "../../app/resource.ts";
+import { go } from "../../app/route.ts";
+import { about } from "../../app/session.ts";
+import { Name, Words } from "../../parts/name.tsx";
+import { Empty, Late, Problem } from "../../parts/problem.tsx";
+import { count, plural } from "../../parts/values.tsx";
+import { Card, Due, Moment } from "./card.tsx";
+import {
+  type Alarm,
+  alarmsOf,
+  type Facts,
+  type NextRun,
+  nextRuns,
+  repositoriesOf,
+  type RepositoryFacts,
+  shownOf,
+} from "./facts.ts";
+import { Sentence } from "./sentence.tsx";
+
+/** The home of the page: the state of all workspaces and repositories, those with problems first. */
+
+/** The next runs that are listed. */
+const MOST_RUNS = 8;
+
+/** Facts by the path of the workspace. Another visit begins with the facts of the last one. */
+const known = signal<ReadonlyMap<string, Facts>>(new Map());
+
+export function View(): JSX.Element {
+  const { value, problem, isLate, reload } = useResource("workspaces", async (stopped) => {
+    const [infos, daemon] = await Promise.all([
+      call("listWorkspaces", {}, { signal: stopped }),
+      about.value?.daemon === true ? call("daemon", {}, { signal: stopped }).catch(() => null) : null,
+    ]);
+    return { infos, daemon };
+  });
+  useEffect(
+    () => onEvent(({ type }) => ["save", "registered", "released", "reset", "health"].includes(type) && reload()),
+    [],
+  );
+  const found = value.value;
+  useFacts(found?.infos);
+  if (problem.value !== null && found === undefined) return <Problem problem={problem.value} again={reload} />;
+  if (found === undefined) return <Late isLate={isLate.value} />;
+  const { infos, daemon } = found;
+  const all = shownOf(
+    infos.filter(({ present, points }) => present || points > 0),
+    daemon,
+    known.value,
+  );
+  const gone = infos.filter(({ present, points }) => !present && points === 0);
+  return (
+    <section class="overview" aria-label="Overview">
+      <Sentence all={all} />
+      {all.length === 0 && (
+        <Empty title="No workspace yet">
+          <p>A folder becomes a workspace with its first save point:</p>
+          <pre>cairn save FOLDER</pre>
+        </Empty>
+      )}
+      <Alarms alarms={alarmsOf(all, daemon)} />
+      <Cards all={all} />
+      <Repositories repositories={repositoriesOf(all)} />
+      <Runs runs={nextRuns(all)} />
+      <Gone gone={gone} />
+    </section>
+  );
+}
+
+/** Asks for the facts of each workspace whenever the list is loaded. The folder is looked at last, because that takes the longest. */
+function useFacts(infos: readonly WorkspaceInfo[] | undefined): void {
+  useEffect(() => {
+    const stopped = new AbortController();
+    for (const info of infos ?? []) void learn(info, stopped.signal);
+    return () => stopped.abort();
+  }, [infos]);
+  useEffect(
+    () =>
+      onEvent(({ type, workspace }) => {
+        const changed = type === "changed" ? infos?.find(({ path }) => path === workspace) : undefined;
+        if (changed !== undefined) void learnStatus(changed);
+      }),
+    [infos],
+  );
+}
+
+async function learn(info: WorkspaceInfo, stopped: AbortSignal): Promise<void> {
+  const { path: workspace } = info;
+  const note = (facts: Facts): void => void (stopped.aborted || noteFacts(workspace, facts));
+  const [schedule, hooks] = await Promise.all([
+    call("schedule", { workspace }, { signal: stopped }).catch(() => null),
+    call("agentEvents", { workspace, options: { limit: 0 } }, { signal: stopped }).catch(() => null),
+  ]);
+  note({ schedule, hooks: hooks?.agents ?? null });
+  if (!stopped.aborted) await learnStatus(info, stopped);
+}
+
+async function learnStatus({ path: workspace, present }: WorkspaceInfo, stopped?: AbortSignal): Promise<void> {
+  const options = stopped === undefined ? {} : { signal: stopped };
+  const status = present ? await call("status", { workspace }, options).catch(() => null) : null;
+  if (stopped?.aborted !== true) noteFacts(workspace, { status });
+}
+
+function noteFacts(path: string, facts: Facts): void {
+  known.value = new Map(known.value).set(path, { ...known.value.get(path), ...facts });
+}
+
+function Cards({ all }: { all: ReturnType<typeof shownOf> }): JSX.Element {
+  const chosen = useSignal(-1);
+  const move = (by: number): void => {
+    chosen.value = Math.max(0, Math.min(all.length - 1, chosen.value + by));
+    document.querySelector<HTMLElement>(`#workspace-${chosen.value}`)?.focus();
+  };
+  useActions([
+    { key: "j", title: "Select the next workspace", run: () => move(1) },
+    { key: "k", title: "Select the previous workspace", run: () => move(-1) },
+    ...all.map(({ path }) => ({
+      title: `Open ${nameOf(path)}`,
+      run: () => go({ view: "timeline", workspace: path }),
+    })),
+  ]);
+  return (
+    <ul class="workspaces" aria-label="Workspaces">
+      {all.map((each, i) => (
+        <Card key={`${each.id} ${each.path}`} shown={each} index={i} />
+      ))}
+    </ul>
+  );
+}
+
+function Alarms({ alarms }: { alarms: readonly Alarm[] }): JSX.Element | null {
+  if (alarms.length === 0) return null;
+  return (
+    <>
+      <h2>Alarms</h2>
+      <ul class="overview-list">
+        {alarms.map(({ path, text }) => (
+          <li key={`${path} ${text}`}>
+            {path !== null && (
+              <a href={href({ view: "timeline", workspace: path })}>
+                <Name text={nameOf(path)} />
+              </a>
+            )}
+            <span class="removed">
+              <Words text={text} isWhole />
+            </span>
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+function Repositories({ repositories }: { repositories: readonly RepositoryFacts[] }): JSX.Element | null {
+  if (repositories.length === 0) return null;
+  return (
+    <>
+      <h2>Repositories</h2>
+      <ul class="overview-list">
+        {repositories.map(({ repository, paths, backed_up_at, verified_at, proven_at, isFailing }) => (
+          <li key={repository}>
+            <strong>
+              <Name text={repository} />
+            </strong>
+            {isFailing && <span class="badge bad">failing</span>}
+            <span>{plural(paths.length, "workspace")}</span>
+            <span>
+              backed up <Moment at={backed_up_at} isKnown />
+            </span>
+            <span>
+              verified <Moment at={verified_at} isKnown />
+            </span>
+            <span>
+              proven <Moment at={proven_at} isKnown />
+            </span>
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+const RUN_NAMES: Readonly<Record<NextRun["kind"], string>> = {
+  save: "Save",
+  backup: "Backup",
+  verify: "Verification",
+  "restore-check": "Restore as a test",
+  prune: "Prune",
+};
+
+function Runs({ runs }: { runs: readonly NextRun[] }): JSX.Element | null {
+  if (runs.length === 0) return null;
+  return (
+    <>
+      <h2>Next runs</h2>
+      <ul class="overview-list">
+        {runs.slice(0, MOST_RUNS).map(({ path, kind, repository, next_at }) => (
+          <li key={`${path} ${kind} ${repository}`}>
+            <span class="overview-when">
+              <Due at={next_at} />
+            </span>
+            <strong>{RUN_NAMES[kind]}</strong>
+            <a href={href({ view: "timeline", workspace: path })}>
+              <Name text={nameOf(path)} />
+            </a>
+            {repository !== null && (
+              <span class="faint overview-place">
+                <Name text={repository} />
+              </span>
+            )}
+          </li>
+        ))}
+        {runs.length > MOST_RUNS && <li class="faint">and {count(runs.length - MOST_RUNS)} more</li>}
+      </ul>
+    </>
+  );
+}
+
+function Gone({ gone }: { gone: readonly WorkspaceInfo[] }): JSX.Element | null {
+  if (gone.length === 0) return null;
+  return (
+    <details>
+      <summary>{plural(gone.length, "folder")} whose save points are not there any more</summary>
+      <ul class="overview-list">
+        {gone.map(({ path, problem: why }) => (
+          <li key={path}>
+            <Name text={path} /> <span class="faint">{why !== undefined && <Words text={why} />}</span>
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
+}
