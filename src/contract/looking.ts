@@ -262,10 +262,14 @@ export const HistoryDaysResult = object({
       day: text("in the local time zone, for example `2026-11-26`"),
       points: number(),
       newest: pointId("the newest point of the day"),
+      bytes: orNull(number("total size of the files in the newest point; null: not sealed, or unreadable")),
     }),
     "days that have points, newest first",
   ),
   total: number("points of all days"),
+  copies_bytes: number(
+    "about the size of all points if each were a copy of the folder: each counts as the newest point of its day",
+  ),
 });
 export type HistoryDaysResult = Of<typeof HistoryDaysResult>;
 export const EntryChange = object({

@@ -103,13 +103,14 @@ async function changesOf(
   }, call);
 }
 
-/** Counts the points of each day, newest first. Days end at midnight in the local time zone. */
+/** Counts the points of each day with their size, newest first. Days end at midnight in the local time zone. */
 export async function historyDays(workspace: Workspace, options: HistoryDaysOptions): Promise<HistoryDaysResult> {
   const { points } = workspace;
   const listed = points.listed(shownOf(workspace, options.all === true));
   const pace = newPacer(options.signal);
-  const days = new Map<string, { points: number; newest: SavePointId }>();
+  const days = new Map<string, { points: number; newest: SavePointId; bytes: number | null }>();
   const read = new Map<number, string>();
+  let copies = 0;
   // An unreadable point counts to the day of the point before it.
   const dayAt = async (place: number): Promise<string> => {
     await pace();
@@ -123,12 +124,15 @@ export async function historyDays(workspace: Workspace, options: HistoryDaysOpti
     const day = await dayAt(newest);
     const before = await lastOfOtherDay(newest, async (place) => (await dayAt(place)) === day);
     const id = points.idOf(listed[newest]!);
-    const known = days.get(day) ?? (id === null ? undefined : { points: 0, newest: id });
+    const point = points.readOrNull(listed[newest]!);
+    const bytes = point === null || !point.sealed ? null : point.descriptor.bytes;
+    const known = days.get(day) ?? (id === null ? undefined : { points: 0, newest: id, bytes });
     if (known !== undefined) days.set(day, { ...known, points: known.points + newest - before });
+    copies += (bytes ?? 0) * (newest - before);
     newest = before;
   }
   const rows = Array.from(days, ([day, row]) => ({ day, ...row }));
-  return { days: rows.toSorted((a, b) => (a.day < b.day ? 1 : -1)), total: listed.length };
+  return { days: rows.toSorted((a, b) => (a.day < b.day ? 1 : -1)), total: listed.length, copies_bytes: copies };
 }
 
 /** Returns the last index below `from` with another day, or -1: doubles its steps until that day, then halves them. */

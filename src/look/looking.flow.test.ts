@@ -224,6 +224,19 @@ test("historyDays counts points by days of the local time zone", async (t) => {
   assert.equal(total, 53);
 });
 
+test("historyDays tells the size of each day's newest point, and of all points as copies", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  await client.save();
+  write("a", "a longer text");
+  await client.save();
+  const { days, copies_bytes: copies } = await client.historyDays();
+  assert.deepEqual(
+    days.map(({ points, bytes }) => [points, bytes]),
+    [[2, 13]],
+  );
+  assert.equal(copies, 26);
+});
+
 test("history lists undo points with all, and an undo point that is head also without all", async (t) => {
   const { client, write } = await testFolder(t, { a: "one" });
   const first = await client.save();

@@ -27,7 +27,8 @@ test(
     const { page, go } = await open(t, workspace());
     await go({ view: "workspaces" });
     const card = page.locator(".workspace", { hasText: workspace() }).first();
-    await card.getByText(/\d points/).waitFor();
+    await card.getByRole("img", { name: /^\d+ save points take up .* as copies of the folder/ }).waitFor();
+    await card.getByRole("img", { name: /^The folder has / }).waitFor();
     await card.getByText("nothing").waitFor();
     await page.locator(".workspace", { hasText: shop.fork }).first().getByRole("heading").click();
     await page.getByText("fork of").first().waitFor();

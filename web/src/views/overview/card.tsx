@@ -3,12 +3,13 @@ import type { ComponentChildren, JSX } from "preact";
 import { href, nameOf } from "../../app/address.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name } from "../../parts/name.tsx";
-import { count, Counts, plural, size, When } from "../../parts/values.tsx";
+import { count, Counts, plural, When } from "../../parts/values.tsx";
+import { Charts } from "./charts.tsx";
 import { isDamaged, type Shown } from "./facts.ts";
 
 /** A workspace in the overview. The whole card leads to the timeline; some facts lead to their own views. */
 export function Card({ shown, index }: { shown: Shown; index: number }): JSX.Element {
-  const { path, points, store_bytes, last_save_at, status, schedule } = shown;
+  const { path, points, store_bytes, last_save_at, status, schedule, sizes } = shown;
   const timeline = href({ view: "timeline", workspace: path });
   const backup = status?.last_backup ?? null;
   return (
@@ -46,10 +47,9 @@ export function Card({ shown, index }: { shown: Shown; index: number }): JSX.Ele
             <Moment at={null} isKnown={schedule !== undefined} none="none" />
           )}
         </Fact>
-        <Fact name="store">
-          {plural(points, "point")}, {size(store_bytes)}
-        </Fact>
+        <Fact name="points">{count(points)}</Fact>
       </dl>
+      <Charts sizes={sizes} stored={store_bytes} />
     </li>
   );
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Schedule, WorkspaceInfo } from "cairnstate/client";
-import { alarmsOf, earliest, type Facts, nextRuns, repositoriesOf, shownOf } from "./facts.ts";
+import type { HistoryDaysResult, Schedule, WorkspaceInfo } from "cairnstate/client";
+import { alarmsOf, earliest, type Facts, growthOf, nextRuns, repositoriesOf, shownOf } from "./facts.ts";
 
 const info = (path: string, more: Partial<WorkspaceInfo> = {}): WorkspaceInfo =>
   ({ path, present: true, points: 1, last_save_at: "2026-11-29T10:00:00.000Z", ...more }) as WorkspaceInfo;
@@ -76,4 +76,24 @@ test("repositoriesOf joins the workspaces of a repository, with the latest times
 test("earliest returns the earliest time and counts the absent ones", () => {
   assert.deepEqual(earliest(["b", null, "a"]), { at: "a", absent: 1 });
   assert.deepEqual(earliest([]), { at: null, absent: 0 });
+});
+
+test("growthOf places the days of the last 90 days on the width, and sizes on the largest one", () => {
+  const day = (day: string, bytes: number | null) => ({ day, bytes, points: 1, newest: "" });
+  const days = [
+    day("2026-11-29", 50),
+    day("2026-11-25", null),
+    day("2026-11-24", 100),
+    day("2026-11-19", 25),
+    day("2026-01-01", 900),
+  ];
+  assert.deepEqual(
+    growthOf({ days, total: 5, copies_bytes: 0 } as unknown as HistoryDaysResult).map(({ at, height }) => [at, height]),
+    [
+      [0, 0.25],
+      [0.5, 1],
+      [1, 0.5],
+    ],
+  );
+  assert.deepEqual(growthOf({ days: [], total: 0, copies_bytes: 0 }), []);
 });

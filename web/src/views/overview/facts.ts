@@ -1,4 +1,11 @@
-import type { AgentHooks, Schedule, StatusResult, VerbCalls, WorkspaceInfo } from "cairnstate/client";
+import type {
+  AgentHooks,
+  HistoryDaysResult,
+  Schedule,
+  StatusResult,
+  VerbCalls,
+  WorkspaceInfo,
+} from "cairnstate/client";
 
 /** Answers about all workspaces, in the order and groups in which the overview shows them. */
 
@@ -9,6 +16,7 @@ export interface Facts {
   status?: StatusResult | null;
   schedule?: Schedule | null;
   hooks?: AgentHooks[] | null;
+  sizes?: HistoryDaysResult | null;
 }
 
 export interface Shown extends WorkspaceInfo, Facts {
@@ -136,4 +144,23 @@ function later(a: string | null, b: string | null): string | null {
 export function earliest(times: readonly (string | null)[]): { at: string | null; absent: number } {
   const known = times.filter((each) => each !== null).toSorted();
   return { at: known[0] ?? null, absent: times.length - known.length };
+}
+
+/** Days that the chart of growth shows, the last ones. */
+const MOST_DAYS = 90;
+const DAY_MS = 86_400_000;
+
+/** Returns the folder's size of each day with a point as fractions of the chart: of its width, and of the largest size. */
+export function growthOf({ days }: HistoryDaysResult): { at: number; height: number; day: string; bytes: number }[] {
+  const known = days.flatMap(({ day, bytes }) => (bytes === null || day === "" ? [] : [{ day, bytes }])).toReversed();
+  const end = Date.parse(known.at(-1)?.day ?? "");
+  const shown = known.filter(({ day }) => end - Date.parse(day) < MOST_DAYS * DAY_MS);
+  const start = Date.parse(shown[0]?.day ?? "");
+  const most = Math.max(1, ...shown.map(({ bytes }) => bytes));
+  return shown.map(({ day, bytes }) => ({
+    at: end === start ? 0 : (Date.parse(day) - start) / (end - start),
+    height: bytes / most,
+    day,
+    bytes,
+  }));
 }

@@ -95,11 +95,12 @@ function useFacts(infos: readonly WorkspaceInfo[] | undefined): void {
 async function learn(info: WorkspaceInfo, stopped: AbortSignal): Promise<void> {
   const { path: workspace } = info;
   const note = (facts: Facts): void => void (stopped.aborted || noteFacts(workspace, facts));
-  const [schedule, hooks] = await Promise.all([
+  const [schedule, hooks, sizes] = await Promise.all([
     call("schedule", { workspace }, { signal: stopped }).catch(() => null),
     call("agentEvents", { workspace, options: { limit: 0 } }, { signal: stopped }).catch(() => null),
+    call("historyDays", { workspace }, { signal: stopped }).catch(() => null),
   ]);
-  note({ schedule, hooks: hooks?.agents ?? null });
+  note({ schedule, hooks: hooks?.agents ?? null, sizes });
   if (!stopped.aborted) await learnStatus(info, stopped);
 }
 

@@ -20,9 +20,11 @@ export function Sentence({ all }: { all: readonly Shown[] }): JSX.Element | null
 
 function problems(all: readonly Shown[]): JSX.Element[] {
   const damaged = all.filter(isDamaged).length;
+  const missing = all.filter(({ present }) => !present).length;
   const late = all.filter((each) => !isDamaged(each) && isLate(each)).length;
   return [
     ...(damaged > 0 ? [bad(`${plural(damaged, "workspace is", "workspaces are")} damaged`)] : []),
+    ...(missing > 0 ? [warn(`${plural(missing, "folder is", "folders are")} missing`)] : []),
     ...(late > 0 ? [warn(`${plural(late, "workspace has", "workspaces have")} alarms`)] : []),
   ];
 }
