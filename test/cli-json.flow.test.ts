@@ -177,7 +177,7 @@ test("verify and doctor print the keys that docs/json.md promises", () => {
 test("fork and view print the keys that docs/json.md promises", () => {
   run(`fork head ${path.join(SCRATCH, "forked")}`);
   const { view } = run("view head").data;
-  atLeast(1, run("view --list").data["views"]);
+  atLeast(1, run("view").data["views"]);
   run(`view --close ${view.view_id}`);
 });
 
@@ -247,7 +247,7 @@ test("pin, tag, store, engine, bundle and service commands print the keys that d
   run("bundle diff b.ovpack b.ovpack");
   run("bundle extract b.ovpack out");
   run("bundle convert b.ovpack c.ovpack --layout B");
-  run("service install --print");
+  run("service install --plan");
   run("service uninstall", { status: 3 });
   for (const verb of ["status", "reload", "unregister .", "recover .", "token list"])
     run(`service ${verb}`, { status: 5 });
@@ -290,7 +290,7 @@ test("the commands of context stores print the keys that docs/json.md promises",
 });
 
 test("the agent commands print the keys that docs/json.md promises", () => {
-  run("agent install claude-code --print");
+  run("agent install claude-code --plan");
   run("agent remove gemini");
   run("agent status");
   run("agent status --all");
@@ -301,7 +301,7 @@ test("mcp --json prints the keys that docs/json.md promises", () => {
 });
 
 test("the vm commands print the keys that docs/json.md promises", () => {
-  run(`vm list --machines ${path.join(SCRATCH, "machines")}`);
+  run("vm list");
 });
 
 test("the database commands print the keys that docs/json.md promises", () => {

@@ -79,15 +79,14 @@ export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--lock-timeout <time>", text: "how long to wait for another writer, e.g. 30s (default 10s)" },
 ];
 
-/** Options of a server. `secret`: the credential that clients send; `file`: the kind of uploaded file. */
-export function serverOptions({ listen, secret, file }: Readonly<Record<"listen" | "secret" | "file", string>>) {
+/** Options of a server. `secret`: the credential that clients send. */
+export function serverOptions({ listen, secret }: Readonly<Record<"listen" | "secret", string>>) {
   return {
     listen: { flags: "--listen <address>", text: `HOST:PORT; port 0: a free port (default ${listen})` },
     noAuth: {
       flags: "--no-auth",
       text: `allow access without a ${secret} to every client that can reach the address`,
     },
-    maxFileSize: { flags: "--max-file-size <size>", text: `largest ${file} to accept (default 1GiB)` },
     check: { flags: "--check", text: "only check whether the server could start with these options" },
   };
 }

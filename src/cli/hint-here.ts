@@ -26,7 +26,7 @@ export async function hintHere(error: CairnError, context: Context, input: Input
   if (place.length + named.length + password.length === 0) return error;
   const { CLIENT_VERBS } = await import("../verbs/index.ts");
   const hint = worded(advice, ({ typed, verbs = [] }) => {
-    const isPlaced = / (?:-C|--control-dir|-r|--machines) |^`?cairn(?: [\w-]+)+ ['~/]/.test(typed);
+    const isPlaced = / (?:-C|--control-dir|-r) |^`?cairn(?: [\w-]+)+ ['~/]/.test(typed);
     const isBackup = /^`?cairn backup /.test(typed);
     const isHere = isBackup ? named.length === 0 : verbs.some((verb) => verb in CLIENT_VERBS);
     const begun = isHere && !isPlaced ? typed.replace(/^`?cairn(?= )/, (start) => [start, ...place].join(" ")) : typed;

@@ -244,7 +244,7 @@ test("backup unlock names the option that removes the remaining locks", async ()
   const held = { location: "/srv/a", repository_id: "a", version: 2, removed: 1, held: 2 };
   fake.library.openRepository = async () => Object.assign(repository, { unlock: async () => held });
   const { stdout } = await runFake(["backup", "unlock", "-r", "/srv/a"], { fake });
-  assert.match(stdout, /1 lock removed, 2 still held\nif no process uses the repository, .*unlock --remove-all/);
+  assert.match(stdout, /1 lock removed, 2 still held\nif no process uses the repository, .*unlock --all/);
 });
 
 test("long text is shown in the pager only on a terminal", async () => {

@@ -51,6 +51,5 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup key passwd --age-recipient age1x --age-output y -r x", /backup key add/],
   ["backup verify -r x --subset 3/2", /--subset must be/],
   ["backup verify -r x --subset 1/2 --quick", /exclude each other/],
-  ["backup verify latest -r x --all", /not both/],
   ["backup verify latest -r x --scratch y", /--restore-check/],
 ];

@@ -6,7 +6,9 @@ import type { CommandDefinition } from "./command.ts";
 import { REPOSITORY_OPTIONS } from "./commands/backup/repository.ts";
 import { ALL_TABLES } from "../verbs/index.ts";
 import { WITHOUT_VERB } from "./program/command-data.ts";
+import { GLOBAL_OPTIONS } from "./definitions.ts";
 import { COMMANDS } from "./program/commands.ts";
+import { FORMER, formerOption } from "./program/other-words.ts";
 import { asksForJson, commandNameOf, parse } from "./program/program.ts";
 import { argsOf, CLEANUP, fakeLibrary, POINT, ROOT, SHOWN_FILE } from "./testing-fake-library.ts";
 import { WRONG_BACKUPS } from "./testing-backup-lines.ts";
@@ -141,8 +143,7 @@ const WRONG: [string, RegExp][] = [
   ["restore head --path-b64 ???", /not base64/],
   ["restore head ../../outside", /outside the workspace/],
   ["show head:/etc/passwd", /without a leading slash/],
-  ["view", /exactly one of/],
-  ["view head --list", /exactly one of/],
+  ["view head --close x", /without a point/],
   ["verify head --all", /not both/],
   ["tag head", /needs a tag/],
   ["run", /missing required argument/],
@@ -237,6 +238,10 @@ test("an unknown word gets a proposal: a command that begins with it, an equival
     ["backup find --blob 1a2b", "use --object blob instead"],
     ["bundle import x y --force", "use --on-conflict overwrite instead"],
     ["bundle import x y -n", "use --plan instead"],
+    ["vm list --machines x", "use the variable CAIRN_MACHINES instead"],
+    ["view --list", "use `cairn view` without a point instead"],
+    ["backup create --pack-size 64", "use the variable CAIRN_PACK_SIZE instead"],
+    ["serve-repository --max-connections 9", "use the fixed limit of 200 connections instead"],
     ["cleanup policy --keep-undo 50 --keep-undo 5", "--keep-undo was given twice: 50 and 5"],
     ["cleanup policy --keep-undo 30d --keep-undo 12h", "--keep-undo was given twice: 30d and 12h"],
     ["export head", "--to PLACE is needed: an export directory, or a file whose name ends in .tar"],
@@ -262,6 +267,34 @@ test("an unknown word gets a proposal: a command that begins with it, an equival
     const { stderr, status } = await runFake(line.split(" "));
     assert.equal(status, 2);
     assert.ok(stderr.includes(answer), stderr);
+  }
+});
+
+test("each option of an earlier version is answered with its replacement, and no command has it any more", async () => {
+  const commands = new Map<string, string[]>();
+  for (const [name, { load }] of Object.entries(COMMANDS)) {
+    const { command } = await load();
+    const verbs = Object.entries(command.verbs ?? {});
+    const all = await Promise.all(
+      verbs.map(async ([verb, each]) => [`${name} ${verb}`, (await each.load()).command] as const),
+    );
+    for (const [line, { options = [] }] of [[name, command] as const, ...all])
+      commands.set(
+        line,
+        [...options, ...GLOBAL_OPTIONS].flatMap(({ flags }) => flags.split(/[ ,]+/)),
+      );
+  }
+  for (const key of Object.keys(FORMER)) {
+    const [, begin, option] = /^(.*?) ?(-\S+)$/.exec(key) as unknown as [string, string, string];
+    const answering = [...commands].filter(
+      ([line, own]) => line.startsWith(begin) && formerOption(option, line, own) !== null,
+    );
+    assert.notEqual(answering.length, 0, `${key}`);
+    const [line] = answering.find(([, own]) => !own.includes(option)) ?? [];
+    assert.ok(line !== undefined, `${key} is an option still`);
+    const { envelope, status } = await runJson([...line.split(" "), option]);
+    assert.equal(status, 2, `${line} ${option}`);
+    assert.match(envelope.error?.hint ?? "", /^use .* instead;/, `${line} ${option}`);
   }
 });
 
@@ -601,7 +634,7 @@ test("only commands that save make a folder a workspace", async () => {
     "store",
     "seal",
     "cleanup",
-    "view --list",
+    "view",
   ]) {
     const { status, envelope, fake } = await runJson(line.split(" "), { fake: fakeLibrary(nowhere, true) });
     assert.deepEqual([status, envelope.error?.code], [3, "not_a_workspace"], line);

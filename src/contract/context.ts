@@ -92,7 +92,7 @@ export const ReadContextResult = object({
 });
 export type ReadContextResult = Of<typeof ReadContextResult>;
 
-const under = { under: opt(text("only at or below this URI"), "--under <uri>") };
+const under = { under: opt(text("only at or below this URI")) };
 export const FindInContextOptions = object({
   ...CallOptions.entries,
   ...under,

@@ -74,10 +74,7 @@ export type CreateMachineOptions = Of<typeof CreateMachineOptions>;
 export const StopMachineOptions = object({
   ...CallOptions.entries,
   force: opt(flag("power off at once; data that the guest has not written is lost")),
-  deadlineMs: opt(
-    count("milliseconds to wait for the guest before powering off; default 30 000"),
-    "--deadline-ms <count>",
-  ),
+  deadlineMs: opt(count("milliseconds to wait for the guest before powering off; default 30 000")),
 });
 export type StopMachineOptions = Of<typeof StopMachineOptions>;
 export const StopMachineResult = object({

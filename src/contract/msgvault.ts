@@ -5,7 +5,7 @@ import { CallOptions } from "./words.ts";
 
 export const ImportMsgvaultOptions = object({
   ...CallOptions.entries,
-  snapshot: opt(text("id of the snapshot, or its beginning; default: the newest one"), "--snapshot <id>"),
+  snapshot: opt(text("id of the snapshot, or its beginning; default: the newest one")),
 });
 export type ImportMsgvaultOptions = Of<typeof ImportMsgvaultOptions>;
 export const ImportMsgvaultResult = object({

@@ -110,10 +110,7 @@ export const RepositoryOptions = object(
     compression: opt(Compression, {
       text: "compression of new data: auto or fastest (as in the workspace's store), better, max, or off (also RESTIC_COMPRESSION)",
     }),
-    packSize: opt(number("target size of new packs in bytes, 4 to 128 MiB; default 16 MiB"), {
-      flags: "--pack-size <MiB>",
-      text: "target size of new packs, 4 to 128; default 16 (also RESTIC_PACK_SIZE)",
-    }),
+    packSize: opt(number("target size of new packs in bytes, 4 to 128 MiB; default 16 MiB")),
     soon: opt(
       oneOf(["verify", "restore"], "the call that will come first: its threads start while the key is derived"),
     ),
@@ -159,7 +156,7 @@ export const AgeKeyOptions = object({
 export type AgeKeyOptions = Of<typeof AgeKeyOptions>;
 export const UnlockOptions = object({
   ...CallOptions.entries,
-  all: opt(flag("remove all locks, even locks in use: a process that holds one may lose its work"), "--remove-all"),
+  all: opt(flag("remove all locks, even locks in use: a process that holds one may lose its work"), "--all"),
 });
 export type UnlockOptions = Of<typeof UnlockOptions>;
 export const UnlockResult = object({
@@ -241,7 +238,7 @@ export const DrillOptions = object({
   ...CallOptions.entries,
   folder: opt(
     place("only snapshots of this folder; default: the newest snapshot of each host and folder"),
-    "--folder <dir>",
+    "--path <path>",
   ),
   ...pick(VerifyBackupOptions, "scratch", "probe", "jobs", "throwOnDamage"),
 });

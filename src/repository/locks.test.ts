@@ -258,7 +258,7 @@ describe("locks", () => {
       writeFileSync(join(path, "locks", "ab".repeat(32)), "half of a lock");
       await assert.rejects(
         acquireLock(repository, { exclusive: false }),
-        (error) => busy(error) && /unlock --remove-all/.test((error as CairnError).hint ?? ""),
+        (error) => busy(error) && /unlock --all/.test((error as CairnError).hint ?? ""),
       );
       assert.deepEqual([await removeDeadLocks(repository), (await storage.list("locks")).length], [0, 1]);
       // In a control directory's store it is what a crash left.

@@ -413,7 +413,7 @@ function busy(repository: Repository, rival: HeldLock | undefined): CairnError {
       "busy",
       `lock ${id.slice(0, 8)} on ${repository.storage.location} cannot be read, so it may exclude this command`,
       {
-        hint: advice`once no other program uses the repository, remove the lock with ${call("backup unlock --remove-all", "unlock", { all: true })}`,
+        hint: advice`once no other program uses the repository, remove the lock with ${call("backup unlock --all", "unlock", { all: true })}`,
         details: { lock: id },
       },
     );

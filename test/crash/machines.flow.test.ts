@@ -45,7 +45,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
   });
   after(() => endMachines());
 
-  const line = (...words: string[]): string[] => ["vm", ...words, "--machines", MACHINES];
+  const line = (...words: string[]): string[] => ["vm", ...words];
 
   test("vm save, if killed, lets the guest run on, and leaves every saved state whole", async () => {
     vm("clone", "a", "mapped");

@@ -121,12 +121,12 @@ test("the next command removes what a killed view left, even if the control dire
   }
 });
 
-test("view --list changes nothing, even if killed at any step", async () => {
+test("view without a point changes nothing, even if killed at any step", async () => {
   const at = await scene("list");
   const { client, folder, point } = at;
   const { view_id: id } = await client.view(point);
-  const names = passesOf(["view", "--list", "-C", folder]);
-  for (const pass of chosenPasses(names)) killAt(["view", "--list", "-C", folder], pass);
+  const names = passesOf(["view", "-C", folder]);
+  for (const pass of chosenPasses(names)) killAt(["view", "-C", folder], pass);
   assert.deepEqual(
     (await checkViews(at, "listed")).map((view) => view.view_id),
     [id],

@@ -227,7 +227,7 @@ test("agent install --http writes an MCP entry in each tool's format, with the t
       SCRATCH,
       "--http",
       given,
-      "--print",
+      "--plan",
     ]);
     return (data["files"] as Loose[])[0]!;
   };
@@ -244,7 +244,7 @@ test("agent install --http writes an MCP entry in each tool's format, with the t
   const codex = '[mcp_servers.cairn]\nurl = "https://host:7777/mcp"\nbearer_token_env_var = "CAIRN_TOKEN"\n';
   assert.equal(installed("codex", "https://host:7777")["text"], codex);
   for (const wrong of ["host:7777", "ftp://host/mcp", ""])
-    assert.equal(cairn(["agent", "install", "codex", "--http", wrong, "--print"]).error?.code, "usage", wrong);
+    assert.equal(cairn(["agent", "install", "codex", "--http", wrong, "--plan"]).error?.code, "usage", wrong);
 });
 
 test("agent status says for each tool where the hooks are installed and whether the tool trusts them", () => {

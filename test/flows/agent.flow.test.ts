@@ -270,7 +270,7 @@ test("agent install --http needs --for everybody: an entry for the user would se
   assert.ok(!fs.existsSync(path.join(SCRATCH, "home-of-http")));
 });
 
-test("agent install leaves a file unchanged that it cannot parse or extend, and --print writes nothing", () => {
+test("agent install leaves a file unchanged that it cannot parse or extend, and --plan writes nothing", () => {
   for (const [tool, name, text] of [
     ["claude-code", ".claude/settings.json", '{ "hooks": {}, // no comments here\n }'],
     ["claude-code", ".mcp.json", '{ "mcpServers": [] }'],
@@ -290,7 +290,7 @@ test("agent install leaves a file unchanged that it cannot parse or extend, and 
     assert.equal(read(folder, name), text);
   }
   const folder = newProject();
-  const { files } = install(folder, "claude-code", "--print") as { files: { text: string }[] };
+  const { files } = install(folder, "claude-code", "--plan") as { files: { text: string }[] };
   assert.match(files[1]!.text, /agent hook claude-code/);
   assert.deepEqual(fs.readdirSync(folder), ["a.txt"]);
   assert.equal(cairn(["agent", "install", "emacs", "-C", folder]).error?.code, "usage");

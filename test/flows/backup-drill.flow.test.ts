@@ -51,7 +51,7 @@ test("backup drill restores the newest snapshot of each host and folder, and wri
     assert.deepEqual([data["trusted"], said.state_digest, said.snapshot_id], [true, digest, id]);
   }
   assert.deepEqual(workFolders(process.env["HOME"]!), []);
-  const ofTwo = drill(place, ["--folder", two]).restored;
+  const ofTwo = drill(place, ["--path", two]).restored;
   assert.deepEqual(
     ofTwo.map(({ paths, hostname }) => [paths[0], hostname]),
     newest.filter(({ paths }) => paths[0] === two).map(({ paths, hostname }) => [paths[0], hostname]),
@@ -83,7 +83,7 @@ test("backup drill exits 3 without a snapshot, 6 for lost content, 10 without a 
   const status = (...words: string[]): number | null => cairn(["backup", "drill", ...words, ...place.options]).status;
   assert.equal(status(), 3);
   const folder = backUp(place, "statuses-folder");
-  assert.equal(status("--folder", `${folder}-not`), 3);
+  assert.equal(status("--path", `${folder}-not`), 3);
   for (const scratch of [folder, path.join(folder, "below")]) {
     assert.equal(status("--scratch", scratch), 7);
     assert.deepEqual(fs.readdirSync(folder), ["letter"]);

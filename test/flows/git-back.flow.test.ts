@@ -175,7 +175,7 @@ test("a person's commit on top of an agent's keeps the branch, HEAD and the inde
   assert.deepEqual([project.status(), project.at("of-agent")], ["", project.at("main~2")]);
 });
 
-test("rewind --only leaves the index alone, also if an earlier change of git's state stays", () => {
+test("rewind --path leaves the index alone, also if an earlier change of git's state stays", () => {
   const project = new Repository();
   project.turn(() => project.commit("of the agent", { a: "two" }));
   project.commit("of the person", { d: "mine" });
@@ -184,7 +184,7 @@ test("rewind --only leaves the index alone, also if an earlier change of git's s
     project.git("add", "c");
   });
   const before = [project.refs(), project.git("ls-files", "-s")];
-  project.goes(0, "rewind", "2", "--only", "a");
+  project.goes(0, "rewind", "2", "--path", "a");
   assert.deepEqual([project.read("a"), project.refs(), project.git("ls-files", "-s")], ["one", ...before]);
 });
 

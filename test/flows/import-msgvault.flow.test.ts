@@ -55,7 +55,7 @@ test("backup list and inspect show a msgvault repository, and its snapshots", ()
     damaged.map(({ snapshot_id: id }) => id),
     [second],
   );
-  cairnOk(["backup", "import-msgvault", root, "--snapshot", first, "--to", fresh("to")]);
+  cairnOk(["backup", "import-msgvault", root, first, "--to", fresh("to")]);
   const { status, error } = cairn(["backup", "import-msgvault", root, "--to", fresh("to")]);
   assert.deepEqual([status, error!.message.includes(second)], [6, true]);
 });
@@ -68,13 +68,13 @@ test("import restores each snapshot, and refuses used folders, unknown and ambig
   assert.equal((data["database"] as { statistics: string }).statistics, "equal");
   const older = fresh("older");
   fs.mkdirSync(older);
-  cairnOk(["backup", "import-msgvault", root, "--snapshot", first.slice(0, 12), "--to", older]);
+  cairnOk(["backup", "import-msgvault", root, first.slice(0, 12), "--to", older]);
   assert.deepEqual(filesIn(older), filesIn(homes[0]));
   const refused = (...words: string[]): unknown => cairn(["backup", "import-msgvault", ...words]).error?.code;
   assert.equal(refused(root, "--to", to), "already_exists");
   assert.equal(refused(root, "--to", path.join(root, "inside")), "refused");
-  assert.equal(refused(root, "--to", fresh("to"), "--snapshot", "2030"), "not_found");
-  assert.equal(refused(root, "--to", fresh("to"), "--snapshot", "2026"), "ambiguous");
+  assert.equal(refused(root, "--to", fresh("to"), "2030"), "not_found");
+  assert.equal(refused(root, "--to", fresh("to"), "2026"), "ambiguous");
   assert.equal(refused(SCRATCH, "--to", fresh("to")), "not_found");
   for (const verb of ["verify", "init", "prune", "use"]) {
     const { error } = cairn(["backup", verb, "-r", `local:${root}`, "--password-command", "echo secret"]);
@@ -216,7 +216,7 @@ test(
       run(["verify", root]);
       for (const [id, files] of copies) {
         const to = fresh("to");
-        const { data } = cairnOk(["backup", "import-msgvault", root, "--snapshot", id, "--to", to]);
+        const { data } = cairnOk(["backup", "import-msgvault", root, id, "--to", to]);
         const imported = filesIn(to);
         delete imported["auxiliary/note"];
         assert.deepEqual(imported, files);
@@ -225,7 +225,7 @@ test(
       assert.equal((cairnOk(["backup", "list", "-r", root]).data["snapshots"] as unknown[]).length, 4);
       const stream = run(["create", root, home, "stream", level], { STREAM: path.join(home, "large") });
       const to = fresh("to");
-      cairnOk(["backup", "import-msgvault", root, "--snapshot", stream, "--to", to]);
+      cairnOk(["backup", "import-msgvault", root, stream, "--to", to]);
       assert.equal(fs.readFileSync(path.join(to, "metadata"), "utf8"), large);
     }
   },

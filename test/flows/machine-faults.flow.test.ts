@@ -6,7 +6,7 @@ import path from "node:path";
 import { after, suite, test } from "node:test";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
-import { boot, bootedBy, endMachines, findGuest, Guest, MACHINES, processesOf } from "../fixtures/guest.ts";
+import { boot, bootedBy, endMachines, findGuest, Guest, MACHINES, processesOf, vm, vmIn } from "../fixtures/guest.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { firstOf } from "../fixtures/long.ts";
 import { fillDisk, untilFree } from "../fixtures/room.ts";
@@ -33,7 +33,7 @@ suite("machines on other kernels and hosts", () => {
         const name = `host-${kind}`;
         await boot(name, files, ["--memory", "192M"]);
         const run = (...args: string[]): string =>
-          cairnOk(["vm", ...args, "--machines", MACHINES])
+          cairnOk(["vm", ...args])
             .warnings.filter((each) => each.includes("random"))
             .join();
         run("save", name);
@@ -63,8 +63,7 @@ suite("machines on other kernels and hosts", () => {
         const place = loopFileSystem(t, kind, { size: 768 << 20 });
         if (place === null) return;
         const machines = path.join(place.root, "machines");
-        const vm = (...args: string[]): Record<string, unknown> =>
-          cairnOk(["vm", ...args, "--machines", machines]).data;
+        const vm = vmIn(machines);
         t.after(() => endMachines(place.root));
         const run = async (name: string): Promise<Guest> => {
           vm("run", name, ...bootedBy(ordinary), "--memory", "192M", "--disk", "1M");
@@ -88,11 +87,11 @@ suite("machines on other kernels and hosts", () => {
         assert.equal(vm("stop", "hangs", "--force")["state"], "stopped");
         assert.equal(vm("inspect", "hangs")["error"], null, "it was told to end");
         assert.equal(vm("stop", "ends")["state"], "stopped");
-        const { status, error } = cairn(["vm", "start", "hangs", "--machines", machines]);
+        const { status, error } = cairn(["vm", "start", "hangs"], { env: { CAIRN_MACHINES: machines } });
         assert.ok(status === 0 || error?.code === "no_space", error?.message);
         for (const name of ["ends", "hangs"]) {
           vm("rm", name, "--force");
-          assert.equal(cairn(["vm", "inspect", name, "--machines", machines]).error?.code, "not_found");
+          assert.equal(cairn(["vm", "inspect", name], { env: { CAIRN_MACHINES: machines } }).error?.code, "not_found");
         }
         assert.deepEqual(fs.readdirSync(machines), [".shared"]);
       },
@@ -107,24 +106,14 @@ suite("machines on other kernels and hosts", () => {
       if (place === null) return;
       const machines = path.join(place.root, "machines");
       t.after(() => endMachines(place.root));
-      cairnOk([
-        "vm",
-        "run",
-        "killed",
-        ...bootedBy(ordinary),
-        "--memory",
-        "192M",
-        "--disk",
-        "1M",
-        "--machines",
-        machines,
-      ]);
+      const vm = vmIn(machines);
+      vm("run", "killed", ...bootedBy(ordinary), "--memory", "192M", "--disk", "1M");
       const guest = new Guest("killed", machines);
       await guest.counted(2);
       fillDisk(path.join(place.root, "filler"));
       fs.truncateSync(path.join(place.root, "filler"), fs.statSync(path.join(place.root, "filler")).size - (4 << 20));
       process.kill(guest.pid()!, "SIGKILL");
-      const why = (): string => String(cairnOk(["vm", "inspect", "killed", "--machines", machines]).data["error"]);
+      const why = (): string => String(vm("inspect", "killed")["error"]);
       await eventually("the end is recorded", () => why() === "its QEMU was ended by SIGKILL");
     },
   );
@@ -136,7 +125,6 @@ suite("machines on other kernels and hosts", () => {
       if ("reason" in ordinary) return;
       t.after(() => endMachines());
       const guest = await boot("unrecorded", ordinary, ["--memory", "192M"]);
-      const vm = (...args: string[]): Record<string, unknown> => cairnOk(["vm", ...args, "--machines", MACHINES]).data;
       const live = path.join(MACHINES, "unrecorded/live");
       const killed = async (...pids: number[]): Promise<void> => {
         for (const pid of pids) process.kill(pid, "SIGKILL");
@@ -172,7 +160,8 @@ suite("machines on other kernels and hosts", () => {
       const place = loopFileSystem(t, "xfs", { size: 768 << 20 });
       if (place === null) return;
       const machines = path.join(place.root, "machines");
-      const vm = (...args: string[]): Record<string, unknown> => cairnOk(["vm", ...args, "--machines", machines]).data;
+      const vm = vmIn(machines);
+      const env = { CAIRN_MACHINES: machines };
       const image = path.join(SCRATCH, "disk-of-noise");
       fs.writeFileSync(image, randomBytes(20 << 20));
       vm("create", "m", "--image", image);
@@ -198,7 +187,7 @@ suite("machines on other kernels and hosts", () => {
         network: "tap",
       })) {
         fs.writeFileSync(envelope, JSON.stringify({ ...whole, config: { ...whole.config, [field]: value } }));
-        const { status, error } = cairn(["vm", "clone", "--from", golden, "c", "--machines", machines]);
+        const { status, error } = cairn(["vm", "clone", "--from", golden, "c"], { env });
         assert.deepEqual([status, error?.code], [6, "damaged"]);
         assert.match(error?.message ?? "", new RegExp(`: ${field} is `));
       }
@@ -211,19 +200,20 @@ suite("machines on other kernels and hosts", () => {
         ["m", 1],
         ["n", 0],
       ] as const) {
-        assert.equal(cairn(["vm", "save", name, "--machines", machines]).error?.code, "no_space");
+        assert.equal(cairn(["vm", "save", name], { env }).error?.code, "no_space");
         assert.equal((vm("inspect", name)["lineage"] as string[]).length, saves, name);
       }
       vm("rm", "n");
-      assert.equal(cairn(["vm", "rm", "m", "--machines", machines]).error?.code, "refused");
+      assert.equal(cairn(["vm", "rm", "m"], { env }).error?.code, "refused");
       vm("rm", "m", "--delete-points");
     },
   );
 
   test("the QEMU process that probes for KVM ends if its command is killed", { skip: skipOrdinary }, async () => {
     const machines = path.join(SCRATCH, "probed");
-    const line = ["vm", "create", "first", "--image", "/dev/null", "--machines", machines];
-    const child = spawn(process.execPath, [buildCommand(), ...line], { stdio: "ignore" });
+    const line = ["vm", "create", "first", "--image", "/dev/null"];
+    const env = { ...process.env, CAIRN_MACHINES: machines };
+    const child = spawn(process.execPath, [buildCommand(), ...line], { stdio: "ignore", env });
     await eventually("the probe runs", () => child.exitCode !== null || processesOf("isa-debug-exit").length > 0);
     child.kill("SIGKILL");
     await eventually("the probe ends", () => processesOf("isa-debug-exit").length === 0);
@@ -232,7 +222,7 @@ suite("machines on other kernels and hosts", () => {
   test("vm create refuses a VMDK image instead of using it as a raw disk", { skip: skipOrdinary }, () => {
     const image = path.join(SCRATCH, "disk.vmdk");
     fs.writeFileSync(image, Buffer.concat([Buffer.from("KDMV"), Buffer.alloc(1 << 16)]));
-    const { error } = cairn(["vm", "create", "vmdk", "--image", image, "--machines", MACHINES]);
+    const { error } = cairn(["vm", "create", "vmdk", "--image", image]);
     assert.equal(error?.code, "usage");
     assert.match(error?.hint ?? "", /qemu-img convert/);
   });

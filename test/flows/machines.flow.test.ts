@@ -28,7 +28,7 @@ function noTap(): string | false {
 }
 
 const refused = (line: string[]): { code: string; message: string } => {
-  const { error, stdout } = cairn(["vm", ...line, "--machines", MACHINES]);
+  const { error, stdout } = cairn(["vm", ...line]);
   assert.ok(error !== null, stdout);
   return error;
 };
@@ -135,7 +135,7 @@ suite("virtual machines", { skip }, () => {
     const blob = path.join(MACHINES, ".shared/blobs", memory);
     assert.equal(digestOf(blob), memory);
     spoil(blob);
-    const { warnings } = cairnOk(["vm", "clone", "a", "mended", "--machines", MACHINES]);
+    const { warnings } = cairnOk(["vm", "clone", "a", "mended"]);
     assert.match(warnings.join(), new RegExp(`blobs/${memory} is damaged`));
     assert.equal(digestOf(blob), memory);
     await continues("mended");
@@ -152,7 +152,7 @@ suite("virtual machines", { skip }, () => {
     execFileSync("chmod", ["-R", "a-w", GOLDEN]);
     const names = Array.from({ length: 16 }, (_, i) => `many-${i}`);
     const ended = names.map(async (name) => {
-      const line = ["vm", "clone", "--from", GOLDEN, name, "--machines", MACHINES];
+      const line = ["vm", "clone", "--from", GOLDEN, name];
       const child = spawn(process.execPath, [buildCommand(), ...line], { stdio: ["ignore", "ignore", "inherit"] });
       return await new Promise((resolve) => child.once("exit", resolve));
     });
@@ -237,7 +237,7 @@ suite("virtual machines", { skip }, () => {
     assert.equal(refused(["restore", "b", "--from", GOLDEN]).code, "refused");
     const b = new Guest("b");
     const own = (await b.counted()).at(-1)!.mac;
-    const forced = cairnOk(["vm", "restore", "b", "--from", GOLDEN, "--force", "--machines", MACHINES]);
+    const forced = cairnOk(["vm", "restore", "b", "--from", GOLDEN, "--force"]);
     assert.match(forced.warnings.join(), /another machine/);
     assert.equal((await b.counted(3)).at(-1)!.mac, own, "its identity stays");
     const { lineage } = vm("inspect", "b") as { lineage: string[] };
@@ -373,7 +373,6 @@ suite("virtual machines", { skip }, () => {
     for (const odd of [path.join(SCRATCH, "pipe"), "/etc", "/nonexist"])
       assert.ok(["usage", "not_found"].includes(refused(["create", "wrong", "--kernel", odd]).code), odd);
     for (const wrong of [
-      ["--cpu", "Nehalem,+vmx"],
       ["--memory", "1M"],
       ["--memory", "100000000"],
       ["--nic", "tap 0"],
@@ -389,7 +388,7 @@ suite("virtual machines", { skip }, () => {
 
   test("a guest paused by vm save continues if QEMU answers late or the command is killed", async () => {
     const before = (await a.counted()).at(-1)!;
-    const line = ["vm", "save", "a", "--machines", MACHINES];
+    const line = ["vm", "save", "a"];
     const gate = path.join(SCRATCH, "gate");
     fs.writeFileSync(gate, "");
     const child = spawn(process.execPath, [buildCommand(), ...line, "--json"], {
@@ -484,7 +483,7 @@ suite("virtual machines", { skip }, () => {
     vm("start", "rest");
     assert.equal(refused(["start", "rest"]).code, "conflict");
     await rest.counted(2);
-    const stopped = vm("stop", "rest", "--deadline-ms", "100");
+    const stopped = vm("stop", "rest");
     assert.deepEqual([stopped["state"], stopped["obeyed"]], ["stopped", false]);
     assert.equal(vm("save", "rest")["has_memory"], false);
     vm("clone", "rest", "rest-2");

@@ -122,7 +122,7 @@ test("rewind restores what tools and shell commands changed, as one operation th
   );
   assert.equal(project.run("undo").status, 0);
   assert.deepEqual(project.names(), ["b", "c"]);
-  const some = project.run("rewind", turn!.turn_id, "--only", "src").data as unknown as RestoreResult;
+  const some = project.run("rewind", turn!.turn_id, "--path", "src").data as unknown as RestoreResult;
   assert.deepEqual([some.changes?.created, project.names()], [2, ["b", "c", "src/a"]]);
 });
 

@@ -98,7 +98,7 @@ export const POINTS: readonly HintCase[] = [
     given: "points",
     before: "cairn view good",
     fails: "cairn view --close nope",
-    follow: "cairn view --list",
+    follow: "cairn view",
     back: "cairn view --close $view_id",
   },
   {
@@ -179,7 +179,7 @@ export const POINTS: readonly HintCase[] = [
     given: "points",
     before: "cairn view latest",
     fails: "cairn release . --delete-points",
-    follow: "cairn -C ~/docs view --list",
+    follow: "cairn -C ~/docs view",
     back: "cairn view --close $view_id",
   },
   {

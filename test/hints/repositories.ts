@@ -192,7 +192,7 @@ export const REPOSITORIES: readonly HintCase[] = [
     given: "repository",
     before: "f=../repo/locks/$(printf x | sha256sum | cut -c1-64); printf x > $f",
     fails: "cairn backup prune",
-    follow: "cairn backup unlock --remove-all",
+    follow: "cairn backup unlock --all",
     back: "cairn backup prune",
   },
   {

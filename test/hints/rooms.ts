@@ -166,8 +166,8 @@ export const ROOMS: readonly HintCase[] = [
   {
     code: "not_found",
     reason: "no machine has this name",
-    fails: "cairn vm start nope --machines machines",
-    follow: "cairn vm list --machines ~/machines",
+    fails: "cairn vm start nope",
+    follow: "cairn vm list",
   },
   {
     code: "usage",

@@ -59,7 +59,7 @@ test(
 );
 
 test(
-  "backup create and copy write packs of the size that --pack-size says, and restic reads them",
+  "backup create and copy write packs of the size that CAIRN_PACK_SIZE says, and restic reads them",
   { skip: noRestic },
   async () => {
     const folder = newFolder("sized");
@@ -77,17 +77,16 @@ test(
     };
     const usual = await create("usual", []);
     assert.ok(large(usual) > 0);
-    // As it is saved, by threads, by another compression, and by the variable.
-    const small = ["--pack-size", "4"];
-    for (const words of [small, [...small, "--no-save"], [...small, "--compression", "off"]])
-      assert.equal(large(await create("small", words)), 0, words.join(" "));
-    assert.equal(large(await create("variable", [], { CAIRN_PACK_SIZE: "4" })), 0);
+    // As it is saved, by threads, and by another compression.
+    const small = { CAIRN_PACK_SIZE: "4" };
+    for (const words of [[], ["--no-save"], ["--compression", "off"]])
+      assert.equal(large(await create("small", words, small)), 0, words.join(" "));
     // Each thread fills a pack of its own.
-    const wide = await create("wide", ["--pack-size", "128", "--jobs", "1"]);
+    const wide = await create("wide", ["--jobs", "1"], { CAIRN_PACK_SIZE: "128" });
     assert.ok(Math.max(...sizesOf(wide)) > 24 * MIB);
     const target = await newRepository("copied");
     const to = ["--to-repo", target.location, "--to-password-file", target.passwordFile];
-    cairnOk(["backup", "copy", ...usual.options, ...to, ...small]);
+    cairnOk(["backup", "copy", ...usual.options, ...to], { env: small });
     restic(target, "check", "--read-data");
     assert.equal(large(target), 0);
   },
@@ -95,13 +94,12 @@ test(
 
 test("backup create refuses a compression or pack size that restic does not accept", async () => {
   const line = ["backup", "create", "-r", path.join(SCRATCH, "nowhere")];
-  for (const words of [
-    ["--compression", "9"],
-    ["--pack-size", "3"],
-    ["--pack-size", "129"],
-    ["--pack-size", "16MiB"],
-  ])
-    assert.equal(cairn([...line, ...words]).error?.code, "usage", words.join(" "));
-  const refused = cairn(line, { env: { RESTIC_PACK_SIZE: "2" } }).error;
-  assert.deepEqual([refused?.code, /RESTIC_PACK_SIZE must be 4 to 128/.test(refused?.message ?? "")], ["usage", true]);
+  assert.equal(cairn([...line, "--compression", "9"]).error?.code, "usage");
+  for (const size of ["2", "129", "16MiB"]) {
+    const refused = cairn(line, { env: { RESTIC_PACK_SIZE: size } }).error;
+    assert.deepEqual(
+      [refused?.code, /RESTIC_PACK_SIZE must be 4 to 128/.test(refused?.message ?? "")],
+      ["usage", true],
+    );
+  }
 });

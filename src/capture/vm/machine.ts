@@ -17,7 +17,7 @@ import { openRegular } from "../../fs/regular-file.ts";
 import { Unfinished } from "../../fs/unfinished.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
-import { printablePath, shellPath } from "../../fs/paths/safe-path.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 
 /** Machines of one folder: their paths and records. */
 
@@ -110,7 +110,7 @@ export class Machine {
     const bytes = this.exists() ? readSmallFile(join(this.folder, RECORD), RECORD_LIMIT) : null;
     if (bytes !== null) return decodeRecord(bytes, `${RECORD} of ${this.name}`);
     throw new CairnError("not_found", `there is no machine ${this.name} in ${printablePath(this.root)}`, {
-      hint: advice`list the machines: ${line(`vm list --machines ${shellPath(this.root)}`, "listMachines", word("machines"))}`,
+      hint: advice`list the machines: ${line("vm list", "listMachines", word("machines"))}`,
     });
   }
 

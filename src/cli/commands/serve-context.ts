@@ -2,7 +2,6 @@ import { ContextServer } from "../../api/context-server/server.ts";
 import { isLoopback, parseListen } from "../../daemon/listen-address.ts";
 import { MODEL_WARNING } from "../../context/open-embedder.ts";
 import { ContextStore } from "../../context/store.ts";
-import { readRegular } from "../../fs/regular-file.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { serverOptions } from "../definitions.ts";
@@ -21,23 +20,21 @@ const WAIT_MS = 60_000;
 const UPLOAD_BYTES = 2 ** 30;
 const LAYOUT = new VerbOptions(pick(ExportBundleOptions, "layout"));
 
-const SERVER = serverOptions({ listen: LISTEN, secret: "key", file: "bundle" });
+const SERVER = serverOptions({ listen: LISTEN, secret: "key" });
 
 export const command: CommandDefinition = {
   name: "serve-context",
   options: [
     SERVER.listen,
     { flags: "--socket <path>", text: "a Unix socket instead of a port, for this user only" },
-    { flags: "--api-key-file <file>", text: `the key that clients send (default: ${KEY_VARIABLE} in the environment)` },
     SERVER.noAuth,
-    SERVER.maxFileSize,
     ...LAYOUT.definitions,
     SERVER.check,
   ],
   examples: [
     { line: "cairn -C knowledge serve-context --no-auth", text: "for this machine only, on port 1933" },
     { line: "cairn -C knowledge serve-context --socket /run/user/1000/context.sock", text: "for this user only" },
-    { line: "cairn -C knowledge serve-context --api-key-file key --layout B", text: "for clients of OpenViking 0.3" },
+    { line: "cairn -C knowledge serve-context --layout B", text: "for clients of OpenViking 0.3" },
   ],
   async run(context, input) {
     const address = addressOf(context, input);
@@ -52,7 +49,7 @@ export const command: CommandDefinition = {
         apiKey,
         layout,
         version: VERSION,
-        uploadBytes: input.size("maxFileSize") ?? UPLOAD_BYTES,
+        uploadBytes: UPLOAD_BYTES,
         onProblem: (message) => context.diagnose(printable(message)),
       });
       const data = {
@@ -96,21 +93,16 @@ function addressOf(context: Context, input: Input): { host: string; port: number
 }
 
 function keyOf(context: Context, input: Input, isSocket: boolean): string | null {
-  const file = input.text("apiKeyFile");
   const open = input.denied("auth");
-  if (open && file !== undefined) throw usage("--api-key-file and --no-auth exclude each other");
   if (open) {
     const { host } = isSocket ? { host: "localhost" } : parseListen(input.text("listen") ?? LISTEN, "--listen");
     if (!isLoopback(host)) context.note(`every client that can reach ${host} may read, write and delete here`);
     return null;
   }
-  const key =
-    file === undefined
-      ? context.env[KEY_VARIABLE]
-      : readRegular(context.absolute(file), { named: true, limit: 4096 }).toString("utf8").trim();
+  const key = context.env[KEY_VARIABLE];
   if (key !== undefined && key !== "") return key;
   if (isSocket) return null;
   throw usage(
-    `no authentication is chosen: give --api-key-file FILE, set ${KEY_VARIABLE}, or allow every client with --no-auth`,
+    `no authentication is chosen: set ${KEY_VARIABLE} to the key that clients send, or allow every client with --no-auth`,
   );
 }

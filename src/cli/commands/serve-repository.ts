@@ -15,10 +15,9 @@ import { printable } from "../render/format.ts";
 
 const LISTEN = "127.0.0.1:8000";
 const MAX_FILE_BYTES = 1 << 30;
-const MAX_CONNECTIONS = 200;
 const MAX_PASSWORD_LENGTH = 4096;
 
-const SERVER = serverOptions({ listen: LISTEN, secret: "password", file: "file" });
+const SERVER = serverOptions({ listen: LISTEN, secret: "password" });
 
 export const command: CommandDefinition = {
   name: "serve-repository",
@@ -34,8 +33,6 @@ export const command: CommandDefinition = {
     { flags: "--append-only", text: "refuse to delete or change anything except locks" },
     { flags: "--tls-cert <file>", text: "certificate with its chain, in PEM form; read again after a renewal" },
     { flags: "--tls-key <file>", text: "the certificate's private key, in PEM form" },
-    SERVER.maxFileSize,
-    { flags: "--max-connections <count>", text: `maximum number of connections (default ${MAX_CONNECTIONS})` },
     SERVER.check,
     { flags: "--hash-password <user>", text: "print a line for --htpasswd; reads the password from stdin" },
   ],
@@ -107,17 +104,14 @@ function readSettings(context: Context, input: Input): Settings {
       context.note(`every client that can reach ${host}:${port} may read, write and delete here`);
     else if (tls === undefined) context.note("without --tls-cert, passwords are sent unencrypted");
   }
-  const maximumConnections = input.count("maxConnections") ?? MAX_CONNECTIONS;
-  if (maximumConnections < 1) throw usage("--max-connections must be at least 1");
   return {
     root,
     host,
     port,
     credentials,
     privateRepositories,
-    maximumConnections,
     appendOnly: input.flag("appendOnly"),
-    maximumFileBytes: input.size("maxFileSize") ?? MAX_FILE_BYTES,
+    maximumFileBytes: MAX_FILE_BYTES,
     ...(tls === undefined ? {} : { tls }),
   };
 }

@@ -65,10 +65,10 @@ export const WITHOUT_VERB: Readonly<Record<string, { why: string; data: AnySchem
   "service install": {
     why: "writes a unit of this machine's systemd, so that the daemon runs",
     data: object({
-      unit: orNull(text("the unit's file; null with `--print`, and if nothing was installed")),
+      unit: orNull(text("the unit's file; null with `--plan`, and if nothing was installed")),
       commands: rows(text(), "commands that were run for systemd, or are to be run later if systemd does not run here"),
       started: flag(),
-      text: orNull(text("content of the unit, with `--print`; the line for crontab, if no timer can be installed")),
+      text: orNull(text("content of the unit, with `--plan`; the line for crontab, if no timer can be installed")),
     }),
   },
   "service status": {

@@ -74,62 +74,75 @@ export const OPTIONS_OF_RESTIC: Readonly<Record<string, string>> = {
   "--retry-lock": "--lock-timeout TIME",
 };
 
-/** Options of earlier versions: for the commands whose names begin with a word, the line or words that replace them. */
-const FORMER: readonly (readonly [commands: string, options: Readonly<Record<string, string>>])[] = [
-  [
-    "cleanup",
-    {
-      "--only": "`cairn cleanup drop POINT`",
-      "--path": "`cairn cleanup purge --path PATTERN`",
-      "--text": "`cairn cleanup purge --text TEXT`",
-      "--set-policy": "`cairn cleanup policy` with the same rules",
-      "--clear-policy": "`cairn cleanup policy --none`",
-      "--quota": "`cairn cleanup policy --quota SIZE`",
-      "--keep-trees": "`cairn cleanup policy --keep-trees COUNT`",
-      "--anywhere": "`cairn -C DIR cleanup drop POINT`: `cairn workspaces --points` lists the points of all folders",
-    },
-  ],
-  [
-    "bundle",
-    {
-      "--force": "--on-conflict overwrite",
-      "--vectorize": "--vector-mode",
-      "-n": "--plan",
-    },
-  ],
-  [
-    "",
-    {
-      "--keep-within-hourly": "--keep-within hourly:SPAN",
-      "--keep-within-daily": "--keep-within daily:SPAN",
-      "--keep-within-weekly": "--keep-within weekly:SPAN",
-      "--keep-within-monthly": "--keep-within monthly:SPAN",
-      "--keep-within-yearly": "--keep-within yearly:SPAN",
-      "--keep-undo-within": "--keep-undo SPAN",
-      "--to-dir": "--to DIR",
-      "--to-tar": "--to FILE.tar",
-      "--from-dir": "--from DIR",
-      "--from-tar": "--from FILE.tar",
-      "--connections": "--jobs COUNT, which opens as many connections,",
-      "--dry-run": "--plan",
-      "--skip-if-unchanged": "--skip-unchanged",
-      "--iinclude": "--include with sets, for example '*.[jJ][pP][gG]'",
-      "--iexclude": "--exclude with sets, for example '*.[jJ][pP][gG]'",
-      "--blob": "--object blob",
-      "--tree": "--object tree",
-      "--pack": "--object pack",
-      "--to-password-command": "the variable CAIRN_TO_PASSWORD_COMMAND",
-      "--new-password-command": "the variable CAIRN_NEW_PASSWORD_COMMAND",
-      "--no-color": "the variable NO_COLOR=1",
-      "--no-pager": "the variable CAIRN_PAGER=cat",
-    },
-  ],
-];
+/** Options of earlier versions, behind the beginning of their commands' names, with the line or words that replace them. */
+export const FORMER: Readonly<Record<string, string>> = {
+  "cleanup --only": "`cairn cleanup drop POINT`",
+  "cleanup --path": "`cairn cleanup purge --path PATTERN`",
+  "cleanup --text": "`cairn cleanup purge --text TEXT`",
+  "cleanup --set-policy": "`cairn cleanup policy` with the same rules",
+  "cleanup --clear-policy": "`cairn cleanup policy --none`",
+  "cleanup --quota": "`cairn cleanup policy --quota SIZE`",
+  "cleanup --keep-trees": "`cairn cleanup policy --keep-trees COUNT`",
+  "cleanup --anywhere":
+    "`cairn -C DIR cleanup drop POINT`: `cairn workspaces --points` lists the points of all folders",
+  "bundle --force": "--on-conflict overwrite",
+  "bundle --vectorize": "--vector-mode",
+  "bundle -n": "--plan",
+  "backup verify --all": "`cairn backup verify`, which checks the whole repository,",
+  "backup unlock --remove-all": "--all",
+  "backup drill --folder": "--path DIR",
+  "backup import-msgvault --snapshot": "`cairn backup import-msgvault REPOSITORY SNAPSHOT`",
+  "context --dimensions": "`dimensions` of the API's `initContext`",
+  "context --under": "the URI behind the other words",
+  "diff --repository": "-r REPOSITORY",
+  "history --changes": "`cairn diff A B`, or `changes` of the API's `history`,",
+  "history --skip": "`skip` of the API's `history`",
+  "rewind --only": "--path PATH",
+  "serve-context --api-key-file": "the variable CAIRN_CONTEXT_KEY",
+  "serve-repository --max-connections": "the fixed limit of 200 connections",
+  "serve --max-file-size": "the fixed limit of 1 GiB",
+  "service --agent": "`cairn service token create` without --person",
+  "service --lines": "-n COUNT",
+  "show --skip": "`skip` of the API's `show`",
+  "status --holders": "`holders` of the API's `status`",
+  "view --list": "`cairn view` without a point",
+  "vm --cpu": "`cpu` of the API's `createMachine`",
+  "vm --deadline-ms": "`deadlineMs` of the API's `stopMachine`",
+  "vm --machines": "the variable CAIRN_MACHINES",
+  "vm --point": "MACHINE@POINT",
+  "--pack-size": "the variable CAIRN_PACK_SIZE",
+  "--print": "--plan",
+  "--keep-within-hourly": "--keep-within hourly:SPAN",
+  "--keep-within-daily": "--keep-within daily:SPAN",
+  "--keep-within-weekly": "--keep-within weekly:SPAN",
+  "--keep-within-monthly": "--keep-within monthly:SPAN",
+  "--keep-within-yearly": "--keep-within yearly:SPAN",
+  "--keep-undo-within": "--keep-undo SPAN",
+  "--to-dir": "--to DIR",
+  "--to-tar": "--to FILE.tar",
+  "--from-dir": "--from DIR",
+  "--from-tar": "--from FILE.tar",
+  "--connections": "--jobs COUNT, which opens as many connections,",
+  "--dry-run": "--plan",
+  "--skip-if-unchanged": "--skip-unchanged",
+  "--iinclude": "--include with sets, for example '*.[jJ][pP][gG]'",
+  "--iexclude": "--exclude with sets, for example '*.[jJ][pP][gG]'",
+  "--blob": "--object blob",
+  "--tree": "--object tree",
+  "--pack": "--object pack",
+  "--to-password-command": "the variable CAIRN_TO_PASSWORD_COMMAND",
+  "--new-password-command": "the variable CAIRN_NEW_PASSWORD_COMMAND",
+  "--no-color": "the variable NO_COLOR=1",
+  "--no-pager": "the variable CAIRN_PAGER=cat",
+};
 
 /** Returns the words that replace an option of an earlier version; null if the command never had it. `own`: its options. */
 export function formerOption(option: string, name: string, own: readonly string[]): string | null {
-  const found = FORMER.find(([commands, options]) => name.startsWith(commands) && Object.hasOwn(options, option));
-  const words = found?.[1][option] ?? "";
+  const [, words = ""] =
+    Object.entries(FORMER).find(([key]) => {
+      const of = key.split(" ");
+      return of.pop() === option && name.startsWith(of.join(" "));
+    }) ?? [];
   const isKnown = !words.startsWith("--") || own.includes(words.split(/[ :]/)[0]!);
   return words === "" || !isKnown ? null : `use ${words} instead`;
 }

@@ -11,11 +11,10 @@ export const TokenOptions = object({
       "`agent` (default): can save, compare, restore and fork, but cannot delete data or change settings; `person`: has all rights of its creator",
     ),
     {
-      flags: "--agent",
-      text: "the token can save, compare, restore and fork, but cannot delete data (default)",
-      value: "agent",
+      flags: "--person",
+      text: "the token has all your rights; default: it can save, compare, restore and fork, but cannot delete data",
+      value: "person",
     },
-    { flags: "--person", text: "the token has all your rights", value: "person" },
   ),
   workspaces: opt(
     some(place(), "restrict the token to this folder; an `agent` token needs at least one"),

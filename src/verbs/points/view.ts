@@ -10,7 +10,7 @@ export const view = workspaceVerb({
   options: WorkspaceCallOptions,
   output: ViewLease,
   errors: ["not_found", "ambiguous", "damaged"],
-  command: { view: object({ view: ViewLease }) },
+  command: { "view POINT": object({ view: ViewLease }) },
   by: "operators",
   seals: true,
   run: async ({ workspace }, target, options) =>
@@ -21,7 +21,7 @@ export const listViews = workspaceVerb({
   about: "Lists the open views.",
   options: CallOptions,
   output: rows(ViewLease),
-  command: { "view --list": object({ views: rows(ViewLease) }) },
+  command: { view: object({ views: rows(ViewLease) }) },
   by: "operators",
   looks: true,
   run: async ({ workspace }) => (await import("../../change/fork.ts")).listViews(workspace),

@@ -83,7 +83,7 @@ export function requireIdle({ control, workspace }: FoundWorkspace): void {
   const views = listLeases(control).filter(({ workspace_id }) => workspace_id === workspace.id).length;
   if (views > 0) {
     const open = views === 1 ? "a view of its points is open" : `${views} views of its points are open`;
-    throw new CairnError("busy", open, { hint: advice`close them first: ${line("view --list", "listViews")}` });
+    throw new CairnError("busy", open, { hint: advice`close them first: ${line("view", "listViews")}` });
   }
   const { records, problems } = listPartials(control);
   // The rest of another fork's folder prevents no removal of a fork: the control directory and the record stay.

@@ -197,7 +197,7 @@ function keepYoung(points: readonly Point[], decisions: readonly RetentionDecisi
 const WAY_OUT: Partial<Record<Protection, (id: SavePointId) => Hint>> = {
   pinned: (id) => advice`remove the pin first: ${line(`unpin ${id.slice(0, 8)}`, "unpin", id)}`,
   head: () => "save again first, so that a newer point is head",
-  view: () => advice`close the view first: ${line("view --list", "listViews")}`,
+  view: () => advice`close the view first: ${line("view", "listViews")}`,
 };
 
 function decideOnly(

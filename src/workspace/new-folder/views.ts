@@ -84,7 +84,7 @@ export function closeView(workspace: Workspace, id: string): ViewFile {
   leasePath(control, id);
   const lease = listLeases(control).find(({ view_id }) => view_id === id);
   if (lease === undefined)
-    throw new CairnError("not_found", `no view ${id} is open here`, { hint: see("view --list", "listViews") });
+    throw new CairnError("not_found", `no view ${id} is open here`, { hint: see("view", "listViews") });
   const folder = Buffer.from(join(control.views, id));
   requireUnmounted(folder);
   const closing = NewFolder.beginClosing(control, "view", folder);

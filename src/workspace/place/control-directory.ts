@@ -536,7 +536,7 @@ const VIEW_ID = /^[0-9a-f]{16}$/;
 export function leasePath(control: ControlPaths, id: string): string {
   if (VIEW_ID.test(id)) return join(control.views, `${id}.json`);
   throw new CairnError("invalid_id", `not a view: ${JSON.stringify(id.slice(0, 40))}`, {
-    hint: see("view --list", "listViews"),
+    hint: see("view", "listViews"),
   });
 }
 

@@ -210,7 +210,7 @@ function requireToml(file: string, text: string): void {
     throw new CairnError(
       "refused",
       `${file} is not valid TOML, or would not be after the change: ${(error as Error).message.split("\n")[0]}`,
-      { hint: "fix the file first, or add the entry by hand: --print shows it" },
+      { hint: "fix the file first, or add the entry by hand: --plan shows it" },
     );
   }
 }
@@ -227,6 +227,6 @@ function isForeign({ file, yields }: Edit & { form: "file" }, text: string | nul
 function odd(file: string, path: readonly string[]): CairnError {
   const what = path.length === 0 ? "is not JSON that its tool can read" : `has ${path.join(".")} in an unexpected form`;
   return new CairnError("refused", `${file} ${what}, so nothing was written`, {
-    hint: "fix the file first, or add the entry by hand: --print shows it",
+    hint: "fix the file first, or add the entry by hand: --plan shows it",
   });
 }

@@ -47,14 +47,14 @@ export const install: CommandDefinition = {
       text: `with --for everybody: the tool uses the MCP server of the daemon at this address, with the token in the variable ${TOKEN_VARIABLE}; the hooks stay the same`,
     },
     ...GUARDS.definitions,
-    { flags: "--print", text: "print the changed files, and write nothing" },
+    { flags: "--plan", text: "print the changed files, and write nothing" },
   ],
   examples: [
     {
       line: "cairn -C ~/project agent install claude-code",
       text: "hooks and the MCP server, in your own settings of the tool; they work in this folder",
     },
-    { line: "cairn agent install codex --for all-mine --print", text: "show what would be written" },
+    { line: "cairn agent install codex --for all-mine --plan", text: "show what would be written" },
     {
       line: "cairn -C ~/project agent install gemini --for everybody --http https://host:7777/mcp",
       text: "use the MCP server of the daemon on another machine",
@@ -73,7 +73,7 @@ export const install: CommandDefinition = {
     };
     const shownOnly = planned().changes;
     const all = editsOf(on.tool, { ...scope, each: "tool" });
-    if (input.flag("print"))
+    if (input.flag("plan"))
       return {
         data: { ...dataOf(on, shownOnly), checked: null, problem: null },
         text: () =>

@@ -4,7 +4,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readChoice } from "./list.ts";
-import { openNamed, otherRepositoryOptions, PACK_OPTIONS, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { openNamed, otherRepositoryOptions, COMPRESSION, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { CopyBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
@@ -16,7 +16,7 @@ export const command: CommandDefinition = {
   arguments: [{ name: "[snapshots...]", text: "only these snapshots; default: all that match the filters" }],
   options: [
     ...REPOSITORY_OPTIONS,
-    ...PACK_OPTIONS,
+    ...COMPRESSION,
     ...FILTER_OPTIONS,
     { flags: "--to-repo <repository>", text: "the existing repository to copy into" },
     {

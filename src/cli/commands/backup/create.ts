@@ -20,7 +20,7 @@ import { formatBytes, formatDuration, plural, printable, shellQuote } from "../.
 import { renderLeftOut } from "../../render/points.ts";
 import { renderIncomplete } from "../../render/status.ts";
 import { backUpMsgvault } from "./create-from-msgvault.ts";
-import { given, PACK_OPTIONS, REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
+import { given, COMPRESSION, REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 import { CreateBackupOptions, StreamBackupOptions } from "../../../contract/snapshots.ts";
 import { omit, pick } from "../../../contract/schema.ts";
 import { FROM_MSGVAULT, VerbOptions } from "../../options.ts";
@@ -58,7 +58,7 @@ export const command: CommandDefinition = {
   ],
   options: [
     ...REPOSITORY_OPTIONS,
-    ...PACK_OPTIONS,
+    ...COMPRESSION,
     ...savingOptions(FIRST.definitions),
     ...OPTIONS.definitions,
     {

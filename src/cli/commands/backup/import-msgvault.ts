@@ -1,15 +1,14 @@
-import { ImportMsgvaultOptions } from "../../../contract/msgvault.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { usage } from "../../input.ts";
-import { VerbOptions } from "../../options.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
-
-const OPTIONS = new VerbOptions(ImportMsgvaultOptions.entries);
 
 export const command: CommandDefinition = {
   name: "backup import-msgvault",
-  arguments: [{ name: "<repository>", text: "the folder of a msgvault repository", completes: "folders" }],
-  options: [{ flags: "--to <dir>", text: "the new folder, absent or empty" }, ...OPTIONS.definitions],
+  arguments: [
+    { name: "<repository>", text: "the folder of a msgvault repository", completes: "folders" },
+    { name: "[snapshot]", text: "id of the snapshot, or its beginning; default: the newest one" },
+  ],
+  options: [{ flags: "--to <dir>", text: "the new folder, absent or empty" }],
   examples: [
     {
       line: "cairn backup import-msgvault /mnt/backups/msgvault --to ~/mail",
@@ -19,10 +18,11 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const to = input.text("to");
     if (to === undefined) throw usage("name the new folder with --to");
+    const snapshot = input.argument(1);
     const library = await context.library();
     const result = await library.importMsgvault(context.absolute(input.required(0)), context.place(to), {
       ...context.callOptions(),
-      ...OPTIONS.read(context, input),
+      ...(snapshot === undefined ? {} : { snapshot }),
     });
     return {
       data: result,

@@ -3,7 +3,7 @@ import type { PruneBackupsResult } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { applyLine, formatBytes, formatDuration, formatMinute, listedNames, plural } from "../../render/format.ts";
-import { PACK_SIZE_OPTION, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { PruneBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
@@ -12,7 +12,7 @@ const OPTIONS = new VerbOptions(pick(PruneBackupsOptions, "maxUnused", "allow", 
 
 export const command: CommandDefinition = {
   name: "backup prune",
-  options: [...REPOSITORY_OPTIONS, PACK_SIZE_OPTION, ...OPTIONS.definitions],
+  options: [...REPOSITORY_OPTIONS, ...OPTIONS.definitions],
   examples: [
     { line: "cairn backup prune -r /srv/backups", text: "free data that no snapshot needs" },
     { line: "cairn backup prune -r /srv/backups --max-unused 0", text: "free every unused byte" },

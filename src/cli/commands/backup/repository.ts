@@ -25,9 +25,7 @@ export const REPOSITORY_OPTIONS = grouped(
   }).definitions,
 );
 
-/** Options of verbs that write packs. */
-export const PACK_OPTIONS = new VerbOptions(pick(RepositoryOptions, "compression", "packSize")).definitions;
-export const PACK_SIZE_OPTION = PACK_OPTIONS[1]!;
+export const COMPRESSION = new VerbOptions(pick(RepositoryOptions, "compression")).definitions;
 
 /** Hint for damaged files of snapshots. */
 export const UNREADABLE_HINT =
@@ -196,7 +194,7 @@ function packStyle(env: Context["env"], input: Input): Pick<RepositoryOptions, "
     if (style.compression === undefined)
       throw usage(`${ofHow} must be one of ${Compression.options.join(", ")}; found ${JSON.stringify(how)}`);
   }
-  const [size, ofSize] = given(env, input.text("packSize"), "PACK_SIZE");
+  const [size, ofSize] = given(env, undefined, "PACK_SIZE");
   if (size !== undefined) {
     const count = /^\d{1,3}$/.test(size) ? Number(size) : 0;
     if (count < 4 || count > 128) throw usage(`${ofSize} must be 4 to 128, in MiB; found ${JSON.stringify(size)}`);

@@ -5,7 +5,7 @@ import { plural } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 const OPTIONS = new VerbOptions(UnlockOptions.entries);
-const ALL = "\nif no process uses the repository, `cairn backup unlock --remove-all` removes these too";
+const ALL = "\nif no process uses the repository, `cairn backup unlock --all` removes these too";
 
 export const command: CommandDefinition = {
   name: "backup unlock",

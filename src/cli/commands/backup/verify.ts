@@ -26,12 +26,13 @@ const DRILL = new VerbOptions(pick(DrillOptions, "folder", "scratch", "probe", "
 export const command: CommandDefinition = {
   name: "backup verify",
   harmless: true,
-  arguments: [{ name: "[snapshots...]", text: "check only data of these snapshots; default: the whole repository" }],
-  options: [
-    ...REPOSITORY_OPTIONS,
-    ...OPTIONS.definitions,
-    { flags: "--all", text: "check the whole repository, also data that no snapshot needs (default)" },
+  arguments: [
+    {
+      name: "[snapshots...]",
+      text: "check only data of these snapshots; default: the whole repository, also data that no snapshot needs",
+    },
   ],
+  options: [...REPOSITORY_OPTIONS, ...OPTIONS.definitions],
   examples: [
     { line: "cairn backup verify -r /srv/backups", text: "read every byte; exit 6 if something is damaged" },
     {
@@ -48,7 +49,6 @@ export const command: CommandDefinition = {
     const snapshots = input.rest(0);
     const options: VerifyBackupOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     if (snapshots.length > 0) options.snapshots = snapshots;
-    if (snapshots.length > 0 && input.flag("all")) throw usage("backup verify takes snapshots or --all, not both");
     if (options.subset !== undefined && options.quick === true)
       throw usage("--quick and --subset exclude each other: --quick reads no packs");
     for (const name of ["scratch", "probe"] as const)
@@ -72,7 +72,7 @@ export const drill: CommandDefinition = {
       line: "cairn backup drill -r /srv/backups",
       text: "restore the newest snapshot of each folder as a new machine would, prove it, and write a receipt",
     },
-    { line: "cairn backup drill -r /srv/backups --folder /home/ann", text: "only the snapshots of this folder" },
+    { line: "cairn backup drill -r /srv/backups --path /home/ann", text: "only the snapshots of this folder" },
   ],
   async run(context, input) {
     const options: DrillOptions = { ...context.callOptions(), ...DRILL.read(context, input) };

@@ -1,6 +1,6 @@
 import {
   AddToContextOptions,
-  CheckContextOptions,
+  type CheckContextOptions,
   type CheckContextResult,
   FindInContextOptions,
   InitContextOptions,
@@ -8,17 +8,20 @@ import {
   ReadContextOptions,
   ReindexContextOptions,
 } from "../../../contract/context.ts";
+import { omit } from "../../../contract/schema.ts";
 import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
+import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 
+const UNDER = { name: "[uri]", text: "only at or below this URI" } as const;
 const URI = { name: "<uri>", text: "a path in the store, for example viking://resources/docs" } as const;
 
-const MADE = new VerbOptions(InitContextOptions.entries);
+const MADE = new VerbOptions(omit(InitContextOptions, "dimensions"));
 export const init: CommandDefinition = {
   name: "context init",
   arguments: [{ name: "[folder]", text: "default: the current folder", completes: "folders" }],
@@ -121,20 +124,24 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-const FOUND = new VerbOptions(FindInContextOptions.entries);
+function under(input: Input, place: number): CheckContextOptions {
+  const uri = input.argument(place);
+  return uri === undefined ? {} : { under: uri };
+}
+
+const FOUND = new VerbOptions(omit(FindInContextOptions, "under"));
 export const find: CommandDefinition = {
   name: "context find",
   harmless: true,
-  arguments: [{ name: "<query>", text: "words, or a question" }],
+  arguments: [{ name: "<query>", text: "words, or a question" }, UNDER],
   options: FOUND.definitions,
-  examples: [
-    { line: 'cairn context find "who may sign in" --under viking://resources/docs', text: "results, best first" },
-  ],
+  examples: [{ line: 'cairn context find "who may sign in" viking://resources/docs', text: "results, best first" }],
   async run(context, input) {
     const library = await context.library();
     const result = await library.findInContext(context.folder(), input.required(0), {
       ...context.callOptions(),
       ...FOUND.read(context, input),
+      ...under(input, 1),
     });
     return {
       data: result,
@@ -163,9 +170,10 @@ export const rm: CommandDefinition = {
   },
 };
 
-const INDEXED = new VerbOptions(ReindexContextOptions.entries);
+const INDEXED = new VerbOptions(omit(ReindexContextOptions, "under"));
 export const reindex: CommandDefinition = {
   name: "context reindex",
+  arguments: [UNDER],
   options: INDEXED.definitions,
   examples: [{ line: "cairn context reindex", text: "after files were changed by hand" }],
   async run(context, input) {
@@ -173,6 +181,7 @@ export const reindex: CommandDefinition = {
     const result = await library.reindexContext(context.folder(), {
       ...context.callOptions(),
       ...INDEXED.read(context, input),
+      ...under(input, 0),
     });
     const { added, removed, changed, vectors } = result;
     return {
@@ -182,16 +191,15 @@ export const reindex: CommandDefinition = {
   },
 };
 
-const CHECKED = new VerbOptions(CheckContextOptions.entries);
 export const check: CommandDefinition = {
   name: "context check",
-  options: CHECKED.definitions,
+  arguments: [UNDER],
   examples: [{ line: "cairn context check", text: "exit 6 if files and index differ" }],
   async run(context, input) {
     const library = await context.library();
     const result = await library.checkContext(context.folder(), {
       ...context.callOptions(),
-      ...CHECKED.read(context, input),
+      ...under(input, 0),
     });
     const hint = "to update the index: cairn context reindex";
     return {

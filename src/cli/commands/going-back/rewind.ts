@@ -13,18 +13,18 @@ export const command: CommandDefinition = {
   arguments: [{ name: "[turn]", text: "a turn's id from `cairn turns`, or how many turns to go back; default: 1" }],
   options: [
     ...changeOptions(OPTIONS.definitions),
-    { flags: "--only <path>", text: "restore only this path and everything below it; may be repeated", repeat: true },
-    { ...PATH_B64, text: "like --only, for a name that is not UTF-8; may be repeated", repeat: true },
+    { flags: "--path <path>", text: "restore only this path and everything below it; may be repeated", repeat: true },
+    { ...PATH_B64, text: "like --path, for a name that is not UTF-8; may be repeated", repeat: true },
   ],
   examples: [
     { line: "cairn rewind", text: "take back the newest turn, also what its shell commands changed" },
-    { line: "cairn rewind 3 --only src", text: "take back the last three turns in one folder" },
+    { line: "cairn rewind 3 --path src", text: "take back the last three turns in one folder" },
     { line: "cairn undo", text: "bring back what the rewind changed" },
   ],
   async run(context, input) {
     const client = await context.open();
     const options: RewindOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
-    const paths = context.workspacePaths(client, input.list("only"), input.list("pathB64"));
+    const paths = context.workspacePaths(client, input.list("path"), input.list("pathB64"));
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
     const turn = input.argument(0);
     if (input.flag("plan")) return planOutcome(context, client, await client.planRewind(turn, options));

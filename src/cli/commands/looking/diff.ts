@@ -15,7 +15,7 @@ import { BACKUP_OPTIONS, operandOf } from "../../operands.ts";
 import { looked } from "./with-backups.ts";
 
 const PATHS = new VerbOptions(pick(DiffOptions, "paths"));
-const ROWS = new VerbOptions(DiffDatabaseOptions.entries);
+const ROWS = new VerbOptions(pick(DiffDatabaseOptions, "limit"));
 
 export const command: CommandDefinition = {
   name: "diff",

@@ -16,7 +16,7 @@ import { shortener } from "../../shorten.ts";
 
 const OPTIONS = new VerbOptions({
   ...pick(WhyOptions, "limit"),
-  ...pick(HistoryOptions, "all", "since", "until", "grep", "tag", "skip", "changes"),
+  ...pick(HistoryOptions, "all", "since", "until", "grep", "tag"),
 });
 const DAYS: OptionDefinition = { flags: "--days", text: "count the points of each day instead of listing points" };
 

@@ -1,6 +1,6 @@
 import type { Client, ShowResult } from "../../../contract/index.ts";
 import { ReadOptions, ShowOptions } from "../../../contract/looking.ts";
-import { pick } from "../../../contract/schema.ts";
+import { omit, pick } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { type Context, toWorkspacePath } from "../../context.ts";
 import { CairnError } from "../../../errors.ts";
@@ -21,7 +21,7 @@ import { BACKUP_OPTIONS, backupIn } from "../../operands.ts";
 import { plural, shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
 
-const PAGE = new VerbOptions(ShowOptions.entries);
+const PAGE = new VerbOptions(omit(ShowOptions, "skip"));
 const ARCHIVE = new VerbOptions(pick(ReadOptions, "archive"));
 
 export const command: CommandDefinition = {
@@ -55,7 +55,7 @@ export const command: CommandDefinition = {
     const page = PAGE.read(context, input);
     const isPage = Object.keys(page).length > 0;
     if (isPage && input.flag("recursive"))
-      throw usage("-R lists everything: it does not work with -n, --skip, --sort or --reverse");
+      throw usage("-R lists everything: it does not work with -n, --sort or --reverse");
     const archive = ARCHIVE.read(context, input);
     const file = input.text("target");
     requireArchivePlace(context, input, archive.archive !== undefined);
@@ -85,7 +85,7 @@ async function shownBackup(
   { path, ...backup }: NonNullable<ReturnType<typeof backupIn>>,
 ): Promise<Outcome> {
   if (Object.keys(PAGE.read(context, input)).length > 0)
-    throw usage("-n, --skip, --sort and --reverse work with save points only");
+    throw usage("-n, --sort and --reverse work with save points only");
   const encoded = input.text("pathB64");
   if (encoded !== undefined && path !== "") throw usage("a path after the colon and --path-b64 exclude each other");
   const { showSnapshot } = await import("../backup/show.ts");

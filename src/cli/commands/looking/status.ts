@@ -1,23 +1,17 @@
-import { StatusOptions } from "../../../contract/looking.ts";
-import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { VerbOptions } from "../../options.ts";
 import { shortener } from "../../shorten.ts";
-
-const OPTIONS = new VerbOptions(pick(StatusOptions, "holders"));
 
 export const command: CommandDefinition = {
   name: "status",
   answers: true,
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
-  options: OPTIONS.definitions,
   examples: [
     { line: "cairn status", text: "clean or changed, the point that the folder is based on, and recoveries" },
     { line: "cairn status --json -C ~/project", text: "for programs" },
   ],
   async run(context, input) {
     const client = await context.open(input.argument(0));
-    const status = await client.status({ ...context.callOptions(), ...OPTIONS.read(context, input) });
+    const status = await client.status(context.callOptions());
     const schedule = await client.schedule(context.callOptions());
     for (const problem of schedule.problems) context.note(problem);
     const { LateSaves } = await import("../../late-saves.ts");

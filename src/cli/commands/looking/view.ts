@@ -7,21 +7,17 @@ import { renderTable } from "../../render/table.ts";
 export const command: CommandDefinition = {
   name: "view",
   answers: true,
-  arguments: [{ name: "[target]", text: "a save point", completes: "points" }],
-  options: [
-    { flags: "--list", text: "list the open views" },
-    { flags: "--close <id>", text: "close a view and remove its folder" },
-  ],
+  arguments: [{ name: "[target]", text: "a save point; default: list the open views", completes: "points" }],
+  options: [{ flags: "--close <id>", text: "close a view and remove its folder" }],
   examples: [
     { line: "cairn view head~1", text: "open a read-only folder; no cleanup removes the point while the view is open" },
-    { line: "cairn view --list", text: "list the open views" },
+    { line: "cairn view", text: "list the open views" },
     { line: "cairn view --close 5f6e7d8c9b0a1c2d", text: "close the view" },
   ],
   async run(context, input) {
     const target = input.argument(0);
     const closing = input.text("close");
-    const asked = [target !== undefined, input.flag("list"), closing !== undefined].filter(Boolean).length;
-    if (asked !== 1) throw usage("view needs exactly one of TARGET, --list and --close ID");
+    if (target !== undefined && closing !== undefined) throw usage("--close ID works without a point");
     const client = await context.open();
     if (closing !== undefined) {
       const closed = await client.closeView(closing, context.callOptions());

@@ -25,7 +25,7 @@ export const command: CommandDefinition = {
   name: "service install",
   options: [
     { flags: "--timer", text: "install a timer instead, which runs `cairn due` every ten minutes" },
-    { flags: "--print", text: "only print the unit" },
+    { flags: "--plan", text: "only print the unit" },
   ],
   examples: [
     { line: "sudo cairn service install", text: "for all users of this machine" },
@@ -33,11 +33,11 @@ export const command: CommandDefinition = {
       line: "cairn service install --timer",
       text: "save your folders each hour, back them up each day, and remove snapshots by the folders' rules",
     },
-    { line: "cairn service install --print", text: "print the unit, to check or change it first" },
+    { line: "cairn service install --plan", text: "print the unit, to check or change it first" },
   ],
   async run(context, input) {
     const isTimer = input.flag("timer");
-    if (input.flag("print")) {
+    if (input.flag("plan")) {
       const text = isTimer
         ? timerTexts(ownScope(), thisProgram(), context.env)
             .map(([name, unit]) => `# ${name}\n${unit}`)

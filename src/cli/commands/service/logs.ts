@@ -11,7 +11,7 @@ export const command: CommandDefinition = {
   name: "service logs",
   options: [
     { flags: "-f, --follow", text: "follow: print new records as they come" },
-    { flags: "-n, --lines <n>", text: "at most this many of the newest; default 100, with --since all" },
+    { flags: "-n, --limit <count>", text: "at most this many of the newest; default 100, with --since all" },
     { flags: "--workspace <dir>", text: "only records about this folder" },
     { flags: "--since <time>", text: "a time as for journalctl: 2026-11-23, yesterday, -2h" },
   ],
@@ -23,7 +23,7 @@ export const command: CommandDefinition = {
     },
   ],
   async run(context, input) {
-    const [given, folder] = [input.text("lines"), input.text("workspace")];
+    const [given, folder] = [input.text("limit"), input.text("workspace")];
     const since = input.text("since") ?? null;
     const follow = input.flag("follow");
     if (given !== undefined && !/^\d{1,9}$/.test(given))

@@ -7,7 +7,7 @@ import { renderTable } from "../../render/table.ts";
 import { askDaemon } from "./status.ts";
 
 const ACTIONS = ["create", "list", "revoke"];
-const OF_CREATE = ["agent", "person", "workspace", "expires", "name"];
+const OF_CREATE = ["person", "workspace", "expires", "name"];
 const CREATED = new VerbOptions(TokenOptions.entries);
 
 export const command: CommandDefinition = {

@@ -4,27 +4,27 @@ import {
   RemoveMachineOptions,
   StopMachineOptions,
 } from "../../../contract/machines.ts";
-import { omit } from "../../../contract/schema.ts";
+import { omit, pick } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
-import { hardwareOf, MACHINES, machinesOf, NAME, shownState } from "./place.ts";
+import { hardwareOf, machinesOf, NAME, shownState } from "./place.ts";
 
-const MADE = new VerbOptions(omit(CreateMachineOptions, "start", "description"));
+const MADE = new VerbOptions(omit(CreateMachineOptions, "start", "description", "cpu"));
 
 function made(name: string, isStarted: boolean, line: string, text: string): CommandDefinition {
   return {
     name,
     harmless: true,
     arguments: [NAME],
-    options: [...MADE.definitions, MACHINES],
+    options: MADE.definitions,
     examples: [{ line, text }],
     async run(context, input) {
       const library = await context.library();
-      const info = await library.createMachine(machinesOf(context, input), input.required(0), {
+      const info = await library.createMachine(machinesOf(context), input.required(0), {
         ...context.callOptions(),
         ...MADE.read(context, input),
         start: isStarted,
@@ -57,24 +57,23 @@ function said(context: Context, info: MachineInfo, done: string): Outcome {
 export const start: CommandDefinition = {
   name: "vm start",
   arguments: [NAME],
-  options: [MACHINES],
   examples: [{ line: "cairn vm start web", text: "boot from its disks; `cairn vm restore` restores its memory" }],
   async run(context, input) {
     const library = await context.library();
-    const info = await library.startMachine(machinesOf(context, input), input.required(0), context.callOptions());
+    const info = await library.startMachine(machinesOf(context), input.required(0), context.callOptions());
     return said(context, info, "booted");
   },
 };
 
-const STOPPED = new VerbOptions(StopMachineOptions.entries);
+const STOPPED = new VerbOptions(pick(StopMachineOptions, "force"));
 export const stop: CommandDefinition = {
   name: "vm stop",
   arguments: [NAME],
-  options: [...STOPPED.definitions, MACHINES],
+  options: STOPPED.definitions,
   examples: [{ line: "cairn vm stop web --force", text: "power off at once, without a shutdown" }],
   async run(context, input) {
     const library = await context.library();
-    const info = await library.stopMachine(machinesOf(context, input), input.required(0), {
+    const info = await library.stopMachine(machinesOf(context), input.required(0), {
       ...context.callOptions(),
       ...STOPPED.read(context, input),
     });
@@ -89,11 +88,10 @@ export const stop: CommandDefinition = {
 export const list: CommandDefinition = {
   name: "vm list",
   harmless: true,
-  options: [MACHINES],
   examples: [{ line: "cairn vm list", text: "list the machines with their states" }],
-  async run(context, input) {
+  async run(context) {
     const library = await context.library();
-    const result = await library.listMachines(machinesOf(context, input), context.callOptions());
+    const result = await library.listMachines(machinesOf(context), context.callOptions());
     return {
       data: result,
       async text() {
@@ -114,11 +112,10 @@ export const inspect: CommandDefinition = {
   name: "vm inspect",
   harmless: true,
   arguments: [NAME],
-  options: [MACHINES],
   examples: [{ line: "cairn vm inspect web", text: "show its hardware, and where its saved states are" }],
   async run(context, input) {
     const library = await context.library();
-    const info = await library.inspectMachine(machinesOf(context, input), input.required(0), context.callOptions());
+    const info = await library.inspectMachine(machinesOf(context), input.required(0), context.callOptions());
     return { data: info, text: () => shown(context, info) };
   },
 };
@@ -145,11 +142,11 @@ const REMOVED = new VerbOptions(RemoveMachineOptions.entries);
 export const rm: CommandDefinition = {
   name: "vm rm",
   arguments: [NAME],
-  options: [...REMOVED.definitions, MACHINES],
+  options: REMOVED.definitions,
   examples: [{ line: "cairn vm rm web --delete-points", text: "remove it with its saved states" }],
   async run(context: Context, input: Input) {
     const library = await context.library();
-    const result = await library.removeMachine(machinesOf(context, input), input.required(0), {
+    const result = await library.removeMachine(machinesOf(context), input.required(0), {
       ...context.callOptions(),
       ...REMOVED.read(context, input),
     });

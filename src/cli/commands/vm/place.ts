@@ -2,22 +2,13 @@ import { join } from "node:path";
 import type { MachineInfo } from "../../../contract/machines.ts";
 import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import type { Context } from "../../context.ts";
-import type { OptionDefinition } from "../../definitions.ts";
-import type { Input } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 
 export const NAME = { name: "<name>", text: "name of the machine" } as const;
 
-export const MACHINES: OptionDefinition = {
-  flags: "--machines <folder>",
-  text: "folder of the machines (default: $CAIRN_MACHINES, else /var/lib/cairn/machines for root and ~/.local/share/cairn/machines for others)",
-};
-
-/** Returns the folder of machines: from the option, from the environment, else by the file system hierarchy standard or XDG. */
-export function machinesOf(context: Context, input: Input): string {
-  const given = input.text("machines");
-  if (given !== undefined) return context.place(given);
+/** Returns the folder of machines: from the environment, else by the file system hierarchy standard or XDG. */
+export function machinesOf(context: Context): string {
   const named = absolutePath(context.env, "CAIRN_MACHINES");
   if (named !== null) return named;
   if (process.geteuid?.() === 0) return "/var/lib/cairn/machines";

@@ -1,27 +1,22 @@
-import {
-  CloneMachineOptions,
-  ExportMachineOptions,
-  RestoreMachineOptions,
-  SaveMachineOptions,
-} from "../../../contract/machines.ts";
+import { CloneMachineOptions, RestoreMachineOptions, SaveMachineOptions } from "../../../contract/machines.ts";
 import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions, withTags } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 import { exported, placeOf, TO_DIRECTORY } from "../export-directory.ts";
-import { hardwareOf, MACHINES, machinesOf, NAME } from "./place.ts";
+import { hardwareOf, machinesOf, NAME } from "./place.ts";
 
 const SAVED = new VerbOptions(omit(SaveMachineOptions, "cause"));
 export const save: CommandDefinition = {
   name: "vm save",
   harmless: true,
   arguments: [NAME],
-  options: [...SAVED.definitions, MACHINES],
+  options: SAVED.definitions,
   examples: [{ line: 'cairn vm save web -m "before the upgrade"', text: "save it; the guest is paused for a moment" }],
   async run(context, input) {
     const library = await context.library();
-    const result = await library.saveMachine(machinesOf(context, input), input.required(0), {
+    const result = await library.saveMachine(machinesOf(context), input.required(0), {
       ...context.callOptions(),
       ...withTags(SAVED.read(context, input)),
     });
@@ -34,20 +29,20 @@ export const save: CommandDefinition = {
   },
 };
 
-const EXPORTED = new VerbOptions(ExportMachineOptions.entries);
 export const exportState: CommandDefinition = {
   name: "vm export",
-  arguments: [NAME],
-  options: [...EXPORTED.definitions, TO_DIRECTORY, MACHINES],
+  arguments: [{ name: "<source>", text: "MACHINE, for its latest saved state, or MACHINE@POINT" }],
+  options: [TO_DIRECTORY],
   examples: [
     { line: "cairn vm export web --to /mnt/golden/web", text: "a directory that many machines can be cloned from" },
   ],
   async run(context, input) {
     const to = placeOf(input, "to");
     const library = await context.library();
-    const result = await library.exportMachine(machinesOf(context, input), input.required(0), context.place(to), {
+    const [name, point] = input.required(0).split(/@(.*)/s);
+    const result = await library.exportMachine(machinesOf(context), name!, context.place(to), {
       ...context.callOptions(),
-      ...EXPORTED.read(context, input),
+      ...(point === undefined ? {} : { point }),
     });
     return {
       data: result,
@@ -66,7 +61,7 @@ export const clone: CommandDefinition = {
     },
     { name: "[name]", text: "name of the new machine" },
   ],
-  options: [...CLONED.definitions, MACHINES],
+  options: CLONED.definitions,
   examples: [
     { line: "cairn vm clone web web-2", text: "clone the last saved state" },
     { line: "cairn vm clone --from /mnt/golden/web web-3", text: "clone an export directory, which is only read" },
@@ -81,7 +76,7 @@ export const clone: CommandDefinition = {
       );
     if (second !== undefined) options.point = first;
     const library = await context.library();
-    const result = await library.cloneMachine(machinesOf(context, input), second ?? first, {
+    const result = await library.cloneMachine(machinesOf(context), second ?? first, {
       ...context.callOptions(),
       ...options,
     });
@@ -97,7 +92,7 @@ const RESTORED = new VerbOptions(omit(RestoreMachineOptions, "point"));
 export const restore: CommandDefinition = {
   name: "vm restore",
   arguments: [NAME, { name: "[point]", text: "a save point of the machine, e.g. latest; or use --from" }],
-  options: [...RESTORED.definitions, MACHINES],
+  options: RESTORED.definitions,
   examples: [
     { line: "cairn vm restore web latest", text: "restore the last saved state" },
     { line: "cairn vm restore web --from /mnt/backup/web", text: "restore a state of it from an export directory" },
@@ -110,7 +105,7 @@ export const restore: CommandDefinition = {
       ...RESTORED.read(context, input),
     };
     const library = await context.library();
-    const result = await library.restoreMachine(machinesOf(context, input), input.required(0), options);
+    const result = await library.restoreMachine(machinesOf(context), input.required(0), options);
     return {
       data: result,
       text: () =>
