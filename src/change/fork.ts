@@ -5,10 +5,12 @@ import { recoverPartials } from "../workspace/new-folder/recover-folders.ts";
 import type { Workspace, WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { ForkOptions, ForkResult, RestoreOptions, RestoreResult, ViewLease } from "../contract/points.ts";
 import { CairnError } from "../errors.ts";
+import { joinPath } from "../formats/bytes.ts";
 import { normalizeTyped, printablePath } from "../fs/paths/safe-path.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
 import { restoreTo as writeElsewhere } from "../workspace/new-folder/write-point.ts";
 import { isAbsolute } from "node:path";
+import { pointMeant } from "../look/sources/operands.ts";
 import { publicPoint } from "../look/public-point.ts";
 import { publicLeftOut, warnOfDamaged } from "../workspace/points/left-out.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
@@ -61,10 +63,10 @@ export async function restoreTo(
   if (!isAbsolute(options.to))
     throw new CairnError("usage", `the folder to restore into must be an absolute path, not ${options.to}`);
   await recoverPartials(workspace, options);
-  const point = workspace.resolve(options.target);
-  const typed = options.paths === undefined ? null : options.paths.map(normalizeTyped);
+  const { point, path: below } = pointMeant(workspace, options.target);
+  const typed = options.paths?.map((path) => joinPath(below, normalizeTyped(path))) ?? null;
   const paths = withSidecars([], point.descriptor, typed);
-  const written = await writeElsewhere(workspace, { ...options, point, to: options.to, paths });
+  const written = await writeElsewhere(workspace, { ...options, point, to: options.to, below, paths });
   warnOfDamaged(workspace, point, { ...options, leftOut: written.leftOut });
   if (gitStateOf(options.to, workspace.root.toString("utf8")) !== null)
     options.onWarning?.(

@@ -51,14 +51,16 @@ export async function splitSibling(
   [target, path, fromHere]: ReturnType<typeof splitTarget>,
 ): Promise<ReturnType<typeof splitTarget>> {
   if (typeof path !== "string" || fromHere !== undefined) return [target, path, fromHere];
-  const isPoint = async (word: string): Promise<boolean> =>
-    client.resolve(word).then(
-      () => true,
-      () => false,
-    );
   const [point, below] = splitWord(path);
-  const isSibling = !(await isPoint(target)) && (await isPoint(`${target}:${point}`));
+  const isSibling = !(await isPoint(client, target)) && (await isPoint(client, `${target}:${point}`));
   return isSibling ? [`${target}:${point}`, below] : [target, path];
+}
+
+export async function isPoint(client: Client, target: string): Promise<boolean> {
+  return client.resolve(target).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Splits a snapshot and a folder in it. */

@@ -1,5 +1,7 @@
 import type { LosslessField, Manifest } from "../../formats/records/manifest.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import { rawPath as pathOfRecord, recordPath } from "../../formats/records/record.ts";
+import { movedBelow } from "../../fs/paths/safe-path.ts";
 import { SETGID, SETUID } from "../../fs/linux/syscalls.ts";
 import { outsideId } from "../../fs/linux/user-namespace.ts";
 import { groupId, groupName, userId, userName } from "../../fs/users.ts";
@@ -78,4 +80,29 @@ export class OwnersByName {
     }
     return id;
   }
+}
+
+/**
+ * The part of a manifest about entries below a folder, with paths relative to it. Has no digests, and its counts are
+ * still the whole folder's.
+ */
+export function manifestBelow(manifest: Manifest, folder: Uint8Array): Manifest {
+  const moved = movedBelow(folder);
+  return {
+    ...manifest,
+    stateDigest: null,
+    metadataDigest: null,
+    labels: moved(
+      manifest.labels.map(({ path_b64, ...label }) => ({
+        label,
+        path: pathOfRecord(path_b64 === undefined ? label : { ...label, path_b64 }),
+      })),
+    ).map(({ label, path }) => ({ ...label, ...recordPath(path) })),
+    holeMaps: moved(manifest.holeMaps),
+    fileHashes: moved(manifest.fileHashes),
+    omitted: moved(manifest.omitted),
+    // All names of one file share one value, even if its first name is elsewhere.
+    lossless: moved(manifest.lossless),
+    mounts: undefined,
+  };
 }

@@ -2,18 +2,16 @@ import { dirname, normalize } from "node:path/posix";
 import { append } from "../../append.ts";
 import type { PathChoice, PathPattern } from "../../contract/snapshots.ts";
 import type { PathInput } from "../../contract/words.ts";
-import { exactNode, losslessByPath } from "../../archive/write/exact-nodes.ts";
+import { exactNode, losslessByPath, manifestBelow } from "../../archive/write/exact-nodes.ts";
 import { advice, CairnError, call, either, reworded, word } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
-import { rawPath as pathOfRecord, recordPath } from "../../formats/records/record.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { beside, LOGS, mayBeDatabase, SIDECARS } from "../../formats/sqlite-header.ts";
 import { refuseBorgPattern } from "../../fs/borg-pattern.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import {
   isAtOrBelow,
-  movedBelow,
   normalizeTyped,
   printablePath,
   quotedPath,
@@ -339,31 +337,6 @@ function noFolder(path: Buffer, node: TreeNode, snapshot: string): CairnError {
       hint: advice`${call(`backup restore ${snapshot} ${named} --to DIR`, "restore", snapshot, word("folder"), { paths: [shown] })} restores it by its path, and ${call(`backup show ${snapshot}:${named}`, "show", snapshot, shown)} shows it`,
     },
   );
-}
-
-/**
- * The part of a manifest about entries below a folder, with paths relative to it. Has no digests, and its counts are
- * still the whole folder's.
- */
-function manifestBelow(manifest: Manifest, folder: Buffer): Manifest {
-  const moved = movedBelow(folder);
-  return {
-    ...manifest,
-    stateDigest: null,
-    metadataDigest: null,
-    labels: moved(
-      manifest.labels.map(({ path_b64, ...label }) => ({
-        label,
-        path: pathOfRecord(path_b64 === undefined ? label : { ...label, path_b64 }),
-      })),
-    ).map(({ label, path }) => ({ ...label, ...recordPath(path) })),
-    holeMaps: moved(manifest.holeMaps),
-    fileHashes: moved(manifest.fileHashes),
-    omitted: moved(manifest.omitted),
-    // All names of one file share one value, even if its first name is elsewhere.
-    lossless: moved(manifest.lossless),
-    mounts: undefined,
-  };
 }
 
 /**

@@ -1,13 +1,11 @@
 import { createHash } from "node:crypto";
 import { OwnersByName } from "../../archive/write/exact-nodes.ts";
-import { setDirectory } from "../../archive/write/node-writer.ts";
 import { takenBytes } from "../../clones/walk-entries.ts";
 import type { RestoreBackupOptions } from "../../contract/snapshots.ts";
 import type { LeftOut } from "../../contract/words.ts";
 import { type CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { rawPath } from "../../formats/records/record.ts";
-import { inDirectory } from "../../fs/linux/syscalls.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { controlPaths } from "../../workspace/place/control-layout.ts";
@@ -15,6 +13,7 @@ import { unlessOthersWrote } from "../../workspace/place/owners.ts";
 import { canTakeOver, isMountRoot, NewFolder, settlePartial } from "../../workspace/new-folder/new-folder.ts";
 import { type DeadPartial, leftPartials } from "../../workspace/place/partials.ts";
 import { notSetEntry, publicLeftOut } from "../../workspace/points/left-out.ts";
+import { setLikeNode } from "../../workspace/points/root-changes.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 
 /** Removes folders that killed restores left, except unfinished folders beside the same target, which are returned. */
@@ -114,9 +113,7 @@ export function setRoot(
     openToUmask(folder);
     return [];
   }
-  const { mode, uid, gid, mtimeSec, mtimeNs, xattrs } = ownershipByName === true ? new OwnersByName().of(node) : node;
-  const facts = { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
-  const notSet = inDirectory(folder, (fd) => setDirectory(fd, facts, { xattrs }));
+  const notSet = setLikeNode(folder, ownershipByName === true ? new OwnersByName().of(node) : node);
   return notSet.map(notSetEntry).map(publicLeftOut);
 }
 

@@ -1,11 +1,24 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, test, type TestContext } from "node:test";
 import { backupScene, type BackupScene } from "../../backup/testing-far.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
+import { ownPointsOnly } from "../../workspace/open/siblings.ts";
 
 /** Calls that take operands give one answer for one state, as a folder, a point and a snapshot. */
 
@@ -143,4 +156,41 @@ test("a comparison with a backup warns of a workspace called backup, whose folde
     ["new"],
   );
   await client.diff("latest", `${fork}:latest`);
+});
+
+test("restore elsewhere writes the folder of a point that an operand names, with the folder's own metadata", async (t) => {
+  const { client, root, folder, write } = await backupScene(t, "local");
+  write("deep/er/c.txt", "c\n");
+  linkSync(join(folder, "a.txt"), join(folder, "deep/a-again"));
+  truncateSync(join(folder, "deep/b.txt"), 3 << 20);
+  chmodSync(join(folder, "deep"), 0o750);
+  utimesSync(join(folder, "deep"), 1000, 1000);
+  await client.save();
+  await client.fork("head", join(root, "fork"), { name: "fork" });
+  const restored = async (target: string, options: { paths?: string[] } = {}): Promise<string> => {
+    const to = join(root, `to-${target.replaceAll(/[:/]/g, "-")}-${options.paths?.length ?? 0}`);
+    assert.deepEqual((await client.restore({ ...options, target, to })).left_out, []);
+    return to;
+  };
+  for (const target of ["head:deep", "fork:latest:deep", `${join(root, "fork")}:latest:deep`]) {
+    const to = await restored(target);
+    assert.deepEqual(readdirSync(to).toSorted(), ["a-again", "b.txt", "er"]);
+    assert.equal(readFileSync(join(to, "er/c.txt"), "utf8"), "c\n");
+    const { mode, mtimeMs } = statSync(to);
+    assert.deepEqual([mode & 0o777, mtimeMs], [0o750, 1_000_000]);
+    assert.ok(statSync(join(to, "b.txt")).blocks * 512 < 3 << 20, "the holes are those of the file");
+  }
+  assert.deepEqual(readdirSync(await restored("head:deep", { paths: ["er/c.txt"] })), ["er"]);
+  const refused = async (target: string, code: string): Promise<void> =>
+    assert.rejects(client.restore({ target, to: join(root, "none") }), hasCode(code));
+  await refused("head:deep/b.txt", "conflict");
+  await refused("head:none", "not_found");
+  await refused(".", "usage");
+  await refused(join(root, "fork"), "usage");
+  await refused("backup:latest", "usage");
+  await ownPointsOnly.run(true, async () => {
+    await refused("fork:latest:deep", "invalid_id");
+    for (const target of [`${join(root, "fork")}:latest`, join(root, "fork"), "backup:latest"])
+      await refused(target, "permission");
+  });
 });

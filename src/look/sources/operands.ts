@@ -6,7 +6,7 @@ import type { OpenRepository } from "../../backup/open/open-repository.ts";
 import type { LookOptions } from "../../contract/looking.ts";
 import type { PathInput } from "../../contract/words.ts";
 import { isLocation, NOW, type Operand, readOperand } from "../../contract/operand.ts";
-import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
+import { advice, CairnError, call, line, toCairnError, word } from "../../errors.ts";
 import { displayPath, isAtOrBelow, joinRaw, normalizeTyped, rawBytes, shellPath } from "../../fs/paths/safe-path.ts";
 import { listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { isUnknownHere, ownPointsOnly } from "../../workspace/open/siblings.ts";
@@ -72,6 +72,21 @@ function meantIf(workspace: Workspace, operand: Operand): Meant | null {
   requireOwner();
   if (operand.kind === "backup") return { kind: "backup", snapshot: operand.snapshot, path: rawBytes(operand.path) };
   return folderMeant(workspace, operand.folder);
+}
+
+/** Returns the point and the path that an operand means. Throws `usage` for another state, and the errors of `meantBy`. */
+export function pointMeant(workspace: Workspace, text: string): Extract<Meant, { kind: "point" }> {
+  const meant = meantBy(workspace, text);
+  if (meant.kind === "point") return meant;
+  if (meant.kind === "backup")
+    throw new CairnError("usage", `${text} is a backup, and a save point is needed`, {
+      hint: advice`restore it into a folder: ${call("backup restore SNAPSHOT --to DIR", "restore", word("snapshot"), word("to"))}`,
+    });
+  const root = meant.kind === "now" ? [] : [displayPath(meant.found.folder).path];
+  const path = meant.path.length === 0 ? [] : [displayPath(meant.path).path];
+  throw new CairnError("usage", `${text} is a folder, and a save point is needed`, {
+    hint: `name a save point of it, for example ${shellPath([...root, "latest", ...path].join(":"))}`,
+  });
 }
 
 /** Throws `permission` if the caller may see only the workspace's own points. */

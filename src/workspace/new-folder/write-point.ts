@@ -2,13 +2,15 @@ import fs from "node:fs";
 import { dirname } from "node:path";
 import { beyondNodes } from "../store/beyond-nodes.ts";
 import type { GuardName } from "../../contract/words.ts";
-import { advice, CairnError, option, see, word } from "../../errors.ts";
+import { advice, CairnError, line, option, see, word } from "../../errors.ts";
+import type { NotSet } from "../../archive/write/node-writer.ts";
 import { failpoint } from "../../failpoint.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { flushing } from "../../fs/linux/flush.ts";
 import { makeFolder, openToUmask } from "../../fs/make-folder.ts";
 import { onSameMount } from "../../fs/linux/mounts.ts";
 import { throttled } from "../../pacer.ts";
-import { isAtOrBelow, printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
+import { isAtOrBelow, printablePath, quotedPath, shellQuote } from "../../fs/paths/safe-path.ts";
 import { whyNotCopied } from "../restore/exchangeable.ts";
 import { realPathOf } from "../place/find-workspace.ts";
 import { heldTreeOf, treePlace } from "../points/held-trees.ts";
@@ -16,8 +18,9 @@ import { checkLocation } from "../place/guards.ts";
 import { NewFolder, requireFree } from "./new-folder.ts";
 import { isSibling, neverRead, type Point } from "../points/point-files.ts";
 import { lackingPath } from "../rules/absolute.ts";
+import { findNode } from "../points/tree-diff.ts";
 import { lackingIn, type LeftOutEntry, notSetEntry } from "../points/left-out.ts";
-import { rootToSet, setRoot } from "../points/root-changes.ts";
+import { rootToSet, setLikeNode, setRoot } from "../points/root-changes.ts";
 import { existingAncestor, hasRoom, requireRoom } from "../place/room.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
@@ -27,11 +30,19 @@ export interface WriteInput extends WorkspaceCall {
   point: Point;
   /** an existing empty folder */
   folder: Buffer;
-  /** raw paths below the root; null: everything */
+  /** only this folder of the point: `folder` gets its entries */
+  part?: Part | undefined;
+  /** raw paths below the root, or below `part`; null: everything */
   paths: readonly Uint8Array[] | null;
   readOnly?: boolean;
   /** the entries will be moved into another folder, which gets the point's own mode and times */
   movesIn?: boolean;
+}
+
+/** A directory of a point. */
+interface Part {
+  path: Uint8Array;
+  node: TreeNode;
 }
 
 export interface WrittenFolder {
@@ -42,13 +53,14 @@ export interface WrittenFolder {
 
 /** Fills a folder. Lists content that the store has lost and metadata that could not be set; the rest is exact. */
 export async function writeContent(workspace: Workspace, input: WriteInput): Promise<WrittenFolder> {
-  const { point, folder, paths, readOnly, signal, onProgress } = input;
+  const { point, folder, part, paths, readOnly, signal, onProgress } = input;
   if (!point.sealed) throw neverRead(point);
   const { descriptor } = point;
   const content = descriptor.content as unknown as Parameters<Workspace["engine"]["write"]>[0];
   const total = countOf(point);
   const written = await workspace.engine.write(content, {
     target: folder,
+    part: part && { path: part.path, tree: part.node.subtree! },
     paths,
     readOnly: readOnly ?? false,
     held: heldTreeOf(workspace.points, point) ?? undefined,
@@ -61,14 +73,13 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
               phase: "restoring",
               done,
               bytes,
-              ...(paths === null ? { total, total_bytes: descriptor.bytes } : {}),
+              ...(paths === null && part === undefined ? { total, total_bytes: descriptor.bytes } : {}),
             }),
           ),
         }),
   });
   failpoint("write.content-written");
-  const notSet =
-    paths === null && readOnly !== true && input.movesIn !== true ? setRoot(folder, rootToSet(folder, point)) : [];
+  const notSet = paths === null && readOnly !== true && input.movesIn !== true ? setOwn(folder, input) : [];
   return {
     entries: written.entries,
     bytes: written.bytes,
@@ -78,6 +89,11 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
       ...lackingIn(written.lacks, paths),
     ],
   };
+}
+
+/** Sets the metadata of a folder that has the entries of a point, or of a part of it. */
+function setOwn(folder: Buffer, { point, part }: Pick<WriteInput, "point" | "part">): NotSet[] {
+  return part === undefined ? setRoot(folder, rootToSet(folder, point)) : setLikeNode(folder, part.node);
 }
 
 /** Fills the folder with a whole point: as a copy of its tree, which shares disk space, or else by writing. */
@@ -143,16 +159,19 @@ export function requireOutside(workspace: Workspace, target: Buffer): void {
 export interface RestoreToInput extends WorkspaceCall {
   point: Point;
   to: string;
+  /** Raw path of the folder of the point whose entries are written; empty: the root. */
+  below?: Uint8Array;
+  /** raw paths below the root, also those below `below`; null: everything */
   paths: readonly Uint8Array[] | null;
   allow?: readonly GuardName[] | undefined;
 }
 
 /**
- * Writes a point, or some of its paths, into an absent or empty folder elsewhere. The content is durable before the
- * folder gets its name. After a kill the next command removes the rest.
+ * Writes a point, a folder of it, or some of its paths, into an absent or empty folder elsewhere. The content is durable
+ * before the folder gets its name. After a kill the next command removes the rest.
  */
 export async function restoreTo(workspace: Workspace, input: RestoreToInput): Promise<WrittenFolder> {
-  const { point, paths } = input;
+  const { point, below = new Uint8Array(0) } = input;
   if (!point.sealed) throw neverRead(point);
   const target = realPathOf(input.to);
   requireFree(target);
@@ -160,19 +179,23 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
   requireOutside(workspace, target);
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, point);
-    if (paths === null) await checkRoomFor(workspace, point, { target, allow: input.allow });
-    else await requirePaths(workspace, point, paths);
+    const part = below.length === 0 ? undefined : await partOf(workspace, point, below);
+    if (input.paths !== null) await requirePaths(workspace, point, input.paths);
+    else if (part === undefined) await checkRoomFor(workspace, point, { target, allow: input.allow });
+    const paths =
+      part === undefined ? input.paths : (input.paths?.map((path) => path.subarray(below.length + 1)) ?? null);
     const partial = NewFolder.begin(workspace.found.control, "restore", target, { unrecorded: true });
+    const { movesIn } = partial;
     try {
       const written = await flushing(partial.staging, async () => {
-        if (paths === null) return writeWhole(workspace, { ...input, partial });
+        if (paths === null && part === undefined) return writeWhole(workspace, { ...input, partial });
         partial.noteMade();
-        return writeContent(workspace, { ...input, folder: partial.staging });
+        return writeContent(workspace, { ...input, part, paths, folder: partial.staging, movesIn });
       });
       if (paths !== null) openToUmask(partial.staging);
-      partial.commit(partial.movesIn && paths === null ? rootToSet(target, point).mode : undefined);
-      if (partial.movesIn && paths === null)
-        for (const each of setRoot(target, rootToSet(target, point))) written.leftOut.push(notSetEntry(each));
+      const isFilled = movesIn && paths === null;
+      partial.commit(isFilled ? (part?.node ?? rootToSet(target, point)).mode : undefined);
+      if (isFilled) for (const each of setOwn(target, { point, part })) written.leftOut.push(notSetEntry(each));
       partial.end();
       return written;
     } catch (error) {
@@ -180,6 +203,18 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
       throw error;
     }
   }, input);
+}
+
+/** Returns a directory of a point. Throws `not_found`, and `conflict` for another entry. */
+async function partOf(workspace: Workspace, point: Point, path: Uint8Array): Promise<Part> {
+  await requirePaths(workspace, point, [path]);
+  const node = findNode(await workspace.source(point), path)!;
+  if (node.type === "dir") return { path, node };
+  const id = point.descriptor.save_point_id.slice(0, 8);
+  const name = printablePath(path);
+  throw new CairnError("conflict", `${quotedPath(path)} is not a folder in the save point ${id}`, {
+    hint: advice`restore it by its path: ${line(`restore ${id} ${shellQuote(name)} --to DIR`, "restore", { target: id, paths: [name], to: word("to") })}`,
+  });
 }
 
 /** Throws `not_found` if a cleanup removed the point. Call this when cleanup is locked out. */

@@ -54,6 +54,13 @@ export function setRoot(folder: Buffer, facts: DirectoryFacts): NotSet[] {
   return inDirectory(folder, (fd) => setDirectory(fd, facts));
 }
 
+/** Gives a folder the mode, owner, times and attributes of a directory in a tree. Returns the aspects that could not be set. */
+export function setLikeNode(folder: Buffer, node: TreeNode): NotSet[] {
+  const { mode, uid, gid, mtimeSec, mtimeNs, xattrs } = node;
+  const facts = { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
+  return inDirectory(folder, (fd) => setDirectory(fd, facts, { xattrs }));
+}
+
 /** Returns the difference that restoring `wanted` over `present` would make; null if there is none, or one of them is unknown. */
 export function rootDifference(wanted: RootMetadata | null, present: RootMetadata | null): Difference | null {
   if (wanted === null || present === null) return null;

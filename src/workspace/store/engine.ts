@@ -152,7 +152,9 @@ export interface StoreFacts {
 export interface WriteRequest {
   /** an empty folder that exists, absolute, raw bytes; its own metadata is the caller's */
   target: Uint8Array;
-  /** raw paths below the root, each with everything below it; null: everything */
+  /** only this folder of the content: `target` gets its entries */
+  part?: { path: Uint8Array; tree: Uint8Array } | undefined;
+  /** raw paths below the root, or below `part`, each with everything below it; null: everything */
   paths: readonly Uint8Array[] | null;
   /** files and directories get no write permission, so that people only look at them */
   readOnly?: boolean;

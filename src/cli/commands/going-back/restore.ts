@@ -2,15 +2,16 @@ import { statSync } from "node:fs";
 import { join, relative } from "node:path";
 import type { CairnError } from "../../../errors.ts";
 import { printable, shellQuote } from "../../render/format.ts";
-import type { Client } from "../../../contract/index.ts";
+import type { Client, PathInput } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, parseBase64, usage } from "../../input.ts";
 import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
-import { PATH_B64 } from "../../shown.ts";
-import { BACKUP_OPTIONS, backupIn } from "../../operands.ts";
+import { isPoint, PATH_B64, splitSibling } from "../../shown.ts";
+import { BACKUP_OPTIONS, backupIn, operandOf } from "../../operands.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { RestoreOptions } from "../../../contract/points.ts";
+import { splitWord } from "../../../contract/operand.ts";
 import { omit } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
@@ -21,10 +22,14 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[target]",
-      text: 'a save point: id, prefix, latest, head, head~N, or a time such as "2 hours ago"; or backup:SNAPSHOT; without one, on a terminal, Cairn asks which',
+      text: 'a save point: id, prefix, latest, head, head~N, or a time such as "2 hours ago", also of another workspace (NAME:POINT); or backup:SNAPSHOT; with --to also a folder of them: POINT:PATH; without one, on a terminal, Cairn asks which',
       completes: "points",
     },
-    { name: "[path...]", text: "restore only these paths, relative to the current folder", completes: "files" },
+    {
+      name: "[path...]",
+      text: "restore only these paths, relative to the current folder, or to the PATH of the target",
+      completes: "files",
+    },
   ],
   options: [
     ...changeOptions(OPTIONS.definitions),
@@ -41,6 +46,7 @@ export const command: CommandDefinition = {
     { line: "cairn restore 1a2b3c4d src/main.ts", text: "one file" },
     { line: "cairn restore head~3 --plan", text: "print what would change" },
     { line: "cairn restore latest --to /tmp/look", text: "a copy of a save point elsewhere" },
+    { line: "cairn restore head~3:src --to /tmp/src", text: "the content of one folder elsewhere" },
     { line: "cairn restore backup:latest:src --to /tmp/src", text: "one folder of the last backup elsewhere" },
     { line: "cairn restore backup:latest src/main.ts", text: "one file from the last backup" },
   ],
@@ -56,10 +62,14 @@ export const command: CommandDefinition = {
     if (backup !== null) return restoredBackup(context, client, { input, backup });
     const namesFile = (): boolean => input.rest(1).length === 0 && target !== "" && isFile(context.absolute(target));
     if (/[/.]/.test(target) && namesFile()) throw isNoPoint(target);
-    const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
-    let options: RestoreOptions = { ...context.callOptions(), ...given, ...(to === undefined ? {} : { to }), target };
-    // The workspace's root means the whole workspace.
-    if (paths.length > 0 && !paths.includes("")) options.paths = paths;
+    const operand = operandOf(context, client, target);
+    const [point, below] = await splitSibling(client, splitWord(operand));
+    if (typeof below === "string" && to === undefined && (await isPoint(client, point)))
+      throw isNoFolder(context, client, [point, below]);
+    const paths = pathsIn(context, client, { input, isBelow: below !== undefined });
+    let options: RestoreOptions = { ...context.callOptions(), ...given, target };
+    if (to !== undefined) options = { ...options, to, target: operand };
+    if (paths.length > 0) options.paths = paths;
     const isPlanOnly = input.flag("plan");
     if (isAsked) {
       const { chooseRestore } = await import("../../choose-restore.ts");
@@ -94,18 +104,25 @@ async function restoredBackup(
   for (const name of IN_PLACE)
     if (given[name] !== undefined && to !== undefined) throw usage(`${OPTIONS.optionOf(name)} does not work with --to`);
   if (path !== "" && to === undefined) throw isNoFolder(context, client, [`backup:${snapshot}`, path]);
-  const [words, encoded] = [input.rest(1), input.list("pathB64")];
-  const paths =
-    path === ""
-      ? context.workspacePaths(client, words, encoded)
-      : [...words, ...encoded.map((text) => parseBase64(text, "--path-b64"))];
   const { restoreSnapshot } = await import("../backup/restore.ts");
   return restoreSnapshot(context, input, {
     snapshot,
     subfolder: path === "" ? undefined : path,
-    paths: paths.includes("") ? [] : paths,
+    paths: pathsIn(context, client, { input, isBelow: path !== "" }),
     latestOf: filter,
   });
+}
+
+/** Returns the chosen paths, from the workspace's root or, if the operand has a path, from there. Empty: everything. */
+function pathsIn(
+  context: Context,
+  client: Client,
+  { input, isBelow }: { input: Input; isBelow: boolean },
+): PathInput[] {
+  const [words, encoded] = [input.rest(1), input.list("pathB64")];
+  if (isBelow) return [...words, ...encoded.map((text) => parseBase64(text, "--path-b64"))];
+  const paths = context.workspacePaths(client, words, encoded);
+  return paths.includes("") ? [] : paths;
 }
 
 /** The error for a path of a state that is to be restored in place. */

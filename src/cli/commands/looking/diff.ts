@@ -10,7 +10,7 @@ import { forkWord } from "../../fork-word.ts";
 import { type Input, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { inLocale } from "../../render/style.ts";
-import { PATH_B64 } from "../../shown.ts";
+import { isPoint, PATH_B64 } from "../../shown.ts";
 import { BACKUP_OPTIONS, operandOf } from "../../operands.ts";
 import { looked } from "./with-backups.ts";
 
@@ -80,14 +80,9 @@ export const command: CommandDefinition = {
 async function forkIn(context: Context, client: Client, input: Input): Promise<string | null> {
   const word = input.argument(0);
   if (word === undefined || input.argument(1) !== undefined) return null;
-  const isPoint = async (target: string): Promise<boolean> =>
-    client.resolve(target).then(
-      () => true,
-      () => false,
-    );
   const fork = forkWord(context, word);
   const newest = `${fork}:latest`;
-  if ((await isPoint(word)) || !(await isPoint(newest))) return null;
+  if ((await isPoint(client, word)) || !(await isPoint(client, newest))) return null;
   await warnOfUnsaved(context, client, fork);
   return newest;
 }

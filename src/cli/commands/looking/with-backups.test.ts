@@ -123,3 +123,16 @@ test("restore of a backup refuses options of save points, and a folder of the ba
   assert.match(await refused("backup:", ...to), /names no snapshot/);
   assert.match(await refused("backup:latest:/etc", ...to), /not below/);
 });
+
+test("restore POINT:PATH --to restores the content of a folder, from the current folder after ./", async (t) => {
+  const { scene, cairn } = await backedUp(t);
+  const to = (name: string): string => join(scene.root, name);
+  assert.equal((await cairn("restore", "head:deep", "--to", to("deep"))).status, 0);
+  assert.deepEqual(readdirSync(to("deep")).toSorted(), ["b.txt", "new.txt"]);
+  assert.equal((await cairn("restore", "head:./", "new.txt", "--to", to("new"))).status, 0);
+  assert.deepEqual(readdirSync(to("new")), ["new.txt"]);
+  const inPlace = await cairn("restore", "head:deep/b.txt");
+  assert.equal(inPlace.status, 2);
+  assert.match(inPlace.stderr, /in place, name the path as an argument: cairn restore head b\.txt/);
+  assert.match((await cairn("restore", "nothing:b.txt")).stderr, /not a save point/);
+});
