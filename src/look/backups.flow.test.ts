@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -36,6 +37,45 @@ for (const scheme of ["local", "far"] as const)
       });
     });
   });
+
+test("the backups of a folder are listed without those of others, and one is restored as its plan showed", async (t) => {
+  const { client, library, repository, folder, root } = await backupScene(t, "local");
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const id = snapshot!.snapshot_id;
+  const other = join(root, "other");
+  mkdirSync(other);
+  await (await library.init(other)).createBackup(repository, { save: true });
+  const { snapshots } = await client.listBackups({ repository });
+  assert.deepEqual(
+    snapshots.map(({ snapshot_id, paths }) => [snapshot_id, paths]),
+    [[id, [folder]]],
+  );
+  writeFileSync(join(folder, "a.txt"), "newer\n");
+  writeFileSync(join(folder, "deep/b.txt"), "newer\n");
+  const asked = { repository, paths: ["a.txt"] };
+  const { plan_id: plan, planned_entries: planned } = await client.restoreFromBackup("latest", {
+    ...asked,
+    dryRun: true,
+  });
+  assert.deepEqual(
+    planned!.map(({ action, path }) => [action, path]),
+    [["update", "a.txt"]],
+  );
+  assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "newer\n", "a plan changes nothing");
+  writeFileSync(join(folder, "a.txt"), "changed after the plan\n");
+  await assert.rejects(client.restoreFromBackup("latest", { ...asked, plan: plan! }), hasCode("stale_plan"));
+  const { undo_id: undo } = await client.restoreFromBackup(id, asked);
+  assert.deepEqual(
+    ["a.txt", "deep/b.txt"].map((name) => readFileSync(join(folder, name), "utf8")),
+    ["a\n", "newer\n"],
+  );
+  await client.undo({ expected: undo! });
+  assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "changed after the plan\n");
+  await ownPointsOnly.run(true, async () => {
+    await assert.rejects(client.listBackups({ repository }), hasCode("permission"));
+    await assert.rejects(client.restoreFromBackup(id, asked), hasCode("permission"));
+  });
+});
 
 test("an archive of a backup fails if a database cannot be placed at any path", async (t) => {
   const scene = await backupScene(t, "local");

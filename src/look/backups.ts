@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { namedEntry, pathBelow } from "../backup/open/paths.ts";
 import type { OpenRepository } from "../backup/open/open-repository.ts";
 import { reading } from "../backup/open/session.ts";
-import { chosenSnapshot, publicSnapshot, warnOfUnreadable } from "../backup/open/snapshots.ts";
+import { chosenSnapshot, listBackups, publicSnapshot, warnOfUnreadable } from "../backup/open/snapshots.ts";
 import type {
+  BackupList,
   ListedEntry,
   LookOptions,
   PathInput,
@@ -56,6 +57,13 @@ export async function showOwnBackup(
   return hand.backups(hand.workspace, options, async (access) =>
     showBackup(access, place, { ...options, paths: [path] }),
   );
+}
+
+/** Lists the snapshots of the workspace's folder in the repository of the options or the kept one. */
+export async function listOwnBackups(hand: Looking, options: LookOptions): Promise<BackupList> {
+  requireOwner();
+  const { path } = workspaceRef(hand.workspace.found);
+  return hand.backups(hand.workspace, options, async (access) => listBackups(access, { ...options, paths: [path] }));
 }
 
 /** Lists all entries below a folder, each folder before its entries. If the path is no folder, lists only its entry. */

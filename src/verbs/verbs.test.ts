@@ -31,7 +31,7 @@ test("a verb whose options open databases by path has the field opensPaths", () 
   );
   assert.deepEqual(
     opening.map(([name]) => name),
-    ["planRestore", "planRewind", "redo", "restore", "rewind", "save", "undo"],
+    ["planRestore", "planRewind", "redo", "restore", "rewind", "save", "undo", "restoreFromBackup"],
   );
   for (const [name, { opensPaths }] of opening) assert.equal(typeof opensPaths, "function", name);
   const { save, restore, undo } = CLIENT_VERBS;

@@ -1,5 +1,7 @@
 /** Verbs between a workspace and a repository. */
 export { backupRepository, setBackupRepository } from "./backup-repository.ts";
 export { createBackup } from "./create-backup.ts";
+export { listBackups } from "./list-backups.ts";
 export { restoreBackup } from "./restore-backup.ts";
+export { restoreFromBackup } from "./restore-from-backup.ts";
 export { DueResult, Schedule, ScheduleEdit, ScheduleRow, due, schedule, setSchedule } from "./schedule.ts";
