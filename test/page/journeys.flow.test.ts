@@ -5,7 +5,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { buildCommand, cairnOk } from "../fixtures/command.ts";
 import { open, SKIP } from "./browser.ts";
-import { makeShop, newFolder, unzipped } from "./shop.ts";
+import { backUp, makeShop, newFolder, unzipped } from "./shop.ts";
 
 /** What people come to the page for, from its beginning to the folder on disk. */
 
@@ -225,4 +225,43 @@ test("a user undoes two operations at once, and removes what a cleanup's plan na
   // Pinned and tagged points stay by the rules of the command, too.
   assert.equal(messages.includes("edit the total"), false);
   assert.ok(messages.includes("without a"));
+});
+
+test("a user finds a backup in the timeline, and restores two of its files", { skip: SKIP }, async (t) => {
+  const shop = makeShop("from-backup");
+  const id = backUp(shop, shop.ids["write two files"]!);
+  shop.write("src/a.ts", "spoiled\n");
+  const { page } = await open(t, shop.folder);
+  await page.getByText("tabs").waitFor();
+  assert.equal(await page.locator(".backup-row").count(), 0, "the first view asks no repository");
+  await page.getByLabel("backups").check();
+  const row = page.locator(".backup-row", { hasText: id.slice(0, 8) });
+  await row.waitFor();
+  const rows = await page.locator(".point-row .point-message").allTextContents();
+  const at = rows.findIndex((text) => text.includes("Backup"));
+  assert.match(rows[at + 1]!, /write two files/, "the backup stands above the point that it holds");
+  await row.getByRole("link").click();
+  await page.getByRole("heading", { name: `backup:${id.slice(0, 8)}` }).waitFor();
+  await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
+  await page.getByRole("link", { name: "Files", exact: true }).last().click();
+  await page.getByLabel("Files").getByRole("link", { name: "src" }).click();
+  await page.getByRole("checkbox", { name: /a\.ts/ }).check();
+  await page.getByRole("checkbox", { name: /total\.ts/ }).check();
+  await page.getByRole("link", { name: "Restore…" }).click();
+  await page.getByRole("heading", { name: "Restore 2 paths" }).waitFor();
+  await page.getByText("2 changed").waitFor();
+  // A plan is shown of the folder as it is: a change after it makes another one.
+  shop.write("src/a.ts", "spoiled again\n");
+  await page.getByRole("button", { name: "Restore", exact: true }).click();
+  const status = page.getByRole("status");
+  await status.getByText(/is stale|Restored/).waitFor();
+  if ((await status.getByText("Restored").count()) === 0)
+    await page.getByRole("button", { name: "Restore", exact: true }).click();
+  await status.getByText("Restored").waitFor();
+  assert.equal(read(shop.folder, "src/a.ts"), "export const a = 1;\n");
+  assert.match(read(shop.folder, "src/total.ts"), /^ {2}let sum/m);
+  assert.equal(fs.existsSync(path.join(shop.folder, "docs/readme.md")), false, "the other paths stay");
+  await status.getByRole("button", { name: "Undo" }).click();
+  await status.getByText("Undone").waitFor();
+  assert.equal(read(shop.folder, "src/a.ts"), "spoiled again\n");
 });

@@ -87,6 +87,18 @@ export function makeShop(name: string): Shop {
   return { folder, fork, ids, write, save };
 }
 
+/** Makes a repository, keeps it for the folder, and backs a point up. Returns the id of the snapshot. */
+export function backUp({ folder }: Shop, point: string): string {
+  const root = newFolder(`${path.basename(folder)}-backups`);
+  const password = path.join(root, "password");
+  fs.writeFileSync(password, "correct horse\n");
+  const of = ["-C", folder, "-r", path.join(root, "repository"), "--password-file", password];
+  cairnOk(["backup", "init", ...of]);
+  cairnOk(["backup", "use", ...of]);
+  const { snapshot } = cairnOk(["backup", "create", ...of, point]).data as { snapshot: { snapshot_id: string } };
+  return snapshot.snapshot_id;
+}
+
 function database(folder: string, sql: string): void {
   fs.mkdirSync(path.join(folder, "data"), { recursive: true });
   const opened = new DatabaseSync(path.join(folder, "data/shop.db"));

@@ -4,7 +4,7 @@ import path from "node:path";
 import { before, test } from "node:test";
 import { cairnOk } from "../fixtures/command.ts";
 import { open, SKIP } from "./browser.ts";
-import { makeShop, newFolder, type Shop, unzipped } from "./shop.ts";
+import { backUp, makeShop, newFolder, type Shop, unzipped } from "./shop.ts";
 
 /** What each view shows and does. */
 
@@ -167,15 +167,7 @@ test(
 
 test("a point can be compared with a backup, chosen from the list or by its id", { skip: SKIP }, async (t) => {
   const own = makeShop("with-backup");
-  const root = newFolder("page-backup");
-  const password = path.join(root, "password");
-  fs.writeFileSync(password, "correct horse\n");
-  const of = ["-C", own.folder, "-r", path.join(root, "repository"), "--password-file", password];
-  cairnOk(["backup", "init", ...of]);
-  cairnOk(["backup", "use", ...of]);
-  const { snapshot } = cairnOk(["backup", "create", ...of, own.ids["write two files"]!]).data as {
-    snapshot: { snapshot_id: string };
-  };
+  const id = backUp(own, own.ids["write two files"]!);
   const { page, go } = await open(t, own.folder);
   await go({ view: "point", workspace: own.folder, point: own.ids["tabs"]! });
   await page.getByRole("button", { name: "another point…" }).click();
@@ -184,25 +176,24 @@ test("a point can be compared with a backup, chosen from the list or by its id",
   await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
   await page.getByRole("treeitem", { name: /total\.ts/ }).click();
   await page.locator(".text-diff tr[data-sign='+']").first().waitFor();
-  assert.equal(await page.getByText("Take back").count(), 0);
+  await page.getByText("Take back:").waitFor();
   await page.getByRole("button", { name: "backup:latest" }).click();
-  await page.keyboard.type(`backup:${snapshot.snapshot_id.slice(0, 8)}`);
+  await page.keyboard.type(`backup:${id.slice(0, 8)}`);
   await page.keyboard.press("Enter");
-  await page.waitForURL(new RegExp(`to=backup%3A${snapshot.snapshot_id.slice(0, 8)}`));
+  await page.waitForURL(new RegExp(`to=backup%3A${id.slice(0, 8)}`));
   await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
   // By its address a backup has a view of its files, and one of its differences from the folder.
   await go({ view: "files", workspace: own.folder, point: "backup:latest", at: { path: "" } });
   await page.getByRole("link", { name: "docs" }).click();
   await page.getByRole("link", { name: "readme.md" }).click();
   await page.getByLabel("Preview").getByText("# Shop").waitFor();
-  assert.equal(await page.getByText("Restore…").count(), 0);
   const [download] = await Promise.all([
     page.waitForEvent("download"),
     page.getByRole("button", { name: "Zip" }).click(),
   ]);
   assert.deepEqual(unzipped(await download.path()), { "docs/readme.md": "# Shop\n" });
   await page.getByRole("link", { name: /Backup/ }).click();
-  await page.getByRole("heading", { name: `backup:${snapshot.snapshot_id.slice(0, 8)}` }).waitFor();
+  await page.getByRole("heading", { name: `backup:${id.slice(0, 8)}` }).waitFor();
   await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
 });
 

@@ -2,6 +2,7 @@ import type { JSX } from "preact";
 
 /** Paths of the icons, on a grid of 16 units; the icon has the colour of the text around it. */
 const PATHS = {
+  archive: "M2 2.500h12v3H2zM3 5.500v8h10v-8M6.500 8.500h3",
   close: "m4 4 8 8m0-8-8 8",
   download: "M8 2v8m-3.5-3L8 10.500 11.500 7M3 13.500h10",
   file: "M4 2h5l3 3v9H4zM9 2v3h3",

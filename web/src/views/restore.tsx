@@ -8,7 +8,7 @@ import { onEvent } from "../app/events.ts";
 import { useActions } from "../app/keys.ts";
 import { act, isBusy } from "../app/outcome.tsx";
 import { useResource } from "../app/resource.ts";
-import { href, type PathRef, type Route, toInput, toText } from "../app/address.ts";
+import { href, isBackup, type PathRef, type Route, snapshotOf, toInput, toText } from "../app/address.ts";
 import { go, route as current } from "../app/route.ts";
 import { isReadOnly } from "../app/session.ts";
 import { Icon } from "../parts/icon.tsx";
@@ -19,6 +19,7 @@ import { VirtualList } from "../parts/virtual-list.tsx";
 
 type RestoreRoute = Extract<Route, { view: "restore" }>;
 type Action = RestorePlan["entries"][number]["action"];
+type Shown = Pick<RestorePlan, "id" | "entries" | "left_out" | "holders">;
 
 /** Height of a row of the plan in pixels, as in restore.css. */
 const ROW = 28;
@@ -36,32 +37,20 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
   const keepPresent = useSignal(false);
   const folder = useSignal("");
   const into = useSignal<"folder" | "elsewhere">("folder");
-  const options = { ...optionsOf(route), ...(keepPresent.value ? { keepPresent: true } : {}) };
-  const shown = useResource(
-    `point head ${workspace} ${point}`,
-    async (signal) => (await call("show", { workspace, target: point, options: { limit: 1 } }, { signal })).save_point,
-  );
+  const shown = useResource(`point head ${workspace} ${point}`, (signal) => headOf(route, signal));
   const plan = useResource(
     `plan ${workspace} ${point} ${turn} ${paths.map(toText).join("\n")} ${keepPresent.value}`,
-    (signal) =>
-      turn === undefined
-        ? call("planRestore", { workspace, options }, { signal })
-        : call("planRewind", { workspace, turn }, { signal }),
+    (signal) => planOf(route, keepPresent.value, signal),
     { isFresh: true },
   );
   const isElsewhere = into.value === "elsewhere";
   const run = async (): Promise<void> => {
     if (isElsewhere && folder.value === "") return;
-    // The plan on the screen is done exactly, or nothing is.
-    const seen = plan.value.value?.id;
-    const asPlanned = seen === undefined ? {} : { plan: seen };
-    const asked = isElsewhere ? { ...optionsOf(route), to: folder.value } : { ...options, ...asPlanned };
+    const to = isElsewhere ? folder.value : null;
     const done = await act(
-      async () =>
-        turn === undefined
-          ? call("restore", { workspace, options: asked })
-          : call("rewind", { workspace, turn, options: asPlanned }),
-      (answer) => outcomeOf(workspace, answer, isElsewhere ? folder.value : null),
+      // The plan on the screen is done exactly, or nothing is.
+      async () => restored(route, { keepPresent: keepPresent.value, plan: plan.value.value?.id, to }),
+      (answer) => outcomeOf(workspace, answer, to),
     );
     if (done === null) plan.reload();
     if (done !== null && route === current.value) go({ view: "timeline", workspace });
@@ -89,7 +78,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
         </p>
         {paths.length > 0 && <Paths paths={paths} />}
         {turn === undefined ? (
-          <Where folder={folder} into={into} keepPresent={keepPresent} />
+          <Where folder={folder} into={isBackup(point) ? null : into} keepPresent={keepPresent} />
         ) : (
           <p class="note">
             Takes back what this session changed since the turn began. Changes of others stay, and so does an entry that
@@ -109,6 +98,48 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
       />
     </section>
   );
+}
+
+/** Returns the time and the message of the state that is restored. */
+async function headOf(
+  { workspace, point }: RestoreRoute,
+  signal: AbortSignal,
+): Promise<{ created_at: string; message: string }> {
+  const options = { limit: 1 };
+  if (!isBackup(point)) return (await call("show", { workspace, target: point, options }, { signal })).save_point;
+  const { snapshot } = await call("showBackup", { workspace, snapshot: snapshotOf(point), options }, { signal });
+  return { created_at: snapshot.created_at, message: `Backup ${snapshot.snapshot_id.slice(0, 8)}` };
+}
+
+async function planOf(route: RestoreRoute, keepPresent: boolean, signal: AbortSignal): Promise<Shown> {
+  const { workspace, point, turn } = route;
+  if (turn !== undefined) return call("planRewind", { workspace, turn }, { signal });
+  const options = { ...pathsOf(route), ...(keepPresent ? { keepPresent } : {}) };
+  if (!isBackup(point)) return call("planRestore", { workspace, options: { ...options, target: point } }, { signal });
+  const asked = { workspace, snapshot: snapshotOf(point), options: { ...options, dryRun: true } };
+  const { plan_id: id, planned_entries: entries, left_out } = await call("restoreFromBackup", asked, { signal });
+  return { id: id ?? "", entries: entries ?? [], left_out, holders: [] };
+}
+
+/** Restores as the plan showed; into the folder `to`, if it is not null. */
+async function restored(
+  route: RestoreRoute,
+  { keepPresent, plan, to }: { keepPresent: boolean; plan: string | undefined; to: string | null },
+): Promise<RestoreResult> {
+  const { workspace, point, turn } = route;
+  const asPlanned = plan === undefined ? {} : { plan };
+  if (turn !== undefined) return call("rewind", { workspace, turn, options: asPlanned });
+  const options = {
+    ...pathsOf(route),
+    ...(to === null ? { ...asPlanned, ...(keepPresent ? { keepPresent } : {}) } : { to }),
+  };
+  return isBackup(point)
+    ? call("restoreFromBackup", { workspace, snapshot: snapshotOf(point), options })
+    : call("restore", { workspace, options: { ...options, target: point } });
+}
+
+function pathsOf({ paths }: RestoreRoute): { paths?: (string | Uint8Array)[] } {
+  return paths.length === 0 ? {} : { paths: paths.map(toInput) };
 }
 
 function Foot({
@@ -146,18 +177,23 @@ function Where({
   keepPresent,
 }: {
   folder: Signal<string>;
-  into: Signal<"folder" | "elsewhere">;
+  /** Null: into the workspace only. */
+  into: Signal<"folder" | "elsewhere"> | null;
   keepPresent: Signal<boolean>;
 }): JSX.Element {
-  const isElsewhere = into.value === "elsewhere";
+  const isElsewhere = into?.value === "elsewhere";
   return (
     <div class="compare" role="group" aria-label="Where to">
-      <button type="button" aria-pressed={!isElsewhere} onClick={() => (into.value = "folder")}>
-        Into the workspace
-      </button>
-      <button type="button" aria-pressed={isElsewhere} onClick={() => (into.value = "elsewhere")}>
-        Into another folder
-      </button>
+      {into !== null && (
+        <>
+          <button type="button" aria-pressed={!isElsewhere} onClick={() => (into.value = "folder")}>
+            Into the workspace
+          </button>
+          <button type="button" aria-pressed={isElsewhere} onClick={() => (into.value = "elsewhere")}>
+            Into another folder
+          </button>
+        </>
+      )}
       {isElsewhere ? (
         <input
           aria-label="Folder, absent or empty"
@@ -172,15 +208,11 @@ function Where({
             checked={keepPresent.value}
             onChange={(event) => (keepPresent.value = event.currentTarget.checked)}
           />
-          keep what the save point does not have
+          {into === null ? "keep what the backup does not have" : "keep what the save point does not have"}
         </label>
       )}
     </div>
   );
-}
-
-function optionsOf({ point, paths }: RestoreRoute): { target: string; paths?: (string | Uint8Array)[] } {
-  return paths.length === 0 ? { target: point } : { target: point, paths: paths.map(toInput) };
 }
 
 /** Returns the text for the result bar after a restore. */
@@ -250,7 +282,7 @@ function Paths({ paths }: { paths: readonly PathRef[] }): JSX.Element {
   );
 }
 
-function Plan({ plan }: { plan: RestorePlan }): JSX.Element {
+function Plan({ plan }: { plan: Shown }): JSX.Element {
   const { entries, holders, left_out } = plan;
   const sums = useMemo(() => {
     const made = new Map<Action, number>();

@@ -275,7 +275,7 @@ function FolderBar({
       <button type="button" onClick={() => save("tar")}>
         <Icon name="download" /> Tar
       </button>
-      {!isReadOnly() && !isBackup(point) && (
+      {!isReadOnly() && (
         <a
           class="button strong"
           href={href({ view: "restore", workspace, point, paths: at.path === "" && picked.length === 0 ? [] : paths })}

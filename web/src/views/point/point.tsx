@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import type { DiffEntry, DiffResult, SavePoint } from "cairnstate/client";
+import type { BackupSnapshot, DiffEntry, DiffResult, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import "./point.css";
@@ -7,13 +7,13 @@ import { call } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { now } from "../../app/now.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, isBackup, type PathRef, refOf, type Route, shortState, toText } from "../../app/address.ts";
+import { href, isBackup, type PathRef, refOf, type Route, shortState, snapshotOf, toText } from "../../app/address.ts";
 import { go, route as current } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
-import { Counts, plural, size } from "../../parts/values.tsx";
+import { Counts, plural, size, When, wholeTime } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type ChangedRow, ChangedTree, keyOf, sumsOf } from "./changed-tree.ts";
 import { FileDiff } from "./file-diff.tsx";
@@ -33,8 +33,7 @@ interface Comparison {
 interface Loaded {
   /** The point as the address names it. */
   of: string;
-  /** Null for a backup. */
-  point: SavePoint | null;
+  state: SavePoint | BackupSnapshot;
   /** Null for the first point, which has no point before it. */
   comparison: Comparison | null;
   diff: DiffResult | null;
@@ -64,13 +63,13 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
       <Late isLate={isLate.value} />
       {loaded !== undefined && (
         <>
-          {loaded.point === null ? (
-            <BackupHead workspace={workspace} backup={loaded.of} />
+          {"snapshot_id" in loaded.state ? (
+            <BackupHead workspace={workspace} backup={loaded.state} />
           ) : (
             <PointHead
-              key={loaded.point.save_point_id}
+              key={loaded.state.save_point_id}
               workspace={workspace}
-              point={loaded.point}
+              point={loaded.state}
               to={to}
               isShown={loaded.of === id && !isBeside}
               changed={reload}
@@ -91,19 +90,39 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
   );
 }
 
-function BackupHead({ workspace, backup }: { workspace: string; backup: string }): JSX.Element {
+function BackupHead({ workspace, backup }: { workspace: string; backup: BackupSnapshot }): JSX.Element {
+  const { snapshot_id: id, created_at: at, hostname, username, tags, files, bytes } = backup;
+  const point = `backup:${id}`;
   return (
     <header class="point-head">
       <div class="point-title">
         <h1>
-          <Name text={shortState(backup)} />
+          <Name text={shortState(point)} />
         </h1>
         <div class="point-actions">
-          <a class="button" href={href({ view: "files", workspace, point: backup, at: { path: "" } })}>
+          <a class="button" href={href({ view: "files", workspace, point, at: { path: "" } })}>
             <Icon name="folder" /> Files
           </a>
+          {!isReadOnly() && (
+            <a class="button strong" href={href({ view: "restore", workspace, point, paths: [] })}>
+              <Icon name="restore" /> Restore…
+            </a>
+          )}
         </div>
       </div>
+      <p class="facts faint">
+        <When at={at} as={wholeTime} />
+        <span>
+          by <Name text={username} /> on <Name text={hostname} />
+        </span>
+        {files !== null && <span>{plural(files, "file")}</span>}
+        {bytes !== null && <span>{size(bytes)}</span>}
+        {tags.map((tag) => (
+          <span key={tag} class="badge tag">
+            <Name text={tag} />
+          </span>
+        ))}
+      </p>
     </header>
   );
 }
@@ -114,15 +133,19 @@ async function load(
 ): Promise<Loaded> {
   if (isBackup(id)) {
     const [a, b] = to === undefined || to === "now" ? [id, null] : [to, id];
-    const diff = await call("diff", { workspace, a, b }, { signal: stop });
-    return { of: id, point: null, comparison: diff, diff };
+    const asked = { workspace, snapshot: snapshotOf(id), options: { limit: 1 } };
+    const [{ snapshot: state }, diff] = await Promise.all([
+      call("showBackup", asked, { signal: stop }),
+      call("diff", { workspace, a, b }, { signal: stop }),
+    ]);
+    return { of: id, state, comparison: diff, diff };
   }
   const { save_point: point } = await call("show", { workspace, target: id, options: { limit: 1 } }, { signal: stop });
   const own = point.save_point_id;
   const comparison = comparisonOf(point, to);
-  if (comparison === null) return { of: id, point, comparison, diff: null };
+  if (comparison === null) return { of: id, state: point, comparison, diff: null };
   const diff = await call("diff", { workspace, a: comparison.from, b: comparison.to }, { signal: stop });
-  return { of: id, point, comparison: { from: diff.from, to: comparison.to === null ? null : own }, diff };
+  return { of: id, state: point, comparison: { from: diff.from, to: comparison.to === null ? null : own }, diff };
 }
 
 function comparisonOf({ save_point_id: own, parent_id }: SavePoint, to: string | undefined): Comparison | null {
@@ -164,7 +187,7 @@ function Changed({
           onInput={(event) => (filter.value = event.currentTarget.value)}
         />
         <Tree route={route} entries={found} chosen={chosen} />
-        {!isReadOnly() && !isBackup(comparison.from) && (
+        {!isReadOnly() && !isPart(comparison.from) && (
           <TakeBack route={route} from={comparison.from} entries={found} chosen={chosen} />
         )}
       </div>
@@ -180,6 +203,11 @@ function Changed({
       </div>
     </div>
   );
+}
+
+/** True for a folder inside a backup, as in a snapshot of another program. Its paths are not those of the backup. */
+function isPart(state: string): boolean {
+  return isBackup(state) && snapshotOf(state).includes(":");
 }
 
 /** An address has at most this many paths. */

@@ -1,12 +1,12 @@
 import { signal } from "@preact/signals";
-import type { Changes, HistoryOptions, SavePoint, Turn } from "cairnstate/client";
+import type { BackupSnapshot, Changes, HistoryOptions, SavePoint, Turn } from "cairnstate/client";
 import { call, historyOptions } from "../../app/calls.ts";
 import { problemOf } from "../../app/resource.ts";
 import type { Found } from "../../parts/problem.tsx";
 
 /**
- * The points of a workspace as rows, with a heading for each day and for each agent's turn. Pages are loaded when they
- * come into view.
+ * The points of a workspace as rows, with a heading for each day and for each agent's turn, and its backups among them.
+ * Pages are loaded when they come into view.
  */
 
 const PAGE = 200;
@@ -17,7 +17,13 @@ const COUNTED = 30;
 const TURNS = 20;
 const MORE_TURNS = 5;
 
-export type Heading = { day: string; points: number } | { turn: Turn };
+interface Day {
+  day: string;
+  points: number;
+}
+
+/** A row between points. */
+export type Heading = Day | { turn: Turn } | { backup: BackupSnapshot };
 export type Row = Heading | { at: number };
 
 /** A heading, and the index of the point below it. The row of a heading is `first` + the number of headings above. */
@@ -38,7 +44,8 @@ export class TimelinePoints {
   readonly #stopped = new AbortController();
   readonly #pages = new Map<number, readonly SavePoint[] | "asked">();
   readonly #changes = new Map<string, Changes | null>();
-  #days: Placed[] = [];
+  #days: readonly Day[] = [];
+  #backups: readonly BackupSnapshot[] = [];
   #turns: readonly Turn[] = [];
   #headings: readonly Placed[] = [];
   #turnLimit = TURNS;
@@ -93,11 +100,18 @@ export class TimelinePoints {
     }
   }
 
+  /** Places the backups of the folder among its points; a filtered list has none. `backups`: oldest first. */
+  showBackups(backups: readonly BackupSnapshot[]): void {
+    this.#backups = this.isFiltered ? [] : backups.toReversed();
+    this.#place();
+    this.version.value++;
+  }
+
   stop(): void {
     this.#stopped.abort();
   }
 
-  async #daysOf(): Promise<{ day: string; points: number }[]> {
+  async #daysOf(): Promise<Day[]> {
     const { signal } = this.#stopped;
     const members = { workspace: this.#workspace, options: { all: this.#filter.all } };
     return (await call("historyDays", members, { signal })).days;
@@ -140,8 +154,8 @@ export class TimelinePoints {
   }
 
   /** Returns the days of the loaded points, for a filtered list, whose days the server does not count. */
-  #loadedDays(): { day: string; points: number }[] {
-    const days: { day: string; points: number }[] = [];
+  #loadedDays(): Day[] {
+    const days: Day[] = [];
     for (let page = 0; this.#pages.has(page); page++) {
       const points = this.#pages.get(page)!;
       for (const point of points === "asked" ? [] : points) {
@@ -153,30 +167,54 @@ export class TimelinePoints {
     return days;
   }
 
-  #setDays(days: readonly { day: string; points: number }[], isMore = false): void {
-    let first = 0;
-    this.#days = days.map((heading) => {
-      const placed = { heading, first };
-      first += heading.points;
-      return placed;
-    });
-    this.total = first;
+  #setDays(days: readonly Day[], isMore = false): void {
+    this.#days = days;
+    this.total = days.reduce((sum, { points }) => sum + points, 0);
     this.#isMore = isMore;
     this.#place();
   }
 
-  /** Places the headings of days and of turns whose last point is loaded. */
+  /** Places the headings of days and of backups, and of turns whose last point is loaded. */
   #place(): void {
+    const backups = Map.groupBy(this.#backups, ({ created_at: at }) => dayOf(at));
+    const saved = new Set(this.#days.map(({ day }) => day));
+    const only = [...backups.keys()].filter((day) => !saved.has(day));
+    const days = [...this.#days, ...only.map((day) => ({ day, points: 0 }))];
+    if (only.length > 0) days.sort((a, b) => (a.day < b.day ? 1 : -1));
+    const turns = this.#placedTurns();
+    const headings: Placed[] = [];
+    let [first, turn] = [0, 0];
+    for (const heading of days) {
+      const end = first + heading.points;
+      const within: Placed[] = this.#placedBackups(backups.get(heading.day) ?? [], first, end);
+      while (turn < turns.length && turns[turn]!.first < end) within.push(turns[turn++]!);
+      // The sort is stable: a backup stands above a turn.
+      headings.push({ heading, first }, ...within.toSorted((a, b) => a.first - b.first));
+      first = end;
+    }
+    this.#headings = headings;
+    // One additional row loads the next page when it comes into view.
+    this.rows = this.total + headings.length + (this.#isMore ? 1 : 0);
+  }
+
+  #placedTurns(): Placed[] {
     const wanted = Map.groupBy(this.#turns, ({ after }) => after);
-    const turns: Placed[] = [];
+    const placed: Placed[] = [];
     for (const [page, points] of this.#pages)
       for (const [at, { save_point_id: id }] of points === "asked" ? [] : points.entries()) {
-        for (const turn of wanted.get(id) ?? []) turns.push({ heading: { turn }, first: page * PAGE + at });
+        for (const turn of wanted.get(id) ?? []) placed.push({ heading: { turn }, first: page * PAGE + at });
       }
-    // The sort is stable: the day stands above the turn.
-    this.#headings = [...this.#days, ...turns].toSorted((a, b) => a.first - b.first);
-    // One additional row loads the next page when it comes into view.
-    this.rows = this.total + this.#headings.length + (this.#isMore ? 1 : 0);
+    return placed.toSorted((a, b) => a.first - b.first);
+  }
+
+  /** Places backups of a day, newest first, among its points from `first` to `end`, as far as these are loaded. */
+  #placedBackups(backups: readonly BackupSnapshot[], first: number, end: number): Placed[] {
+    let at = first;
+    return backups.map((backup) => {
+      const time = Date.parse(backup.created_at);
+      while (at < end && Date.parse(this.point(at)?.created_at ?? "") > time) at++;
+      return { heading: { backup }, first: at };
+    });
   }
 
   row(index: number): Row {
@@ -201,6 +239,7 @@ export class TimelinePoints {
   keyOf(index: number): string | number {
     const row = this.row(index);
     if ("day" in row) return row.day;
+    if ("backup" in row) return `backup ${row.backup.snapshot_id}`;
     return "turn" in row ? `turn ${row.turn.turn_id}` : (this.point(row.at)?.save_point_id ?? index);
   }
 

@@ -1,7 +1,7 @@
-import type { Changes, SavePoint } from "cairnstate/client";
+import type { BackupSnapshot, Changes, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
 import { href } from "../../app/address.ts";
-import { go } from "../../app/route.ts";
+import { go, route } from "../../app/route.ts";
 import { CauseName, type Turn, turnOf } from "../../parts/cause.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, Words } from "../../parts/name.tsx";
@@ -15,8 +15,46 @@ export function DayRow({ day, points }: { day: string; points: number }): JSX.El
   return (
     <div role="listitem">
       <h2 class="day">
-        {dayName(`${day}T12:00:00`)} <span class="faint">{plural(points, "save point")}</span>
+        {dayName(`${day}T12:00:00`)} {points > 0 && <span class="faint">{plural(points, "save point")}</span>}
       </h2>
+    </div>
+  );
+}
+
+/** The row of a backup in the kept repository. */
+export function BackupRow({ workspace, backup }: { workspace: string; backup: BackupSnapshot }): JSX.Element {
+  const { snapshot_id: id, created_at: at, hostname, tags, files, bytes } = backup;
+  const opened = route.value;
+  const isActive = opened.view === "point" && opened.point === `backup:${id}`;
+  return (
+    <div class="point-row backup-row" role="listitem" data-active={isActive}>
+      <span class="rail" aria-hidden="true" />
+      <a
+        class="point-main"
+        href={href({ view: "point", workspace, point: `backup:${id}` })}
+        tabIndex={-1}
+        {...(isActive ? { "aria-current": "true" as const } : {})}
+      >
+        <span class="point-message">
+          <Icon name="archive" /> Backup
+          {tags.slice(0, 3).map((tag) => (
+            <span key={tag} class="badge tag">
+              <Name text={tag} />
+            </span>
+          ))}
+        </span>
+        <span class="point-facts faint">
+          <When at={at} as={timeOfDay} />
+          <code>{id.slice(0, 8)}</code>
+          <span>
+            from <Name text={hostname} />
+          </span>
+        </span>
+      </a>
+      <span class="point-sums">
+        {files !== null && <span class="faint">{plural(files, "file")}</span>}
+        <span class="faint">{bytes === null ? "" : size(bytes)}</span>
+      </span>
     </div>
   );
 }

@@ -20,7 +20,7 @@ import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type Lane, lanesOf } from "./lanes.ts";
 import { type Filter, TimelinePoints } from "./points.ts";
 import { NowRow } from "./now.tsx";
-import { DayRow, PointRow, ROW } from "./row.tsx";
+import { BackupRow, DayRow, PointRow, ROW } from "./row.tsx";
 import { TurnRow } from "./turn-row.tsx";
 
 /** Milliseconds without a key press after which a filter is applied. */
@@ -41,6 +41,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
     write: (q) => go({ view: "timeline", workspace, q }, { replace: true }),
   });
   const withUndo = useSignal(false);
+  const withBackups = useSignal(false);
   const active = useSignal(-1);
   const filter = useRef<HTMLInputElement>(null);
 
@@ -75,10 +76,11 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   return (
     <section class="timeline" aria-label="Timeline">
       <h1 class="spoken">Timeline of {nameOf(workspace)}</h1>
-      <Bar filter={filter} typed={typed} withUndo={withUndo} />
+      <Bar workspace={workspace} filter={filter} typed={typed} withUndo={withUndo} withBackups={withBackups} />
       <NowRow workspace={workspace} isActive={route.view === "point" && route.to === "now"} />
       <UndoBar workspace={workspace} undo={points.undo} />
       <FailedHooks workspace={workspace} />
+      {withBackups.value && <Backups workspace={workspace} points={points} />}
       <Late isLate={points.isLoading.value && points.rows === 0} />
       {points.problem.value !== null && <Problem problem={points.problem.value} again={() => void points.load()} />}
       {points.damaged > 0 && (
@@ -186,15 +188,46 @@ function UndoBar({ workspace, undo: point }: { workspace: string; undo: SavePoin
   );
 }
 
+/** Loads the backups of the folder, shows them among the points, and says which cannot be read. */
+function Backups({ workspace, points }: { workspace: string; points: TimelinePoints }): JSX.Element {
+  const { value, problem, isLate, reload } = useResource(`backups ${workspace}`, (signal) =>
+    call("listBackups", { workspace }, { signal }),
+  );
+  const found = value.value;
+  useEffect(() => {
+    points.showBackups(found?.snapshots ?? []);
+    return () => points.showBackups([]);
+  }, [points, found]);
+  return (
+    <>
+      <Late isLate={isLate.value} />
+      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
+      {found !== undefined && found.snapshots.length + found.damaged.length === 0 && (
+        <p class="timeline-note faint">The repository has no backup of this folder yet.</p>
+      )}
+      {found !== undefined && found.damaged.length > 0 && (
+        <p class="timeline-note removed">
+          {plural(found.damaged.length, "backup")} cannot be read: <code>cairn backup verify</code> tells more.
+        </p>
+      )}
+    </>
+  );
+}
+
 function Bar({
+  workspace,
   filter,
   typed,
   withUndo,
+  withBackups,
 }: {
+  workspace: string;
   filter: RefObject<HTMLInputElement | null>;
   typed: Signal<string>;
   withUndo: Signal<boolean>;
+  withBackups: Signal<boolean>;
 }): JSX.Element {
+  const kept = useResource(`kept ${workspace}`, (signal) => call("backupRepository", { workspace }, { signal }));
   return (
     <div class="view-bar">
       <SearchField
@@ -212,6 +245,16 @@ function Bar({
         />
         undo points
       </label>
+      {kept.value.value?.repository !== undefined && (
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={withBackups.value}
+            onChange={(event) => (withBackups.value = event.currentTarget.checked)}
+          />
+          backups
+        </label>
+      )}
     </div>
   );
 }
@@ -245,6 +288,7 @@ function TimelineRow({
   const row = points.row(index);
   if ("day" in row) return <DayRow {...row} />;
   if ("turn" in row) return <TurnRow workspace={workspace} turn={row.turn} />;
+  if ("backup" in row) return <BackupRow workspace={workspace} backup={row.backup} />;
   const point = points.point(row.at);
   if (point === undefined) return <div class="point-row waiting" aria-hidden="true" />;
   return (
