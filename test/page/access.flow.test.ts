@@ -3,13 +3,16 @@ import { before, test } from "node:test";
 import type { Route } from "../../web/src/app/address.ts";
 import { violations } from "./axe.ts";
 import { open, SKIP } from "./browser.ts";
-import { makeShop, type Shop } from "./shop.ts";
+import { backUp, makeShop, type Shop } from "./shop.ts";
 
 /** Every view is usable by everybody: axe finds nothing in both themes, and nothing is wider than a telephone. */
 
 let shop: Shop;
+let backup = "";
 before(() => {
-  if (SKIP === false) shop = makeShop("access");
+  if (SKIP !== false) return;
+  shop = makeShop("access");
+  backup = `backup:${backUp(shop, shop.ids["write two files"]!)}`;
 });
 
 function views({ folder: workspace, ids }: Shop): Record<string, { route: Route; shown: string }> {
@@ -27,6 +30,8 @@ function views({ folder: workspace, ids }: Shop): Record<string, { route: Route;
     history: { route: { view: "file-history", workspace, at: { path: "src/total.ts" } }, shown: ".text-diff" },
     search: { route: { view: "search", workspace, q: "ts" }, shown: ".found" },
     activity: { route: { view: "activity", workspace }, shown: ".activity-list li" },
+    backup: { route: { view: "point", workspace, point: backup }, shown: ".tree-row" },
+    "from backup": { route: { view: "restore", workspace, point: backup, paths: [] }, shown: ".plan-row" },
     restore: { route: { view: "restore", workspace, point, paths: [] }, shown: ".plan-row" },
   };
 }
@@ -36,6 +41,8 @@ for (const [theme, width, height] of [
   ["dark", 1280, 800],
   ["light", 360, 740],
   ["dark", 360, 740],
+  ["light", 2560, 1440],
+  ["dark", 2560, 1440],
 ] as const)
   test(
     `axe finds no problem in any view, ${theme} at ${width} pixels, and no view is wider than the window`,
@@ -66,6 +73,9 @@ test("axe finds no problem in dialogs, in an empty list and in the sign-in", { s
   await page.getByRole("combobox", { name: "Command" }).waitFor();
   assert.deepEqual(await violations(page), []);
   await page.keyboard.press("Escape");
+  await page.getByLabel("backups").check();
+  await page.locator(".backup-row").waitFor();
+  assert.deepEqual(await violations(page), []);
   await go({ view: "timeline", workspace: shop.folder, q: "nothing has this" });
   await page.getByText("No save point fits this filter").waitFor();
   assert.deepEqual(await violations(page), []);
