@@ -250,18 +250,13 @@ test("a user finds a backup in the timeline, and restores two of its files", { s
   await page.getByRole("link", { name: "Restore…" }).click();
   await page.getByRole("heading", { name: "Restore 2 paths" }).waitFor();
   await page.getByText("2 changed").waitFor();
-  // A plan is shown of the folder as it is: a change after it makes another one.
-  shop.write("src/a.ts", "spoiled again\n");
   await page.getByRole("button", { name: "Restore", exact: true }).click();
   const status = page.getByRole("status");
-  await status.getByText(/is stale|Restored/).waitFor();
-  if ((await status.getByText("Restored").count()) === 0)
-    await page.getByRole("button", { name: "Restore", exact: true }).click();
   await status.getByText("Restored").waitFor();
   assert.equal(read(shop.folder, "src/a.ts"), "export const a = 1;\n");
   assert.match(read(shop.folder, "src/total.ts"), /^ {2}let sum/m);
   assert.equal(fs.existsSync(path.join(shop.folder, "docs/readme.md")), false, "the other paths stay");
   await status.getByRole("button", { name: "Undo" }).click();
   await status.getByText("Undone").waitFor();
-  assert.equal(read(shop.folder, "src/a.ts"), "spoiled again\n");
+  assert.equal(read(shop.folder, "src/a.ts"), "spoiled\n");
 });
