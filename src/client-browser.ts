@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** Calls of the server of `cairn ui`, for its page: on fetch, typed by the verbs, without their schemas. */
 import type { ErrorRecord } from "./contract/error-record.ts";
-import type { About, PathInput, Progress, ServiceEvent } from "./contract/index.ts";
+import type { About, FolderList, PathInput, Progress, ServiceEvent } from "./contract/index.ts";
 import type { GenericSchema, Of } from "./contract/schema.ts";
 import type { Argument } from "./contract/verb.ts";
 import { answersIn, dataOf, eventsIn, fromWire, linesOf, SILENCE_MS, toWire } from "./contract/wire.ts";
@@ -11,7 +11,9 @@ export type { ErrorCode } from "./errors.ts";
 export type * from "./contract/index.ts";
 export type * from "./verbs/schemas.ts";
 
-type Table = typeof CLIENT_VERBS & Pick<typeof LIBRARY_VERBS, "listWorkspaces"> & Pick<typeof DAEMON_CALLS, "daemon">;
+type Table = typeof CLIENT_VERBS &
+  Pick<typeof LIBRARY_VERBS, "listWorkspaces"> &
+  Pick<typeof DAEMON_CALLS, "daemon" | "register">;
 
 /** Arguments of a verb by name; arguments that may be absent are optional. */
 type Named<T extends readonly Argument[]> = {
@@ -73,6 +75,8 @@ export interface PageClient {
   /** Makes an address from which the content can be fetched once, within a minute. */
   ticket(options: TicketOptions): Promise<{ url: string }>;
   about(): Promise<About>;
+  /** Lists the folders in a folder. Throws `refused` if the page was started to look only. */
+  folders(path: string): Promise<FolderList>;
   /** Notes the view that the next `cairn ui` begins with. `view`: the fragment of its address. */
   noteView(view: string): Promise<void>;
 }
@@ -173,6 +177,7 @@ export function connect({
     },
     ticket: (options) => answerOf({ path: "/tickets", body: options }) as Promise<{ url: string }>,
     noteView: async (view) => void (await answerOf({ path: "/view", body: { view } })),
+    folders: (path) => answerOf({ path: "/folders", body: { path } }) as Promise<FolderList>,
     about: () => answerOf({ path: "/v1/about" }) as Promise<About>,
   };
 }

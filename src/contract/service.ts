@@ -130,6 +130,14 @@ export type JobList = Of<typeof JobList>;
 export const JobBegun = object(pick(ListedJob, "job_id", "state"));
 export type JobBegun = Of<typeof JobBegun>;
 
+/** The folders in a folder, for a person who chooses one on the page of `cairn ui`. */
+export interface FolderList {
+  /** Absolute, without a slash at its end. */
+  path: string;
+  /** Names of the folders in it that are not hidden, sorted; at most 500. */
+  folders: string[];
+}
+
 /** Facts about the server of `cairn ui`. */
 export interface About {
   version: string;

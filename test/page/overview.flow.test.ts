@@ -110,3 +110,45 @@ test(
     assert.deepEqual(await violations(page), []);
   },
 );
+
+test(
+  "a person without a workspace chooses a folder with the mouse and saves it, whatever the folders' names are",
+  { skip: SKIP },
+  async (t) => {
+    const { env } = newMachine("first-use");
+    const folder = path.join(env["HOME"]!, `work ${HTML}`, "notes");
+    fs.mkdirSync(folder, { recursive: true });
+    fs.mkdirSync(path.join(env["HOME"]!, HIDDEN));
+    fs.mkdirSync(path.join(env["HOME"]!, ".hidden"));
+    fs.writeFileSync(path.join(folder, "a"), "one\n");
+    const { page } = await open(t, null, { env, width: 360, height: 740 });
+    await page.getByRole("heading", { name: "No workspace yet" }).waitFor();
+    const folders = page.getByRole("list", { name: "Folders" });
+    await folders.getByRole("button", { name: "safe\\u202egnp\\u0007" }).waitFor();
+    assert.equal(await folders.getByText(".hidden").count(), 0);
+    assert.deepEqual(await violations(page), []);
+    await folders.getByRole("button", { name: `work ${HTML}` }).click();
+    await folders.getByRole("button", { name: "notes" }).click();
+    await folders.getByText("notes").waitFor({ state: "detached" });
+    await page.getByRole("button", { name: "Save this folder" }).click();
+    await page.getByRole("status").getByText("1 entry saved.").waitFor();
+    await page.getByRole("heading", { level: 1 }).getByText("everything is saved").waitFor();
+    assert.equal(await page.evaluate("window.ran"), undefined);
+    assert.equal(cairnOk(["history", folder], { env }).data["total"], 1);
+    // The next folder is chosen in a dialog. A home directory is refused, with the reason.
+    await page.getByRole("button", { name: "Add a folder…" }).click();
+    await page.getByRole("button", { name: "Save this folder" }).click();
+    await page
+      .getByRole("alert")
+      .getByText(/home directory/)
+      .waitFor();
+    assert.deepEqual(await violations(page), []);
+  },
+);
+
+test("a read-only page offers no folder to save", { skip: SKIP }, async (t) => {
+  const { env } = newMachine("first-look");
+  const { page } = await open(t, null, { env, args: ["--read-only"] });
+  await page.getByText("cairn save FOLDER").waitFor();
+  assert.equal(await page.getByRole("button", { name: "Save this folder" }).count(), 0);
+});

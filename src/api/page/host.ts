@@ -3,14 +3,17 @@ import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { OPERATION_KINDS } from "../../contract/points.ts";
+import type { InitOptions } from "../../contract/care.ts";
 import { EVENT_DATA } from "../../contract/service.ts";
 import type { CairnLibrary, CallOptions, Client, WorkspaceInfo } from "../../contract/index.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
 import { Events, type Happening, Records } from "../../daemon/records/kept-records.ts";
 import type { Caller } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
+import type { Reference } from "../../verbs/schemas.ts";
 import { controlPaths, sequenceOfName, workspacePaths } from "../../workspace/place/control-layout.ts";
 import { askDaemon, serviceOf } from "../client/service.ts";
+import { referenceTo } from "../socket/calls.ts";
 import { callOf } from "../rights/capabilities.ts";
 import type { OwnHost } from "../socket/host.ts";
 import { OpenWorkspaces } from "./open-workspaces.ts";
@@ -41,7 +44,10 @@ export class PageHost implements OwnHost {
   readonly caller: Caller;
   readonly workspaces: OpenWorkspaces;
   readonly events: Events;
-  readonly library = { listWorkspaces: (options: CallOptions) => this.follow(options) };
+  readonly library = {
+    listWorkspaces: (options: CallOptions) => this.follow(options),
+    register: (path: string, options: InitOptions & CallOptions) => this.#register(path, options),
+  };
   readonly #daemons = new Set<string>();
   readonly #followed = new Map<string, Followed>();
   /** Points of the newest events, because a daemon and this server may both report one. */
@@ -73,6 +79,17 @@ export class PageHost implements OwnHost {
 
   require(): never {
     throw new CairnError("usage", "the page's events are those of all workspaces");
+  }
+
+  /** Opens a workspace, or makes the folder one. A daemon, if one runs, serves it from now on. */
+  async #register(path: string, options: InitOptions & CallOptions): Promise<Reference> {
+    const made = await this.workspaces.withLibrary(async (library) => {
+      await using client = await library.openOrInit(path, options);
+      return { ...referenceTo(client), created: client.created };
+    });
+    await this.follow();
+    this.#add({ workspace: made.workspace, type: "registered", data: { created: made.created } });
+    return made;
   }
 
   /** Lists the present workspaces. From now on follows exactly their events, and each daemon that answers. */

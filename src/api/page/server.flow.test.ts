@@ -106,9 +106,15 @@ class Served {
 }
 
 function fakeLibrary(called: string[], failing: { error?: CairnError }): CairnLibrary {
-  const own: Record<string, unknown> = {
+  const own: Record<string | symbol, unknown> = {
     workspace: REF,
     close: async () => undefined,
+    [Symbol.asyncDispose]: async () => undefined,
+    repoId: "r",
+    engineReasons: [],
+    followedFrom: "/former",
+    conversion: {},
+    created: true,
     async *walk() {},
     async *read(_target: unknown, file: string, { archive, paths = null }: Record<string, unknown>) {
       if (archive !== undefined) yield Buffer.from(JSON.stringify({ file, archive, paths }));
@@ -130,6 +136,10 @@ function fakeLibrary(called: string[], failing: { error?: CairnError }): CairnLi
   });
   return {
     open: async () => client as unknown as Client,
+    async openOrInit() {
+      called.push("openOrInit");
+      return client as unknown as Client;
+    },
     listWorkspaces: async () => [],
   } as unknown as CairnLibrary;
 }
@@ -600,6 +610,30 @@ test("a view that a tab opens is passed on, and nothing else is", async (t) => {
     assert.equal((await note(wrong)).status, 400, JSON.stringify(wrong));
   assert.equal((await served.ask("/view", { method: "POST", body: '{"view":"#/"}' })).status, 401);
   assert.deepEqual(views, ["#/files?w=%2Fw&p=latest"]);
+});
+
+test("the page lists folders and makes one a workspace with a token only, and not if it only looks", async (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-folders-"));
+  t.after(() => fs.rmSync(root, { recursive: true }));
+  for (const name of ["b", "a", ".hidden"]) fs.mkdirSync(path.join(root, name));
+  fs.writeFileSync(path.join(root, "file"), "");
+  const served = await serving(t);
+  const body = JSON.stringify({ path: `${root}/` });
+  const listed = await served.signedIn("/folders", { method: "POST", body });
+  assert.deepEqual((JSON.parse(listed.body) as { data: unknown }).data, { path: root, folders: ["a", "b"] });
+  assert.equal((await served.ask("/folders", { method: "POST", body })).status, 401);
+  for (const wrong of ["a", "", null, 1, "/a\0"]) {
+    const { status } = await served.signedIn("/folders", { method: "POST", body: JSON.stringify({ path: wrong }) });
+    assert.equal(status, 400, JSON.stringify(wrong));
+  }
+  const gone = JSON.stringify({ path: path.join(root, "gone") });
+  assert.equal((await served.signedIn("/folders", { method: "POST", body: gone })).status, 404);
+  const made = await served.call("register", { path: root });
+  assert.deepEqual([made.status, served.called.includes("openOrInit")], [200, true]);
+  const looking = await serving(t, { isReadOnly: true });
+  assert.equal((await looking.signedIn("/folders", { method: "POST", body })).status, 403);
+  assert.equal((await looking.call("register", { path: root })).status, 403);
+  assert.equal(looking.called.includes("openOrInit"), false);
 });
 
 interface Followed {

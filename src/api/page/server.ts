@@ -2,7 +2,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { hostname } from "node:os";
-import type { About, CairnLibrary, PathInput } from "../../contract/index.ts";
+import type { About, CairnLibrary, FolderList, PathInput } from "../../contract/index.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
 import { NotAdmitted } from "../../daemon/state/tokens.ts";
 import { CairnError } from "../../errors.ts";
@@ -17,6 +17,7 @@ import type { Admission } from "../socket/caller.ts";
 import { endServer, EVENTS, RequestHandler } from "../socket/handler.ts";
 import { isPage, sendAsset } from "./assets.ts";
 import { CONTENT_KINDS, type ContentKind, sendContent } from "./content.ts";
+import { foldersIn } from "./folders.ts";
 import { PageHost } from "./host.ts";
 import { digestOf, OneTime } from "./one-time.ts";
 import { answerMisdirected, newPageAddress, newPageName, requireOwnPage } from "./own-page.ts";
@@ -203,6 +204,7 @@ export class PageServer {
     if (!isSignedIn) throw new NotAdmitted("", NOT_SIGNED_IN, SIGN_IN);
     if (isGet && url === "/v1/about") reply.end(await this.#about());
     else if (method === "POST" && url === "/view") reply.end(this.#noteView(await members()));
+    else if (method === "POST" && url === "/folders") reply.end(await this.#listFolders(await members()));
     else if (method === "POST" && url === "/tickets") reply.end(this.#makeTicket(await members()));
     else {
       // A page gets the events of all workspaces before it lists them.
@@ -248,6 +250,15 @@ export class PageServer {
     if (typeof view !== "string" || !VIEW.test(view))
       throw new CairnError("usage", "a view is the fragment of an address: #/ and then letters of ASCII");
     this.#options.onView(view);
+  }
+
+  /** Lists folders for a person who chooses one to save. Throws `refused` if the page only looks. */
+  async #listFolders(members: Body): Promise<FolderList> {
+    if (this.#options.isReadOnly)
+      throw new CairnError("refused", "this page was started to look only, and chooses no folder", {
+        hint: "start `cairn ui` without --read-only",
+      });
+    return foldersIn(pathOf(members, "path"));
   }
 
   /** Makes a ticket. The verb checks target and paths when the content is fetched. */

@@ -57,7 +57,7 @@ export function looks(name: string, options: Options): boolean {
 }
 
 /** Calls of the page of `cairn ui` besides the verbs of a workspace. */
-const OF_PAGE: readonly string[] = ["listWorkspaces", "daemon"];
+const OF_PAGE: readonly string[] = ["listWorkspaces", "daemon", "register"];
 
 export function isForPage(name: string): boolean {
   return OF_PAGE.includes(name) || (isOfWorkspace(name) && servedCall(name) !== undefined);
@@ -65,7 +65,7 @@ export function isForPage(name: string): boolean {
 
 /** True for a call that writes neither records of a workspace nor to a place that its caller chooses. */
 export function onlyLooks(name: string, options: Options): boolean {
-  if (OF_PAGE.includes(name)) return true;
+  if (OF_PAGE.includes(name)) return name !== "register";
   const { takes, stores } = callOf(name)!;
   return (
     looks(name, options) &&

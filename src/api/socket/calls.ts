@@ -177,7 +177,8 @@ function requireBits(peer: Peer, entry: ListedEntry, isFolder: boolean): void {
   throw new CairnError("permission", `the modes of ${entry.path} in the point do not let user ${peer.uid} read it`);
 }
 
-function referenceTo(client: Client): Reference {
+/** Returns a workspace in the daemon's form; `created` is false. */
+export function referenceTo(client: Client): Reference {
   const { workspace, repoId, engineReasons, followedFrom, conversion } = client;
   return {
     workspace,

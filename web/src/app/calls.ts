@@ -1,4 +1,4 @@
-import type { HistoryOptions } from "cairnstate/client";
+import type { FolderList, HistoryOptions } from "cairnstate/client";
 import { tellOutcome } from "./outcome.tsx";
 import { problemOf } from "./resource.ts";
 import { client } from "./session.ts";
@@ -9,6 +9,9 @@ type Client = ReturnType<typeof client>;
 
 /** Makes a call with one answer. */
 export const call: Client["call"] = (...given) => client().call(...given);
+
+/** Lists the folders in a folder of the machine, for a person who chooses one. */
+export const foldersIn = (path: string): Promise<FolderList> => client().folders(path);
 
 /** Downloads content by a link that works once. Shows the server's error if it refuses. */
 export async function download(asked: Parameters<Client["ticket"]>[0]): Promise<void> {

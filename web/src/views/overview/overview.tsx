@@ -9,10 +9,12 @@ import { onEvent } from "../../app/events.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
 import { go } from "../../app/route.ts";
-import { about } from "../../app/session.ts";
+import { about, isReadOnly } from "../../app/session.ts";
+import { Icon } from "../../parts/icon.tsx";
 import { Name, Words } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { count, plural } from "../../parts/values.tsx";
+import { AddFolder, AddFolderDialog } from "./add-folder.tsx";
 import { Card, Due, Moment } from "./card.tsx";
 import {
   type Alarm,
@@ -59,19 +61,49 @@ export function View(): JSX.Element {
   const gone = infos.filter(({ present, points }) => !present && points === 0);
   return (
     <section class="overview" aria-label="Overview">
-      <Sentence all={all} />
-      {all.length === 0 && (
-        <Empty title="No workspace yet">
-          <p>A folder becomes a workspace with its first save point:</p>
-          <pre>cairn save FOLDER</pre>
-        </Empty>
-      )}
+      {all.length === 0 ? <FirstUse saved={reload} /> : <Head all={all} />}
       <Alarms alarms={alarmsOf(all, daemon)} />
       <Cards all={all} />
       <Repositories repositories={repositoriesOf(all)} />
       <Runs runs={nextRuns(all)} />
       <Gone gone={gone} />
     </section>
+  );
+}
+
+/** What a page without any workspace offers: to choose a folder and save it, or the command that does so. */
+function FirstUse({ saved }: { saved(): void }): JSX.Element {
+  const inTerminal = (
+    <>
+      <p>{isReadOnly() ? "A folder becomes a workspace with its first save point:" : "Or in a terminal:"}</p>
+      <pre>cairn save FOLDER</pre>
+    </>
+  );
+  if (isReadOnly()) return <Empty title="No workspace yet">{inTerminal}</Empty>;
+  return (
+    <div class="first-use">
+      <h1>No workspace yet</h1>
+      <p>Choose a folder. Its first save makes it a workspace, of which each later save keeps a whole state.</p>
+      <AddFolder done={saved} />
+      {inTerminal}
+    </div>
+  );
+}
+
+function Head({ all }: { all: ReturnType<typeof shownOf> }): JSX.Element {
+  const isAdding = useSignal(false);
+  const add = (): void => void (isAdding.value = true);
+  useActions(isReadOnly() ? [] : [{ title: "Add a folder", run: add }]);
+  return (
+    <header class="overview-head">
+      <Sentence all={all} />
+      {!isReadOnly() && (
+        <button type="button" onClick={add}>
+          <Icon name="folder" /> Add a folder…
+        </button>
+      )}
+      {isAdding.value && <AddFolderDialog close={() => (isAdding.value = false)} />}
+    </header>
   );
 }
 
