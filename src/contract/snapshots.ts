@@ -186,7 +186,8 @@ export type CreateBackupOptions = Of<typeof CreateBackupOptions>;
 export const StreamBackupOptions = object({
   ...CallOptions.entries,
   ...ofSnapshot,
-  filename: opt(text("name or path of the file in the snapshot; default `stdin`"), "--stdin-filename <name>"),
+  dryRun: dryRun("only report what would be transferred"),
+  filename: opt(text("name or path of the file in the snapshot; default `stdin`"), "--name <name>"),
 });
 export type StreamBackupOptions = Of<typeof StreamBackupOptions>;
 export const PathsBackupOptions = object({

@@ -128,8 +128,7 @@ test("a backup of a stream, if killed, leaves no snapshot or a complete one, and
   fs.writeFileSync(file, randomBytes(40_000_000));
   // What follows the program are its own words; a last one that all commands of the tests get is not read.
   const args = (at: typeof place): string[] => {
-    const command = ["--stdin-from-command", "--", "sh", "-c", `cat ${file}`];
-    return ["backup", "create", ...at.options, ...command];
+    return ["backup", "stream", ...at.options, "--", "sh", "-c", `cat ${file}`];
   };
   const names = passesOf(args(await newRepository("stream-traced")));
   for (const name of ["stream.read", "transfer.index-written", "backup.transferred", "backup.snapshot-written"])

@@ -344,14 +344,6 @@ export const REPOSITORIES: readonly HintCase[] = [
   },
   {
     code: "usage",
-    reason: "no command is given whose output is to be stored",
-    given: "repository",
-    fails: "cairn backup create --stdin-from-command",
-    option: "--stdin-from-command --",
-    back: "cairn backup create --stdin-from-command -- echo one",
-  },
-  {
-    code: "usage",
     reason: "an option is for restores into another folder",
     given: "repository",
     fails: "cairn backup restore latest --in-place --overwrite always",

@@ -17,10 +17,10 @@ import {
 } from "../fixtures/repository.ts";
 import { firstOf } from "../fixtures/long.ts";
 
-/** `cairn backup create --stdin` in a process of its own, and what restic says to it. */
+/** `cairn backup stream` in a process of its own, and what restic says to it. */
 
 function fromStdin(place: TestRepository, input: Buffer, ...args: string[]): { status: number | null; stderr: string } {
-  const words = ["backup", "create", ...place.options, "--stdin", ...args];
+  const words = ["backup", "stream", ...place.options, ...args];
   const child = spawnSync(process.execPath, [buildCommand(), ...words], { input, encoding: "utf8", cwd: SCRATCH });
   return { status: child.status, stderr: child.stderr };
 }
@@ -36,7 +36,7 @@ for (const version of firstOf([2, 1] as const, 1)) {
     () => {
       const place = resticRepository(version);
       const content = randomBytes(5_000_000);
-      assert.equal(fromStdin(place, content, "--stdin-filename", "/dumps/db.sql", "-t", "nightly").status, 0);
+      assert.equal(fromStdin(place, content, "--name", "/dumps/db.sql", "-t", "nightly").status, 0);
       restic(place, "check", "--read-data");
       const [ours] = resticSnapshots(place);
       assert.deepEqual([ours?.paths, ours?.tags], [["/dumps/db.sql"], ["nightly"]]);
@@ -46,7 +46,7 @@ for (const version of firstOf([2, 1] as const, 1)) {
       const target = path.join(SCRATCH, `theirs-${version}`);
       backup(place, "restore", "latest", "--to", target);
       assert.ok(fs.readFileSync(path.join(target, "dumps/db.sql")).equals(theirs));
-      assert.equal(fromStdin(place, content, "--stdin-filename", "/dumps/db.sql").status, 0);
+      assert.equal(fromStdin(place, content, "--name", "/dumps/db.sql").status, 0);
       assert.equal(resticSnapshots(place).at(-1)?.parent, resticSnapshots(place)[1]?.id, "restic's is the parent");
       restic(place, "forget", "--keep-last", "1", "--prune");
       restic(place, "check", "--read-data");
@@ -60,16 +60,16 @@ test("a backup of a stream makes no snapshot if the command fails, the stream is
   const file = `${place.location}.input`;
   fs.writeFileSync(file, "content");
   const command = (...words: string[]): number | null => {
-    const args = ["backup", "create", ...place.options, "--stdin-from-command", "--", ...words];
+    const args = ["backup", "stream", ...place.options, "--", ...words];
     return spawnSync(process.execPath, [buildCommand(), ...args]).status;
   };
   assert.equal(command("sh", "-c", `cat ${file}; exit 4`), 1);
   assert.equal(command("/no/such/program"), 3);
   assert.equal(fromStdin(place, Buffer.alloc(0)).status, 7);
-  const words = [buildCommand(), "backup", "create", ...place.options, "--stdin"];
+  const words = [buildCommand(), "backup", "stream", ...place.options];
   const notText = spawnSync("sh", [
     "-c",
-    `echo x | "$0" "$@" --stdin-filename "$(printf 'a\\377b')"`,
+    `echo x | "$0" "$@" --name "$(printf 'a\\377b')"`,
     process.execPath,
     ...words,
   ]);
@@ -78,8 +78,7 @@ test("a backup of a stream makes no snapshot if the command fails, the stream is
   const ofFolder = spawnSync(process.execPath, words, { stdio: [folder, "ignore", "pipe"], encoding: "utf8" });
   fs.closeSync(folder);
   assert.deepEqual([ofFolder.status, /EISDIR/.test(ofFolder.stderr)], [1, true], ofFolder.stderr);
-  assert.equal(fromStdin(place, Buffer.from("x"), "head").status, 2);
-  assert.equal(fromStdin(place, Buffer.from("x"), "--stdin-filename", "..").status, 2);
+  assert.equal(fromStdin(place, Buffer.from("x"), "--name", "..").status, 2);
   assert.deepEqual(ids(place), []);
   assert.equal(command("cat", file), 0);
   assert.equal(ids(place).length, 1);
@@ -88,8 +87,8 @@ test("a backup of a stream makes no snapshot if the command fails, the stream is
 test("a backup of a long stream uses little memory", async () => {
   const place = await newRepository();
   const told = "process.on('exit', () => process.stderr.write(`peak ${process.resourceUsage().maxRSS}\\n`))";
-  const stream = ["--stdin-from-command", "--", "head", "-c", "800M", "/dev/zero"];
-  const args = ["--import", `data:text/javascript,${told}`, buildCommand(), "backup", "create", ...place.options];
+  const stream = ["--", "head", "-c", "800M", "/dev/zero"];
+  const args = ["--import", `data:text/javascript,${told}`, buildCommand(), "backup", "stream", ...place.options];
   const { status, stderr } = spawnSync(process.execPath, [...args, ...stream], { encoding: "utf8" });
   assert.equal(status, 0, stderr);
   const peak = Number(/peak (\d+)/.exec(stderr)?.[1]) / 1024;

@@ -18,7 +18,7 @@ export const createFromStream = repositoryVerb({
   options: StreamBackupOptions,
   output: StreamBackupResult,
   errors: ["refused", "busy", "no_space", "interrupted"],
-  command: "backup create --stdin",
+  command: "backup stream",
   run: async (...given) => (await import("../../backup/create/create-from-stream.ts")).createFromStream(...given),
 });
 

@@ -13,8 +13,7 @@ export async function backUpMsgvault(
   { dryRun, isAlone, ...options }: CreateBackupOptions & { isAlone: boolean },
 ): Promise<Outcome> {
   const [folder, ...others] = input.rest(0);
-  const isOther = input.flag("stdin") || input.flag("stdinFromCommand") || input.list("filesFrom").length > 0;
-  if (!isAlone || isOther || dryRun === true || others.length > 0)
+  if (!isAlone || input.list("filesFrom").length > 0 || dryRun === true || others.length > 0)
     throw usage(
       "--from-msgvault takes one folder, and neither another source, nor --plan, --no-save or an option of a save",
     );

@@ -32,13 +32,13 @@ test("backup create lists entries that its save left out, and exits 10 if the po
   assert.deepEqual(await told(skipped), [0, mounted.slice(1)]);
 });
 
-test("backup create accepts options of its save, except for a point and a stream", async () => {
+test("backup create accepts options of its save, except for a point", async () => {
   const options = ["--reread", "--cross-mounts", "--allow", "space"];
   const { fake } = await runFake(["backup", "create", "-r", "x", ...options]);
   const { save, reread, crossMounts, allow } = argsOf(fake, "createBackup")[1] as Record<string, unknown>;
   assert.deepEqual([save, reread, crossMounts, allow], [undefined, true, true, ["space"]]);
   for (const line of [["--reread"], ["--cross-mounts"], ["--allow", "home"]])
-    for (const what of [["--no-save"], ["head"], ["--stdin"]]) {
+    for (const what of [["--no-save"], ["head"]]) {
       const { status, stderr } = await runFake(["backup", "create", "-r", "x", ...what, ...line]);
       assert.equal(status, 2, stderr);
     }
@@ -66,7 +66,7 @@ test("backup create names the next command if its argument is a file or lies in 
     return [status, envelope.error?.hint ?? ""];
   };
   for (const file of ["/etc/passwd", "etc/passwd"]) {
-    const stream = `cairn backup create --stdin --stdin-filename passwd < ${file}`;
+    const stream = `cairn backup stream --name passwd < ${file}`;
     const [status, said] = await hint([file]);
     assert.deepEqual([status, said.endsWith(stream)], [7, true], said);
   }

@@ -43,8 +43,7 @@ const FIRST = new VerbOptions(
 const OPTIONS = new VerbOptions(
   pick(CreateBackupOptions, "save", "tags", "hostname", "skipIfUnchanged", "jobs", "dryRun", "probe"),
 );
-
-const STREAM = new VerbOptions(pick(StreamBackupOptions, "filename"));
+const STREAM = new VerbOptions(StreamBackupOptions.entries);
 
 export const command: CommandDefinition = {
   name: "backup create",
@@ -52,7 +51,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[words...]",
-      text: "a folder, which is saved first (default: the current folder), or a save point; with --stdin-from-command the command",
+      text: "a folder, which is saved first (default: the current folder), or a save point",
       completes: "points",
     },
   ],
@@ -66,9 +65,6 @@ export const command: CommandDefinition = {
       text: "file with folders and files to back up, one path or restic pattern a line (-: stdin); may be repeated",
       repeat: true,
     },
-    { flags: "--stdin", text: "back up stdin as one file, instead of a save point" },
-    { flags: "--stdin-from-command", text: "back up a command's stdout as one file; no snapshot if the command fails" },
-    ...STREAM.definitions,
     FROM_MSGVAULT,
   ],
   examples: [
@@ -79,23 +75,15 @@ export const command: CommandDefinition = {
       text: "back up an older point, with a tag",
     },
     {
-      line: "cairn backup create -r /srv/backups --stdin-filename db.sql --stdin-from-command -- pg_dump shop",
-      text: "back up a database dump without a temporary file",
-    },
-    {
       line: "cairn backup create -r /srv/backups /etc /home/ann/papers",
       text: "back up several folders as one snapshot, without a save point",
     },
-    { line: "tar c /etc | cairn backup create -r /srv/backups --stdin --stdin-filename etc.tar", text: "a stream" },
   ],
   async run(context, input) {
     if (input.text("fromMsgvault") !== undefined) {
       const isAlone = Object.keys(readSaving(context, input)).length === 0 && !input.denied("save");
       return backUpMsgvault(context, input, { ...ofSnapshot(context, input), isAlone });
     }
-    if (input.flag("stdin") || input.flag("stdinFromCommand")) return runStream(context, input);
-    if (input.text("stdinFilename") !== undefined)
-      throw usage("--stdin-filename works with --stdin or --stdin-from-command only");
     const [word, extra] = input.rest(0);
     if (extra !== undefined || input.list("filesFrom").length > 0) return runPaths(context, input);
     const folder = word === undefined ? undefined : await folderOf(context, word);
@@ -131,6 +119,33 @@ export const command: CommandDefinition = {
       },
       { folder, saves: kept === null },
     );
+  },
+};
+
+export const stream: CommandDefinition = {
+  name: "backup stream",
+  harmless: true,
+  arguments: [{ name: "[command...]", text: "a command and its arguments, after --; default: stdin" }],
+  options: [...REPOSITORY_OPTIONS, ...COMPRESSION, ...STREAM.definitions],
+  examples: [
+    {
+      line: "cairn backup stream -r /srv/backups --name db.sql -- pg_dump shop",
+      text: "a database dump without a temporary file; no snapshot if the command fails",
+    },
+    { line: "tar c /etc | cairn backup stream -r /srv/backups --name etc.tar", text: "stdin" },
+  ],
+  async run(context, input) {
+    const words = input.rest(0);
+    if (words.length === 0 && process.stdin.isTTY)
+      throw usage("stdin is a terminal: give a pipe or a file, or a command after --");
+    const options: StreamBackupOptions = named(context, STREAM.read(context, input));
+    return withRepository(context, input, async (repository) => {
+      const result =
+        words.length === 0
+          ? await repository.createFromStream(openStdin(), options)
+          : await repository.createFromCommand(words, { ...options, cwd: context.cwd });
+      return { data: result, text: () => render(context, result) };
+    });
   },
 };
 
@@ -197,7 +212,7 @@ function lookAt(context: Context, word: string): Stats | undefined {
 }
 
 function noFolder(word: string): CairnError {
-  const line = `cairn backup create --stdin --stdin-filename ${shellQuote(basename(word))} < ${shellQuote(word)}`;
+  const line = `cairn backup stream --name ${shellQuote(basename(word))} < ${shellQuote(word)}`;
   return new CairnError("refused", `${printable(word)} is not a folder`, {
     hint: `name the folder that contains it, or back it up alone as a stream: ${line}`,
   });
@@ -215,9 +230,13 @@ function leadingOn(context: Context, error: unknown, point: string | undefined):
   return error;
 }
 
-/** Reads the options that a point and a stream share. */
-function ofSnapshot(context: Context, input: Input): StreamBackupOptions & Pick<CreateBackupOptions, "probe"> {
-  const { tags = [], ...options } = OPTIONS.read(context, input);
+/** Reads the options of a snapshot that a point and several folders share. */
+function ofSnapshot(context: Context, input: Input): Pick<CreateBackupOptions, keyof ReturnType<typeof OPTIONS.read>> {
+  return named(context, OPTIONS.read(context, input));
+}
+
+/** Returns the options of a snapshot with the host name of the environment, and with its tags split. */
+function named<T extends StreamBackupOptions>(context: Context, { tags = [], ...options }: T) {
   const [hostname] = given(context.env, options.hostname, "HOST");
   return {
     ...context.callOptions(),
@@ -225,31 +244,6 @@ function ofSnapshot(context: Context, input: Input): StreamBackupOptions & Pick<
     ...(hostname === undefined ? {} : { hostname }),
     tags: tags.flatMap(splitTags),
   };
-}
-
-async function runStream(context: Context, input: Input): Promise<Outcome> {
-  const words = input.rest(0);
-  const isCommand = input.flag("stdinFromCommand");
-  if (isCommand && input.flag("stdin")) throw usage("--stdin and --stdin-from-command exclude each other");
-  if (
-    input.denied("save") ||
-    input.list("probe").length > 0 ||
-    input.list("filesFrom").length > 0 ||
-    input.list("excludeFile").length > 0 ||
-    Object.keys(readSaving(context, input)).length > 0 ||
-    (!isCommand && words.length > 0)
-  )
-    throw usage("--stdin makes no save point: it takes no POINT, no --no-save, no --probe and no option of a save");
-  if (isCommand && words.length === 0)
-    throw usage("--stdin-from-command needs a command", "for example: --stdin-from-command -- pg_dump shop");
-  if (!isCommand && process.stdin.isTTY) throw usage("stdin is a terminal; --stdin needs a pipe or a file");
-  const options = { ...ofSnapshot(context, input), ...STREAM.read(context, input) };
-  return withRepository(context, input, async (repository) => {
-    const result = isCommand
-      ? await repository.createFromCommand(words, { ...options, cwd: context.cwd })
-      : await repository.createFromStream(openStdin(), options);
-    return { data: result, text: () => render(context, result) };
-  });
 }
 
 /** Backs up several folders and files without a save point. */

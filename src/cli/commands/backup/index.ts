@@ -13,7 +13,11 @@ export const command = group({
   verbs: {
     init: { summary: "create an empty repository", load: () => import("./init.ts") },
     use: { summary: "remember a repository for a folder, so that -r can be omitted", load: () => import("./use.ts") },
-    create: { summary: "back up a save point, a folder or a stream", load: () => import("./create.ts") },
+    create: { summary: "back up a save point or folders", load: () => import("./create.ts") },
+    stream: {
+      summary: "back up stdin, or the output of a command, as one file",
+      load: async () => ({ command: (await import("./create.ts")).stream }),
+    },
     list: { summary: "list the snapshots of a repository", load: () => import("./list.ts") },
     verify: { summary: "read a repository and check it for damage", load: () => import("./verify.ts") },
     drill: {
