@@ -194,3 +194,31 @@ test("restore elsewhere writes the folder of a point that an operand names, with
       await refused(target, "permission");
   });
 });
+
+test("verify reads a point of another workspace in that workspace, and no folder, backup or part of a state", async (t) => {
+  const { client, root, library, write } = await backupScene(t, "local");
+  await client.save();
+  const fork = join(root, "fork");
+  await client.fork("head", fork, { name: "fork" });
+  write("../other/a.txt", "other\n");
+  const other = join(root, "other");
+  await using opened = await library.init(other);
+  await opened.save();
+  const before = (await client.history()).save_points.length;
+  const { checked } = await client.verify("head");
+  for (const target of ["fork:latest", `${fork}:head`])
+    assert.deepEqual((await client.verify(target)).checked, checked, target);
+  assert.deepEqual((await client.verify(`${other}:latest`, { deep: true })).checked, { points: 1, files: 1, bytes: 6 });
+  assert.equal((await client.history()).save_points.length, before, "the point was not received");
+  const packs = join(opened.controlDirectory, "store/data");
+  for (const file of readdirSync(packs, { recursive: true, withFileTypes: true }))
+    if (file.isFile()) truncateSync(join(file.parentPath, file.name), 100);
+  assert.ok((await client.verify(`${other}:latest`)).problems.length > 0);
+  const refused = async (target: string, code: string): Promise<void> =>
+    assert.rejects(client.verify(target), hasCode(code));
+  for (const target of ["head:deep", "fork:latest:deep", ".", fork, "backup:latest"]) await refused(target, "usage");
+  await ownPointsOnly.run(true, async () => {
+    await refused("fork:latest", "invalid_id");
+    for (const target of [`${other}:latest`, fork, "backup:latest"]) await refused(target, "permission");
+  });
+});

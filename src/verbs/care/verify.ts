@@ -1,4 +1,5 @@
 import { VerifyOptions, VerifyResult } from "../../contract/looking.ts";
+import { VerifyBackupResult } from "../../contract/repositories.ts";
 import { object } from "../../contract/schema.ts";
 import { arg } from "../../contract/verb.ts";
 import { target, WorkspaceCallOptions } from "../../contract/words.ts";
@@ -9,7 +10,7 @@ export const verify = workspaceVerb({
   takes: [arg("target", target())],
   options: object({ ...VerifyOptions.entries, ...WorkspaceCallOptions.entries }),
   output: VerifyResult,
-  command: "verify",
+  command: { verify: VerifyResult, "verify backup:SNAPSHOT": VerifyBackupResult },
   by: "writers",
   looks: true,
   withoutFolder: true,

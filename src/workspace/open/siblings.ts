@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { isReleased, listWorkspaces, type PlacedWorkspace, readState } from "../place/control-directory.ts";
-import { realPathOf, workspaceAt } from "../place/find-workspace.ts";
+import { type FoundWorkspace, realPathOf, workspaceAt, workspaceIn } from "../place/find-workspace.ts";
 import type { SavePointId } from "../../ids.ts";
 import { type ControlPaths, workspacePaths } from "../place/control-layout.ts";
 import { NO_SEQUENCE, type Point } from "../points/point-files.ts";
@@ -104,6 +104,21 @@ export function outsidePoint(control: ControlPaths, target: string): OutsidePoin
     return { folder, id: point.descriptor.save_point_id };
   }
   return null;
+}
+
+/**
+ * Finds the point of another workspace as `siblingPoint` and `outsidePoint` do, for a call that works in that workspace
+ * itself. Null if no other workspace has the point.
+ */
+export function pointElsewhere(
+  { control, workspace }: FoundWorkspace,
+  target: string,
+): { found: FoundWorkspace; id: SavePointId } | null {
+  const sibling = siblingPoint(control, workspace.id, target);
+  if (sibling !== null)
+    return { found: workspaceIn(control, sibling.workspace), id: sibling.point.descriptor.save_point_id };
+  const outside = outsidePoint(control, target);
+  return outside && { found: workspaceAt(realPathOf(outside.folder))!, id: outside.id };
 }
 
 /** True for an error that means that this workspace has no such point. */

@@ -4,13 +4,14 @@ import type {
   BackupRepository,
   DrillResult,
   RestoredForCheck,
+  SnapshotFilter,
   VerifyBackupResult,
 } from "../../../contract/index.ts";
 import { unprovenBy } from "../../../formats/records/receipt.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
-import { usage } from "../../input.ts";
+import { type Input, usage } from "../../input.ts";
 import { formatBytes, formatDuration, listedNames, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
 import { DrillOptions, VerifyBackupOptions } from "../../../contract/repositories.ts";
@@ -54,14 +55,33 @@ export const command: CommandDefinition = {
     for (const name of ["scratch", "probe"] as const)
       if (options[name] !== undefined && options.restoreCheck !== true)
         throw usage(`--${name} works with --restore-check only`);
-    const verify = async (repository: BackupRepository): Promise<Outcome> => {
-      const result = await repository.verify(options);
-      const isShort = unverified(result) > 0 || result.restored.some((each) => unprovenBy(each).length > 0);
-      return outcomeOf(result, () => render(context, result), isShort);
-    };
+    const verify = async (repository: BackupRepository): Promise<Outcome> => verified(context, repository, options);
     return withRepository(context, input, verify, options.quick === true ? undefined : "verify");
   },
 };
+
+/** Verifies the data of one snapshot of the repository that the line names, else of the kept one. */
+export async function verifySnapshot(
+  context: Context,
+  input: Input,
+  { snapshot, filter }: { snapshot: string; filter: SnapshotFilter },
+): Promise<Outcome> {
+  return withRepository(context, input, async (repository) => {
+    const options = context.callOptions();
+    const { snapshots } = await repository.list({ ...options, ...filter, snapshots: [snapshot] });
+    return verified(context, repository, { ...options, snapshots: snapshots.map(({ snapshot_id: id }) => id) });
+  });
+}
+
+async function verified(
+  context: Context,
+  repository: BackupRepository,
+  options: VerifyBackupOptions,
+): Promise<Outcome> {
+  const result = await repository.verify(options);
+  const isShort = unverified(result) > 0 || result.restored.some((each) => unprovenBy(each).length > 0);
+  return outcomeOf(result, () => render(context, result), isShort);
+}
 
 export const drill: CommandDefinition = {
   name: "backup drill",

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import type { RestoreBackupResult } from "../../../contract/index.ts";
+import type { RestoreBackupResult, VerifyBackupResult } from "../../../contract/index.ts";
 import { backupScene, type BackupScene } from "../../../backup/testing-far.ts";
 import type { FakeLibrary } from "../../testing-fake-library.ts";
 import { type Ran, runFake } from "../../testing-run.ts";
@@ -135,4 +135,15 @@ test("restore POINT:PATH --to restores the content of a folder, from the current
   assert.equal(inPlace.status, 2);
   assert.match(inPlace.stderr, /in place, name the path as an argument: cairn restore head b\.txt/);
   assert.match((await cairn("restore", "nothing:b.txt")).stderr, /not a save point/);
+});
+
+test("verify backup:SNAPSHOT reads all data of one backup of this folder, as backup verify does", async (t) => {
+  const { scene, cairn } = await backedUp(t);
+  const verified = await cairn("verify", "backup:latest", "--json");
+  const { data } = JSON.parse(verified.stdout) as { data: VerifyBackupResult };
+  assert.deepEqual([data.checked.snapshots, data.checked.digests, data.read_data], [1, 1, true]);
+  await scene.client.createBackup(scene.repository, { save: true });
+  assert.match((await cairn("verify", "backup:latest")).stdout, /no damage found {2}1 snapshot,/);
+  assert.equal((await cairn("verify", "backup:latest:deep")).status, 2);
+  assert.equal((await cairn("verify", "backup:none")).status, 3);
 });
