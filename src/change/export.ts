@@ -19,12 +19,13 @@ import { recoverPartials } from "../workspace/new-folder/recover-folders.ts";
 import { requireOutside, restoreTo } from "../workspace/new-folder/write-point.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
+import { inItsWorkspace } from "../look/sources/operands.ts";
 import { publicPoint } from "../look/public-point.ts";
 
 /**
- * Writes a point as an export directory: its content under a temporary name beside the directory; every file is read
- * again for its hash; then the envelope. After all is durable, the rename is the commit. A tar file is packed from that
- * directory, which is then removed.
+ * Writes a point of this workspace, or of another one, as an export directory: its content under a temporary name beside
+ * the directory; every file is read again for its hash; then the envelope. After all is durable, the rename is the
+ * commit. A tar file is packed from that directory, which is then removed.
  */
 export async function exportPoint(
   workspace: Workspace,
@@ -32,11 +33,21 @@ export async function exportPoint(
   to: string,
   options: ExportPointOptions,
 ): Promise<ExportPointResult> {
-  const started = performance.now();
   const directory = options.asTar === true ? freeFile(to) : freeFolder(to);
   requireOutside(workspace, realPathOf(directory));
+  return inItsWorkspace(workspace, target, options, async (owner, id) => writeExport(owner, id, directory, options));
+}
+
+async function writeExport(
+  workspace: Workspace,
+  target: string,
+  directory: string,
+  options: ExportPointOptions,
+): Promise<ExportPointResult> {
+  const started = performance.now();
+  requireOutside(workspace, realPathOf(directory));
   await recoverPartials(workspace, options);
-  const point = workspace.resolve(target);
+  const point = workspace.resolveOwn(target);
   const stage = unfinishedBeside(directory);
   mkdirSync(stage, { mode: 0o700 });
   try {

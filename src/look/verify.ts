@@ -1,17 +1,14 @@
-import { advice, adviceOf, CairnError, call, line, see, toCairnError } from "../errors.ts";
-import { type FoundWorkspace, workspaceIn } from "../workspace/place/find-workspace.ts";
+import { advice, adviceOf, CairnError, call, see, toCairnError } from "../errors.ts";
+import { workspaceIn } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
-import { ensureSealed, sealAll, type SealProblem, unsealed, wantedAt, withSealed } from "../workspace/save/seal.ts";
+import { ensureSealed, sealAll, type SealProblem, unsealed, wantedAt } from "../workspace/save/seal.ts";
 import { verifyAll as verifyEverything, verifyPoint, type VerifyInput } from "../workspace/care/verify.ts";
 import { Workspace, type WorkspaceCall, type WorkspaceParts } from "../workspace/open/workspace.ts";
 import type { VerifyOptions, VerifyResult } from "../contract/looking.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
-import { readOperand } from "../contract/operand.ts";
-import { shellQuote } from "../fs/paths/safe-path.ts";
-import { isUnknownHere, pointElsewhere } from "../workspace/open/siblings.ts";
 import { checkRowsOf } from "./check-rows.ts";
 import { recoverWorkspace } from "../workspace/open/recovery.ts";
-import { pointMeant } from "./sources/operands.ts";
+import { inItsWorkspace } from "./sources/operands.ts";
 
 /** Verifies one point of this workspace, or of another one there. `unsealed`: points of this one that could not be sealed. */
 export async function verify(
@@ -19,10 +16,9 @@ export async function verify(
   target: string,
   { unsealed, ...options }: VerifyOptions & WorkspaceCallOptions & { unsealed: readonly SealProblem[] },
 ): Promise<VerifyResult> {
-  const { found, id } = wholePoint(workspace, target);
-  if (found === workspace.found) return verifyIn(workspace, id, { ...options, unsealed });
-  await using other = new Workspace(found, workspace.parts, workspace.removals);
-  return await withSealed(other, options, async (problems) => verifyIn(other, id, { ...options, unsealed: problems }));
+  return inItsWorkspace(workspace, target, options, async (owner, id, problems = unsealed) =>
+    verifyIn(owner, id, { ...options, unsealed: problems }),
+  );
 }
 
 async function verifyIn(
@@ -34,31 +30,6 @@ async function verifyIn(
   const found = await verifyPoint(workspace, target, { ...options, unsealed: new Map([[name, unsealed]]) });
   const rows = found.problems.length > 0 ? [] : await checkRowsOf(workspace, workspace.resolveOwn(target), options);
   return orThrown({ ...found, rows }, options);
-}
-
-/** Returns the workspace whose point an operand means, and the point's name there. Throws `usage` for a path in it. */
-function wholePoint(workspace: Workspace, target: string): { found: FoundWorkspace; id: string } {
-  for (const operand of readOperand(target)) {
-    if (operand.kind !== "point") continue;
-    const found = placeOf(workspace, operand.point);
-    if (found === null) continue;
-    if (operand.path === "") return found;
-    throw new CairnError("usage", `${target} has a path, and a save point is verified as a whole`, {
-      hint: advice`leave out the path: ${line(`verify ${shellQuote(operand.point)}`, "verify", operand.point)}`,
-    });
-  }
-  // Throws, because no workspace has the point.
-  return { found: workspace.found, id: pointMeant(workspace, target).point.descriptor.save_point_id };
-}
-
-function placeOf(workspace: Workspace, target: string): { found: FoundWorkspace; id: string } | null {
-  try {
-    workspace.resolveOwn(target);
-  } catch (error) {
-    if (isUnknownHere(error)) return pointElsewhere(workspace.found, target);
-    if (toCairnError(error).code !== "damaged") throw error;
-  }
-  return { found: workspace.found, id: target };
 }
 
 /** The hint of the thrown error. A problem's own hint names a command, which programs cannot run. */

@@ -4,6 +4,7 @@ import { ImportDirectoryOptions, type ImportDirectoryResult } from "../../verbs/
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { type Input, usage } from "../input.ts";
+import { operandOf } from "../operands.ts";
 import { VerbOptions } from "../options.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 import { statSync } from "node:fs";
@@ -32,7 +33,7 @@ export function exported({ style }: Context, { files, bytes, path }: ExportPoint
 
 export const exportCommand: CommandDefinition = {
   name: "export",
-  arguments: [{ name: "<point>", text: "a save point", completes: "points" }],
+  arguments: [{ name: "<point>", text: "a save point, also of another workspace (NAME:POINT)", completes: "points" }],
   options: [
     {
       flags: "--to <place>",
@@ -49,7 +50,7 @@ export const exportCommand: CommandDefinition = {
   async run(context, input) {
     const place = placeOf(input, "to");
     const client = await context.open();
-    const result = await client.exportPoint(input.required(0), context.place(place), {
+    const result = await client.exportPoint(operandOf(context, client, input.required(0)), context.place(place), {
       ...context.callOptions(),
       asTar: /\.tar$/i.test(place),
     });

@@ -222,3 +222,30 @@ test("verify reads a point of another workspace in that workspace, and no folder
     for (const target of [`${other}:latest`, fork, "backup:latest"]) await refused(target, "permission");
   });
 });
+
+test("export writes a whole point of another workspace, which the envelope names", async (t) => {
+  const { client, root, library, write } = await backupScene(t, "local");
+  await client.save();
+  const fork = join(root, "fork");
+  await client.fork("head", fork, { name: "fork" });
+  write("../other/a.txt", "other\n");
+  const other = join(root, "other");
+  await using opened = await library.init(other);
+  const { save_point_id: id } = await opened.save();
+  const exported = async (target: string, name: string): Promise<{ name: string; save_point_id: string }> => {
+    await client.exportPoint(target, join(root, name));
+    const envelope = JSON.parse(readFileSync(join(root, name, "snapshot.json"), "utf8")) as { config: never };
+    return envelope.config;
+  };
+  assert.equal((await exported("fork:latest", "e1")).name, "fork");
+  assert.equal((await exported(`${other}:latest`, "e2")).save_point_id, id);
+  assert.equal(readFileSync(join(root, "e2/content/a.txt"), "utf8"), "other\n");
+  const refused = async (target: string, to: string, code: string): Promise<void> =>
+    assert.rejects(client.exportPoint(target, to), hasCode(code));
+  for (const target of ["head:deep", ".", fork, "backup:latest"]) await refused(target, join(root, "e3"), "usage");
+  for (const place of [other, client.workspacePath()]) await refused(`${other}:latest`, join(place, "e3"), "refused");
+  await ownPointsOnly.run(true, async () => {
+    await refused("fork:latest", join(root, "e3"), "invalid_id");
+    await refused(`${other}:latest`, join(root, "e3"), "permission");
+  });
+});

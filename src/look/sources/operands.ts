@@ -7,12 +7,21 @@ import type { LookOptions } from "../../contract/looking.ts";
 import type { PathInput } from "../../contract/words.ts";
 import { isLocation, NOW, type Operand, readOperand } from "../../contract/operand.ts";
 import { advice, CairnError, call, line, toCairnError, word } from "../../errors.ts";
-import { displayPath, isAtOrBelow, joinRaw, normalizeTyped, rawBytes, shellPath } from "../../fs/paths/safe-path.ts";
+import {
+  displayPath,
+  isAtOrBelow,
+  joinRaw,
+  normalizeTyped,
+  rawBytes,
+  shellPath,
+  shellQuote,
+} from "../../fs/paths/safe-path.ts";
 import { listWorkspaces } from "../../workspace/place/control-directory.ts";
-import { isUnknownHere, ownPointsOnly } from "../../workspace/open/siblings.ts";
+import { isUnknownHere, ownPointsOnly, pointElsewhere } from "../../workspace/open/siblings.ts";
 import { Workspace, type WorkspaceCall } from "../../workspace/open/workspace.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf, workspaceRef } from "../../workspace/place/find-workspace.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
+import { type SealProblem, withSealed } from "../../workspace/save/seal.ts";
 import { lookAtWorkspace } from "../../workspace/save/look.ts";
 import { below, NOTHING, type Source } from "./source.ts";
 import { namesInFolder, pointSource, scannedSource } from "./workspace-source.ts";
@@ -87,6 +96,47 @@ export function pointMeant(workspace: Workspace, text: string): Extract<Meant, {
   throw new CairnError("usage", `${text} is a folder, and a save point is needed`, {
     hint: `name a save point of it, for example ${shellPath([...root, "latest", ...path].join(":"))}`,
   });
+}
+
+/**
+ * Runs `work` in the workspace whose point an operand means, with the point's name there. Points that `work` needs in
+ * another workspace are sealed first; `problems` are those that could not be. Throws `usage` for a path in a point.
+ */
+export async function inItsWorkspace<T>(
+  workspace: Workspace,
+  target: string,
+  options: WorkspaceCall,
+  work: (owner: Workspace, point: string, problems?: readonly SealProblem[]) => Promise<T>,
+): Promise<T> {
+  const { found, id } = wholePoint(workspace, target);
+  if (found === workspace.found) return work(workspace, id);
+  await using other = new Workspace(found, workspace.parts, workspace.removals);
+  return await withSealed(other, options, async (problems) => work(other, id, problems));
+}
+
+/** Returns the workspace whose point an operand means, and the point's name there. Throws `usage` for a path in it. */
+function wholePoint(workspace: Workspace, target: string): { found: FoundWorkspace; id: string } {
+  for (const operand of readOperand(target)) {
+    if (operand.kind !== "point") continue;
+    const found = placeOf(workspace, operand.point);
+    if (found === null) continue;
+    if (operand.path === "") return found;
+    throw new CairnError("usage", `${target} has a path, and a whole save point is needed`, {
+      hint: `leave out the path: ${shellQuote(operand.point)}`,
+    });
+  }
+  // Throws, because no workspace has the point.
+  return { found: workspace.found, id: pointMeant(workspace, target).point.descriptor.save_point_id };
+}
+
+function placeOf(workspace: Workspace, target: string): { found: FoundWorkspace; id: string } | null {
+  try {
+    workspace.resolveOwn(target);
+  } catch (error) {
+    if (isUnknownHere(error)) return pointElsewhere(workspace.found, target);
+    if (toCairnError(error).code !== "damaged") throw error;
+  }
+  return { found: workspace.found, id: target };
 }
 
 /** Throws `permission` if the caller may see only the workspace's own points. */
