@@ -38,6 +38,15 @@ test("textHunks returns hunks that turn the first text into the second", () => {
   );
 });
 
+test("a hunk has the nearest line above it that begins with a letter", () => {
+  const body = ["  1", "  2", "  3", "  4", "  5", ""].join("\n");
+  const before = `// head\n${body}export function total() {\n${body}}\n`;
+  const sections = (after: string): (string | null)[] => textHunks(before, after)!.map(({ section }: Hunk) => section);
+  assert.deepEqual(sections(before.replace(/ {2}5\n\}/, "  five\n}")), ["export function total() {"]);
+  assert.deepEqual(sections(before.replace("  5", "  five")), [null]);
+  assert.equal(textHunks(`${"x".repeat(200)}\n${body}`, `${"x".repeat(200)}\n${body}6\n`)![0]!.section!.length, 80);
+});
+
 test("patch accepts the hunks of textHunks, also of files without a newline at the end", (t) => {
   if (spawnSync("patch", ["--version"]).error !== undefined) return t.skip("patch is not installed");
   const folder = mkdtempSync(path.join(tmpdir(), "cairn-text-diff-"));

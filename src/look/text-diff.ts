@@ -8,6 +8,8 @@ export interface Hunk {
   old_lines: number;
   new_start: number;
   new_lines: number;
+  /** The nearest line above the hunk that begins with a letter, `_` or `$`, shortened: often the name of a function. */
+  section: string | null;
   /** `+`, `-` or a blank, and the line; also `\ No newline at end of file` after a last line without one. */
   lines: string[];
 }
@@ -209,6 +211,16 @@ function hunksOf(runs: readonly Run[], a: readonly string[], b: readonly string[
   return hunks;
 }
 
+/** Lines above a hunk in which its section is looked for. */
+const SECTION_LINES = 10_000;
+const SECTION_LENGTH = 80;
+
+function sectionAbove(lines: readonly string[], from: number): string | null {
+  for (let at = from - 1; at >= Math.max(0, from - SECTION_LINES); at--)
+    if (/^[\p{L}_$]/u.test(lines[at]!)) return lines[at]!.slice(0, SECTION_LENGTH).trimEnd();
+  return null;
+}
+
 function hunkOf(changed: readonly Run[], a: readonly string[], b: readonly string[], context: number): Hunk {
   const [first, last] = [changed[0]!, changed.at(-1)!];
   const lead = Math.min(context, first.a[0]);
@@ -235,6 +247,7 @@ function hunkOf(changed: readonly Run[], a: readonly string[], b: readonly strin
     old_lines: to - from,
     new_start: startOf(newFrom, newLines),
     new_lines: newLines,
+    section: sectionAbove(a, from),
     lines,
   };
 }

@@ -72,7 +72,19 @@ for (const width of WIDTHS)
         await isInWindow(page, `${name} in ${columns}`);
         await page.getByRole("button", { name: "Side by side" }).click();
       }
-      if (name === "bundle.min.js") assert.deepEqual(await violations(page), []);
+      if (name !== "bundle.min.js") continue;
+      assert.deepEqual(await violations(page), []);
+      const shown = (await page.locator(".text-diff").innerText()).length;
+      await page.getByRole("button", { name: "Show whole line" }).first().click();
+      await until(page, `document.querySelector('.text-diff').innerText.length > ${shown} + 10000`);
+      await isInWindow(page, "a whole line");
+      await page.getByRole("button", { name: "Wrap lines" }).click();
+      await until(
+        page,
+        "(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth)(document.querySelector('.text-diff'))",
+      );
+      await isInWindow(page, "a line that is not wrapped");
+      await page.getByRole("button", { name: "Wrap lines" }).click();
     }
     const others: Record<string, Route> = {
       ".version": { view: "file-history", workspace: folder, at: { path: "solid.txt" } },

@@ -3,6 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { before, test } from "node:test";
 import { cairnOk } from "../fixtures/command.ts";
+import type { Locator } from "playwright-core";
 import { open, SKIP } from "./browser.ts";
 import { backUp, makeShop, newFolder, type Shop, unzipped } from "./shop.ts";
 
@@ -299,4 +300,46 @@ test("the page lists its keys, and the command palette finds an action by its wo
   await page.getByRole("combobox", { name: "Command" }).fill("search names");
   await page.keyboard.press("Enter");
   await page.waitForURL(/#\/search/);
+});
+
+test("the command palette finds save points, files and workspaces", { skip: SKIP }, async (t) => {
+  const { folder, fork, ids } = makeShop("palette");
+  const { page } = await open(t, folder);
+  await page.locator(".point-row").first().waitFor();
+  const choose = async (text: string, option: RegExp): Promise<void> => {
+    await page.keyboard.press("Control+k");
+    await page.getByRole("combobox", { name: "Command" }).fill(text);
+    await page.getByRole("option", { name: option }).click();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+  };
+  await choose("edit the", /edit the total/);
+  await page.waitForURL(new RegExp(ids["edit the total"]!));
+  await choose("README", /docs\/readme\.md file/);
+  await page.waitForURL(/#\/file-history.*readme/);
+  await choose("palette-fork", /workspace/);
+  await page.waitForURL(new RegExp(`timeline.*${encodeURIComponent(fork)}`));
+});
+
+test("two rows of the timeline are marked and compared, by mouse and by key", { skip: SKIP }, async (t) => {
+  const { folder, ids } = makeShop("marked");
+  const { page } = await open(t, folder, { width: 900 });
+  const row = (text: string): Locator => page.locator(".point-row", { hasText: text });
+  await row("tabs").hover();
+  await row("tabs")
+    .getByRole("button", { name: /Mark for a comparison/ })
+    .click();
+  await page.getByText(/Marked: tabs/).waitFor();
+  await row("the template").hover();
+  await row("the template")
+    .getByRole("button", { name: /Compare with the marked row/ })
+    .click();
+  await page.waitForURL(new RegExp(`p=${ids["tabs"]!}&to=${ids["the template"]!}`));
+  await page.getByRole("treeitem", { name: /b\.ts/ }).waitFor();
+  await page.keyboard.press("Escape");
+  await row("tabs").waitFor();
+  await page.keyboard.press("j");
+  await page.keyboard.press("x");
+  await page.getByText(/Marked: /).waitFor();
+  await page.locator(".mark-bar").getByRole("button").click();
+  await page.getByText(/Marked: /).waitFor({ state: "detached" });
 });

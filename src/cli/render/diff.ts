@@ -57,7 +57,8 @@ export function renderTextDiff(diff: TextDiff, style: Style): string | null {
   const [old, now] = [oldName, newName].map((name) => (name.includes(" ") ? `${name}\t` : name));
   const lines = [style.bold(`--- ${old}`), style.bold(`+++ ${now}`)];
   for (const hunk of hunks) {
-    lines.push(style.cyan(`@@ -${hunk.old_start},${hunk.old_lines} +${hunk.new_start},${hunk.new_lines} @@`));
+    const section = hunk.section === null ? "" : ` ${printable(hunk.section)}`;
+    lines.push(style.cyan(`@@ -${hunk.old_start},${hunk.old_lines} +${hunk.new_start},${hunk.new_lines} @@`) + section);
     append(
       lines,
       hunk.lines.map((line) => colourLine(line, style)),

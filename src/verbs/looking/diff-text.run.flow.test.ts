@@ -17,7 +17,9 @@ test("diffText compares the lines of a file between two points, or between a poi
 
   const changed = await client.diffText("a.txt", first.save_point_id, second.save_point_id, { context: 0 });
   assert.equal(changed.kind, "text");
-  assert.deepEqual(changed.hunks, [{ old_start: 2, old_lines: 1, new_start: 2, new_lines: 1, lines: ["-two", "+2"] }]);
+  assert.deepEqual(changed.hunks, [
+    { old_start: 2, old_lines: 1, new_start: 2, new_lines: 1, section: "one", lines: ["-two", "+2"] },
+  ]);
   assert.equal((await client.diffText("a.txt", first.save_point_id, first.save_point_id)).kind, "same");
 
   const binary = await client.diffText("b.bin", first.save_point_id, second.save_point_id);

@@ -31,6 +31,9 @@ export const DiffTextResult = object({
       old_lines: number(),
       new_start: number(),
       new_lines: number(),
+      section: orNull(
+        text("nearest line above that begins with a letter, `_` or `$`, at most 80 characters; null: there is none"),
+      ),
       lines: rows(
         text(),
         "`+`, `-` or a space, then the line; `\\ No newline at end of file` after a last line without one",

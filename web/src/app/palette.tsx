@@ -2,25 +2,48 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useRef } from "preact/hooks";
 import { Dialog } from "../parts/dialog.tsx";
+import { visible } from "../parts/name.tsx";
+import { Late, Problem } from "../parts/problem.tsx";
+import { useTyped } from "../parts/search-field.tsx";
+import { wholeTime } from "../parts/values.tsx";
+import { nameOf, refOf, type Route } from "./address.ts";
+import { call, historyOptions } from "./calls.ts";
 import { type Action, possibleActions } from "./keys.ts";
+import { useResource } from "./resource.ts";
+import { go, route } from "./route.ts";
 
-/** The command palette: finds an action of the present view by a part of its title. */
+/** Milliseconds without a key press after which workspaces, points and files are looked for. */
+const TYPING_MS = 150;
+/** Points, files and workspaces that are listed, of each. */
+const MOST = 6;
+
+interface Choice extends Action {
+  kind?: string;
+}
+
+/** The command palette: finds actions of the present view, workspaces, and save points and files of this one. */
 export function Sheet({ close }: { close(): void }): JSX.Element {
   const all = useRef(possibleActions().toReversed()).current;
-  const text = useSignal("");
+  const { typed: text, asked } = useTyped(undefined, { afterMs: TYPING_MS, write: () => undefined });
   const chosen = useSignal(0);
   const words = text.value.toLowerCase().split(/\s+/);
-  const found = all.filter(({ title }) => words.every((each) => title.toLowerCase().includes(each)));
-  const at = Math.min(chosen.value, found.length - 1);
-  const run = (action: Action | undefined): void => {
+  const actions: Choice[] = all.filter(({ title }) => words.every((each) => title.toLowerCase().includes(each)));
+  const at = route.value;
+  const workspace = at.view === "workspaces" ? null : at.workspace;
+  const wanted = asked.value.trim();
+  const places = useResource(`palette ${workspace} ${wanted}`, async (signal) => placesOf(workspace, wanted, signal));
+  const isCurrent = text.value.trim() === wanted;
+  const found = [...actions, ...(isCurrent ? (places.value.value ?? []) : [])];
+  const picked = Math.min(chosen.value, found.length - 1);
+  const run = (action: Choice | undefined): void => {
     if (action === undefined) return;
     close();
     action.run();
   };
   const onKey = (event: KeyboardEvent): void => {
-    if (event.key === "Enter") run(found[at]);
-    else if (event.key === "ArrowDown") chosen.value = Math.min(at + 1, found.length - 1);
-    else if (event.key === "ArrowUp") chosen.value = Math.max(at - 1, 0);
+    if (event.key === "Enter") run(found[picked]);
+    else if (event.key === "ArrowDown") chosen.value = Math.min(picked + 1, found.length - 1);
+    else if (event.key === "ArrowUp") chosen.value = Math.max(picked - 1, 0);
     else return;
     event.preventDefault();
   };
@@ -28,12 +51,12 @@ export function Sheet({ close }: { close(): void }): JSX.Element {
     <Dialog title="Commands" close={close}>
       <input
         class="wide"
-        placeholder="Type a part of what you want to do"
+        placeholder="An action, a save point, a file or a workspace"
         aria-label="Command"
         role="combobox"
         aria-expanded="true"
         aria-controls="palette-found"
-        aria-activedescendant={at < 0 ? undefined : `palette-${at}`}
+        aria-activedescendant={picked < 0 ? undefined : `palette-${picked}`}
         value={text.value}
         autofocus
         onInput={(event) => {
@@ -48,16 +71,53 @@ export function Sheet({ close }: { close(): void }): JSX.Element {
             key={`${each.title} ${i}`}
             id={`palette-${i}`}
             role="option"
-            aria-selected={i === at}
+            aria-selected={i === picked}
             onClick={() => run(each)}
             onMouseMove={() => (chosen.value = i)}
           >
-            <span>{each.title}</span>
+            <span>
+              {visible(each.title)} {each.kind !== undefined && <span class="faint">{each.kind}</span>}
+            </span>
             {each.key !== undefined && <kbd>{each.key.replace("Mod+", "Ctrl ")}</kbd>}
           </li>
         ))}
       </ul>
-      {found.length === 0 && <p class="faint">Nothing here is called that.</p>}
+      <Late isLate={places.isLate.value} />
+      {places.problem.value !== null && <Problem problem={places.problem.value} />}
+      {found.length === 0 && isCurrent && places.value.value !== undefined && (
+        <p class="faint">Nothing here is called that.</p>
+      )}
     </Dialog>
   );
+}
+
+/** Returns workspaces with a text in their path, and points and files of one workspace that fit the text. */
+async function placesOf(workspace: string | null, text: string, signal: AbortSignal): Promise<Choice[]> {
+  if (text === "") return [];
+  const to = (title: string, kind: string, place: Route): Choice => ({ title, kind, run: () => go(place) });
+  const [workspaces, points, files] = await Promise.all([
+    call("listWorkspaces", {}, { signal }),
+    workspace === null
+      ? []
+      : call("history", { workspace, limit: MOST, options: { ...historyOptions(text), all: true } }, { signal }).then(
+          ({ save_points }) => save_points,
+        ),
+    workspace === null
+      ? []
+      : call("findNames", { workspace, pattern: text, options: { ignoreCase: true, limit: MOST } }, { signal }).then(
+          ({ found }) => found,
+        ),
+  ]);
+  const named = workspaces.filter(({ path }) => path.toLowerCase().includes(text.toLowerCase())).slice(0, MOST);
+  return [
+    ...(workspace === null ? [] : points).map(({ save_point_id: point, message, created_at: time }) =>
+      to(message === "" ? point.slice(0, 8) : message, `save point of ${wholeTime(time)}`, {
+        view: "point",
+        workspace: workspace!,
+        point,
+      }),
+    ),
+    ...files.map((each) => to(each.path, "file", { view: "file-history", workspace: workspace!, at: refOf(each) })),
+    ...named.map(({ path }) => to(nameOf(path), `workspace ${path}`, { view: "timeline", workspace: path })),
+  ];
 }

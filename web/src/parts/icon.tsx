@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 const PATHS = {
   archive: "M2 2.500h12v3H2zM3 5.500v8h10v-8M6.500 8.500h3",
   close: "m4 4 8 8m0-8-8 8",
+  compare: "M5.500 3v10M2.500 5.500 5.500 2.500l3 3M10.500 13V3M7.500 10.500l3 3 3-3",
   download: "M8 2v8m-3.5-3L8 10.500 11.500 7M3 13.500h10",
   file: "M4 2h5l3 3v9H4zM9 2v3h3",
   folder: "M2 4h4l1.500 1.500H14V13H2z",

@@ -22,6 +22,7 @@ const WHOLE = 1_000_000;
 const isSplit = signal(false);
 const ignoresBlanks = signal(false);
 const isWhole = signal(false);
+const isWrapped = signal(true);
 
 export interface FileDiffProps {
   workspace: string;
@@ -130,11 +131,12 @@ function Text({ workspace, from, to, entry }: FileDiffProps): JSX.Element {
             <Toggle is={isSplit} title="Side by side" />
             <Toggle is={ignoresBlanks} title="Ignore white space" />
             <Toggle is={isWhole} title="Whole file" />
+            <Toggle is={isWrapped} title="Wrap lines" />
           </div>
           {diff.hunks.length === 0 ? (
             <p class="note">Only white space differs.</p>
           ) : (
-            <TextDiff diff={diff} isSplit={isSplit.value} />
+            <TextDiff diff={diff} isSplit={isSplit.value} isWrapped={isWrapped.value} />
           )}
         </>
       )}

@@ -13,6 +13,8 @@ const LINE = 4_000;
 interface Line {
   sign: "+" | "-" | " " | "\\" | "@";
   pieces: readonly Piece[];
+  /** All of a line of which `pieces` has a part only. */
+  whole?: readonly Piece[];
   before: number | null;
   after: number | null;
 }
@@ -23,13 +25,28 @@ interface Pair {
 }
 
 /** A text diff, unified or side by side, with changed words marked. */
-export function TextDiff({ diff, isSplit }: { diff: DiffTextResult; isSplit: boolean }): JSX.Element {
+export function TextDiff({
+  diff,
+  isSplit,
+  isWrapped,
+}: {
+  diff: DiffTextResult;
+  isSplit: boolean;
+  isWrapped: boolean;
+}): JSX.Element {
   const shown = useSignal(SHOWN);
   const lines = diff.hunks.flatMap(linesOf);
   const rows: (Line | Pair)[] = isSplit ? pairsOf(lines) : lines;
   const left = rows.length - shown.value;
   return (
-    <div class="text-diff" data-split={isSplit} tabIndex={0} role="region" aria-label="Differences">
+    <div
+      class="text-diff"
+      data-split={isSplit}
+      data-wrapped={isWrapped}
+      tabIndex={0}
+      role="region"
+      aria-label="Differences"
+    >
       <table>
         <tbody>
           {rows
@@ -49,8 +66,8 @@ export function TextDiff({ diff, isSplit }: { diff: DiffTextResult; isSplit: boo
 }
 
 function linesOf(hunk: DiffTextResult["hunks"][number]): Line[] {
-  const { old_start, old_lines, new_start, new_lines } = hunk;
-  const head = `@@ −${old_start},${old_lines} +${new_start},${new_lines} @@`;
+  const { old_start, old_lines, new_start, new_lines, section } = hunk;
+  const head = `@@ −${old_start},${old_lines} +${new_start},${new_lines} @@ ${section ?? ""}`;
   const made: Line[] = [{ sign: "@", pieces: [plain(head)], before: null, after: null }];
   let [before, after] = [old_start, new_start];
   for (const text of hunk.lines) {
@@ -92,7 +109,11 @@ function marked(lines: Line[]): Line[] {
     }
     at = end;
   }
-  for (const line of lines) line.pieces = shortened(line.pieces, LINE);
+  for (const line of lines) {
+    const pieces = shortened(line.pieces, LINE);
+    if (pieces.some(({ isCut }) => isCut)) line.whole = line.pieces;
+    line.pieces = pieces;
+  }
   return lines;
 }
 
@@ -136,7 +157,7 @@ function Unified({ line, isSplit }: { line: Line; isSplit: boolean }): JSX.Eleme
   if (line.sign === "@")
     return (
       <tr class="hunk">
-        <td colSpan={isSplit ? 4 : 3}>{line.pieces[0]!.text}</td>
+        <td colSpan={isSplit ? 4 : 3}>{visible(line.pieces[0]!.text)}</td>
       </tr>
     );
   return (
@@ -176,13 +197,15 @@ function Half({ line, number }: { line: Line | null; number: number | null }): J
 const SPOKEN: Readonly<Record<string, string>> = { "+": "added: ", "-": "removed: " };
 
 function Content({ line }: { line: Line }): JSX.Element {
+  const isWhole = useSignal(false);
+  const pieces = (isWhole.value ? line.whole : undefined) ?? line.pieces;
   return (
     <bdi dir="ltr">
       <span class="line-sign" aria-hidden="true">
         {line.sign === "\\" ? "" : line.sign}
       </span>
       {SPOKEN[line.sign] !== undefined && <span class="spoken">{SPOKEN[line.sign]}</span>}
-      {line.pieces.map(({ text, isMarked, isCut }, i) => {
+      {pieces.map(({ text, isMarked, isCut }, i) => {
         if (isMarked) return <mark key={i}>{visible(text)}</mark>;
         return (
           <span key={i} {...(isCut === true ? { class: "line-cut" } : {})}>
@@ -190,6 +213,11 @@ function Content({ line }: { line: Line }): JSX.Element {
           </span>
         );
       })}
+      {line.whole !== undefined && !isWhole.value && (
+        <button type="button" class="line-whole" onClick={() => (isWhole.value = true)}>
+          Show whole line
+        </button>
+      )}
     </bdi>
   );
 }

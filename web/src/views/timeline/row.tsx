@@ -7,6 +7,7 @@ import { Icon } from "../../parts/icon.tsx";
 import { Name, Words } from "../../parts/name.tsx";
 import { count, Counts, dayName, plural, size, timeOfDay, When } from "../../parts/values.tsx";
 import type { Lane } from "./lanes.ts";
+import { MarkButton, markOf } from "./mark.tsx";
 
 /** Height of every row in pixels, as in timeline.css. */
 export const ROW = 58;
@@ -55,6 +56,7 @@ export function BackupRow({ workspace, backup }: { workspace: string; backup: Ba
         {files !== null && <span class="faint">{plural(files, "file")}</span>}
         <span class="faint">{bytes === null ? "" : size(bytes)}</span>
       </span>
+      <MarkButton of={markOf(workspace, backup)} />
     </div>
   );
 }
@@ -126,6 +128,7 @@ export function PointRow(props: PointRowProps): JSX.Element {
         <span class="faint">{point.bytes === null ? "" : size(point.bytes)}</span>
       </span>
       <Lanes lanes={lanes} />
+      <MarkButton of={markOf(workspace, point)} />
     </div>
   );
 }

@@ -19,6 +19,7 @@ import { plural, wholeTime, When } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type Lane, lanesOf } from "./lanes.ts";
 import { type Filter, TimelinePoints } from "./points.ts";
+import { mark, MarkBar, markOf } from "./mark.tsx";
 import { NowRow } from "./now.tsx";
 import { BackupRow, DayRow, PointRow, ROW } from "./row.tsx";
 import { TurnRow } from "./turn-row.tsx";
@@ -71,6 +72,14 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
       title: "Open the selected save point",
       run: () => current() !== undefined && go({ view: "point", workspace, point: current()! }),
     },
+    {
+      key: "x",
+      title: "Mark the selected save point, or compare it with the marked one",
+      run: () => {
+        const point = points.point(Math.max(0, at));
+        if (point !== undefined) mark(markOf(workspace, point));
+      },
+    },
   ]);
 
   return (
@@ -80,6 +89,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
       <NowRow workspace={workspace} isActive={route.view === "point" && route.to === "now"} />
       <UndoBar workspace={workspace} undo={points.undo} />
       <FailedHooks workspace={workspace} />
+      <MarkBar workspace={workspace} />
       {withBackups.value && <Backups workspace={workspace} points={points} />}
       <Late isLate={points.isLoading.value && points.rows === 0} />
       {points.problem.value !== null && <Problem problem={points.problem.value} again={() => void points.load()} />}

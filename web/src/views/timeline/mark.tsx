@@ -1,0 +1,63 @@
+import { signal } from "@preact/signals";
+import type { BackupSnapshot, SavePoint } from "cairnstate/client";
+import type { JSX } from "preact";
+import { go } from "../../app/route.ts";
+import { Icon } from "../../parts/icon.tsx";
+import { Words } from "../../parts/name.tsx";
+import { timeOfDay, When } from "../../parts/values.tsx";
+
+/** A row of a timeline that is marked, to be compared with the next one that is marked. */
+interface Mark {
+  workspace: string;
+  /** The id of a point, or `backup:` and that of a snapshot. */
+  state: string;
+  at: string;
+  words: string;
+}
+
+const marked = signal<Mark | null>(null);
+
+export function markOf(workspace: string, state: SavePoint | BackupSnapshot): Mark {
+  if ("snapshot_id" in state)
+    return { workspace, state: `backup:${state.snapshot_id}`, at: state.created_at, words: "Backup" };
+  const { save_point_id: id, created_at: at, message } = state;
+  return { workspace, state: id, at, words: message === "" ? id.slice(0, 8) : message };
+}
+
+/** Marks a row. If another one is marked, opens what the newer of both changed since the older one. */
+export function mark(wanted: Mark): void {
+  const other = marked.value;
+  marked.value = null;
+  if (other === null || other.workspace !== wanted.workspace) marked.value = wanted;
+  else if (other.state !== wanted.state) {
+    const [older, newer] = Date.parse(other.at) <= Date.parse(wanted.at) ? [other, wanted] : [wanted, other];
+    go({ view: "point", workspace: wanted.workspace, point: newer.state, to: older.state });
+  }
+}
+
+export function MarkButton({ of }: { of: Mark }): JSX.Element {
+  const isMarked = marked.value?.state === of.state;
+  const title =
+    marked.value === null ? "Mark for a comparison" : isMarked ? "Remove the mark" : "Compare with the marked row";
+  return (
+    <button type="button" class="row-mark" aria-pressed={isMarked} title={title} onClick={() => mark(of)}>
+      <Icon name="compare" label={`${title}: ${of.words}`} />
+    </button>
+  );
+}
+
+/** Says which row of the workspace is marked. */
+export function MarkBar({ workspace }: { workspace: string }): JSX.Element | null {
+  const found = marked.value;
+  if (found?.workspace !== workspace) return null;
+  return (
+    <p class="undo-bar mark-bar" role="status">
+      <span>
+        Marked: <Words text={found.words} />, <When at={found.at} as={timeOfDay} />. Mark another row to compare both.
+      </span>
+      <button type="button" onClick={() => (marked.value = null)}>
+        Remove
+      </button>
+    </p>
+  );
+}
