@@ -60,27 +60,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
     if (opened !== null && point !== undefined)
       go({ view: "point", workspace, point: point.save_point_id }, { replace: true });
   };
-  const current = (): string | undefined => points.point(Math.max(0, at))?.save_point_id;
-  useActions([
-    { key: "j", title: "Select the next save point", run: () => open(at + 1) },
-    { key: "k", title: "Select the previous save point", run: () => open(at - 1) },
-    { key: "ArrowDown", title: "Select the next save point", run: () => open(at + 1) },
-    { key: "ArrowUp", title: "Select the previous save point", run: () => open(at - 1) },
-    { key: "/", title: "Filter the save points", run: () => filter.current!.focus() },
-    {
-      key: "Enter",
-      title: "Open the selected save point",
-      run: () => current() !== undefined && go({ view: "point", workspace, point: current()! }),
-    },
-    {
-      key: "x",
-      title: "Mark the selected save point, or compare it with the marked one",
-      run: () => {
-        const point = points.point(Math.max(0, at));
-        if (point !== undefined) mark(markOf(workspace, point));
-      },
-    },
-  ]);
+  useTimelineKeys(workspace, { points, at, open, filter });
 
   return (
     <section class="timeline" aria-label="Timeline">
@@ -122,6 +102,39 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
       )}
     </section>
   );
+}
+
+/** Offers the keys that move through the points, and act on the selected one. */
+function useTimelineKeys(
+  workspace: string,
+  {
+    points,
+    at,
+    open,
+    filter,
+  }: { points: TimelinePoints; at: number; open(to: number): void; filter: RefObject<HTMLInputElement | null> },
+): void {
+  const withCurrent = (run: (point: SavePoint) => void) => (): void => {
+    const point = points.point(Math.max(0, at));
+    if (point !== undefined) run(point);
+  };
+  useActions([
+    { key: "j", title: "Select the next save point", run: () => open(at + 1) },
+    { key: "k", title: "Select the previous save point", run: () => open(at - 1) },
+    { key: "ArrowDown", title: "Select the next save point", run: () => open(at + 1) },
+    { key: "ArrowUp", title: "Select the previous save point", run: () => open(at - 1) },
+    { key: "/", title: "Filter the save points", run: () => filter.current!.focus() },
+    {
+      key: "Enter",
+      title: "Open the selected save point",
+      run: withCurrent(({ save_point_id: point }) => go({ view: "point", workspace, point })),
+    },
+    {
+      key: "x",
+      title: "Mark the selected save point, or compare it with the marked one",
+      run: withCurrent((point) => mark(markOf(workspace, point))),
+    },
+  ]);
 }
 
 /** Returns the points that match a filter, loaded again after each event that changes them. */
