@@ -26,20 +26,12 @@ export const PATH_B64: OptionDefinition = {
   text: "the path, for a name that is not UTF-8",
 };
 
-/**
- * Returns the parts before and after the colon. `--path-b64` may replace the path, which is undefined for everything. A
- * path that begins with a dot, such as `./a`, is returned unchanged as well.
- */
-export function splitTarget(input: Input): [string, PathInput | undefined, string?] {
-  const text = input.required(0);
+/** Returns the parts before and after the colon. `--path-b64` may replace the path, which is undefined for everything. */
+export function splitTarget(input: Input, text = input.required(0)): [string, PathInput | undefined] {
   const encoded = input.text("pathB64");
-  if (encoded !== undefined) {
-    if (splitWord(text)[0] !== text) throw usage("a path after the colon and --path-b64 exclude each other");
-    return [text, parseBase64(encoded, "--path-b64")];
-  }
-  const [target, path] = splitWord(text);
-  const written = text.slice(target.length + 1);
-  return /^\.\.?(?:\/|$)/.test(written) ? [target, path, written] : [target, path];
+  if (encoded === undefined) return splitWord(text);
+  if (splitWord(text)[0] !== text) throw usage("a path after the colon and --path-b64 exclude each other");
+  return [text, parseBase64(encoded, "--path-b64")];
 }
 
 /**
@@ -48,9 +40,9 @@ export function splitTarget(input: Input): [string, PathInput | undefined, strin
  */
 export async function splitSibling(
   client: Client,
-  [target, path, fromHere]: ReturnType<typeof splitTarget>,
+  [target, path]: ReturnType<typeof splitTarget>,
 ): Promise<ReturnType<typeof splitTarget>> {
-  if (typeof path !== "string" || fromHere !== undefined) return [target, path, fromHere];
+  if (typeof path !== "string") return [target, path];
   const [point, below] = splitWord(path);
   const isSibling = !(await isPoint(client, target)) && (await isPoint(client, `${target}:${point}`));
   return isSibling ? [`${target}:${point}`, below] : [target, path];

@@ -1,6 +1,5 @@
 import { exactNode, type LosslessByPath, losslessByPath } from "../archive/write/exact-nodes.ts";
 import type { CallOptions, PathInput, ReadOptions } from "../contract/index.ts";
-import { isBackupOperand } from "../contract/operand.ts";
 import { CairnError, reworded, toCairnError } from "../errors.ts";
 import { comparePaths, latin1 } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
@@ -15,7 +14,6 @@ import { entryOf, mustFind, pathIn } from "./read.ts";
 import { entriesBelow } from "./show.ts";
 import { type Looking, meantBy, withSources } from "./sources/operands.ts";
 import { type FileAt, NOTHING, type Source } from "./sources/source.ts";
-import { pointSource } from "./sources/workspace-source.ts";
 
 /** Files whose content is fetched at once are at most this many, or hold about this many bytes. */
 const BATCH_FILES = 1000;
@@ -26,8 +24,8 @@ const PIECE_BYTES = 256 * 1024;
 type Prepared = FileAt & OutputEntry;
 
 /**
- * Reads entries of a point or a snapshot, each with everything below it, as one archive. Names begin at the workspace's
- * root. Skips entries that the format cannot store, with a warning. Throws `damaged` if an entry cannot be read; the archive is
+ * Reads entries of the state that an operand means, each with everything below it, as one archive. Names begin at the
+ * state's root. Skips entries that the format cannot store, with a warning. Throws `damaged` if an entry cannot be read; the archive is
  * then incomplete.
  */
 export async function* readArchive(
@@ -40,34 +38,24 @@ export async function* readArchive(
   if (target === null) throw new CairnError("usage", "only a save point can be read as an archive: name one");
   if (options.offset !== undefined || options.length !== undefined)
     throw new CairnError("usage", "an archive is read as a whole: leave out offset and length");
-  const where = normalizeTyped(path);
-  if (options.paths !== undefined && where.length > 0)
-    throw new CairnError("usage", "with paths, which begin at the workspace's root, the path must be empty");
-  const paths = options.paths?.map(normalizeTyped) ?? [where];
-  if (isBackupOperand(target)) return yield* archiveOfBackup(hand, target, { paths, options });
-  const roots = topmost(paths);
-  const source = await withSealed(workspace, options, async () => pointSource(workspace, workspace.resolve(target)));
-  const found = await workspace.engine.reading(
-    async () => roots.map((path) => ({ path, node: path.length === 0 ? null : mustFind(source, path, target) })),
-    options,
-  );
+  if (options.paths !== undefined && normalizeTyped(path).length > 0)
+    throw new CairnError("usage", "with paths, which begin at the state's root, the path must be empty");
   yield* handedOver<Uint8Array>(async (write) =>
-    writeArchive(source, found, { ...options, archive: options.archive!, write }),
-  );
-}
-
-async function* archiveOfBackup(
-  hand: Looking,
-  target: string,
-  { paths, options }: { paths: readonly Uint8Array[]; options: ReadOptions },
-): AsyncGenerator<Uint8Array> {
-  const meant = meantBy(hand.workspace, target);
-  yield* handedOver<Uint8Array>(async (write) =>
-    withSources(hand, [{ ...meant, path: NOTHING }], options, async ([opened]) => {
-      const roots = topmost(paths.map((path) => opened!.pathOf(pathIn(meant, path))));
-      const found: { path: Uint8Array; node: TreeNode | null }[] = [];
-      for (const path of roots) found.push({ path, node: path.length === 0 ? null : await entryOf(opened!, path) });
-      await writeArchive(opened!.source, found, { ...options, archive: options.archive!, write });
+    withSealed(workspace, options, async () => {
+      const meant = meantBy(workspace, target);
+      return withSources(hand, [{ ...meant, path: NOTHING }], options, async ([opened]) => {
+        const { source, pathOf } = opened!;
+        const roots = topmost((options.paths ?? [path]).map((each) => pathOf(pathIn(meant, each))));
+        const found: { path: Uint8Array; node: TreeNode | null }[] = [];
+        const inPoint = async (each: Uint8Array): Promise<TreeNode> =>
+          workspace.engine.reading(async () => mustFind(source, each, target), options);
+        for (const each of roots) {
+          const isInPoint = meant.kind === "point";
+          const node = each.length === 0 ? null : await (isInPoint ? inPoint(each) : entryOf(opened!, each));
+          found.push({ path: each, node });
+        }
+        await writeArchive(source, found, { ...options, archive: options.archive!, write });
+      });
     }),
   );
 }

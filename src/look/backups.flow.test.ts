@@ -13,7 +13,7 @@ import { ownPointsOnly } from "../workspace/open/siblings.ts";
 for (const scheme of ["local", "far"] as const)
   describe(`a backup in a ${scheme} repository, looked at from its folder`, () => {
     test("lists a page of a folder in the requested order, and gives it as an archive", async (t) => {
-      const { client, repository } = await backupScene(t, scheme);
+      const { client, repository, root, folder } = await backupScene(t, scheme);
       const { snapshot } = await client.createBackup(repository, { save: true });
       const id = snapshot!.snapshot_id;
       const found = await client.showBackup("latest", "many", { repository, sort: "size", reverse: true, limit: 2 });
@@ -31,9 +31,20 @@ for (const scheme of ["local", "far"] as const)
       assert.ok((await archiveOf("backup:latest", "deep")).equals(archive));
       assert.ok((await archiveOf("backup:latest:deep", "")).equals(archive));
       await assert.rejects(archiveOf("backup:latest", "nowhere"), hasCode("not_found"));
+      await client.fork("head", join(root, "fork"), { name: "fork" });
+      for (const operand of [
+        "head:deep",
+        "fork:latest:deep",
+        join(folder, "deep"),
+        `${join(root, "fork")}:latest:deep`,
+      ])
+        assert.ok((await archiveOf(operand, "")).equals(archive), operand);
+      await assert.rejects(archiveOf("head:nowhere", ""), hasCode("not_found"));
       await ownPointsOnly.run(true, async () => {
         await assert.rejects(client.showBackup("latest", "", { repository }), hasCode("permission"));
-        await assert.rejects(archiveOf("backup:latest", "deep"), hasCode("permission"));
+        for (const operand of ["backup:latest", folder, join(root, "fork")])
+          await assert.rejects(archiveOf(operand, "deep"), hasCode("permission"), operand);
+        await assert.rejects(archiveOf("fork:latest", "deep"), hasCode("invalid_id"));
       });
     });
   });

@@ -17,7 +17,7 @@ import {
   walkOutcome,
   writtenOutcome,
 } from "../../shown.ts";
-import { BACKUP_OPTIONS, backupIn } from "../../operands.ts";
+import { BACKUP_OPTIONS, backupIn, operandOf } from "../../operands.ts";
 import { plural, shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
 
@@ -48,8 +48,9 @@ export const command: CommandDefinition = {
     const client = await context.open();
     const backup = backupIn(context, client, input.required(0));
     if (backup !== null) return shownBackup(context, input, backup);
-    const [target, named, fromHere] = await splitSibling(client, splitTarget(input));
-    let path = named === "/" ? undefined : named;
+    const operand = operandOf(context, client, input.required(0));
+    const [target, named] = await splitSibling(client, splitTarget(input, operand));
+    const path = named === "/" ? undefined : named;
     if (typeof path === "string" && path.startsWith("/"))
       throw usage(`give the path after the colon relative to the workspace's root, without a leading slash: ${path}`);
     const page = PAGE.read(context, input);
@@ -60,9 +61,8 @@ export const command: CommandDefinition = {
     const file = input.text("target");
     requireArchivePlace(context, input, archive.archive !== undefined);
     const options = context.callOptions();
-    if (fromHere !== undefined) path = toWorkspacePath(client.workspacePath(), context.cwd, fromHere) || undefined;
     const shown = await client.show(target, path, { ...options, ...page }).catch(async (error: unknown) => {
-      if (typeof path !== "string" || fromHere !== undefined) throw error;
+      if (typeof path !== "string" || operand !== input.required(0)) throw error;
       throw await withPathFromHere(context, client, { target, path, error });
     });
     const { save_point_id: id } = shown.save_point;

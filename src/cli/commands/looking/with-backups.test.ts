@@ -137,6 +137,13 @@ test("restore POINT:PATH --to restores the content of a folder, from the current
   assert.match((await cairn("restore", "nothing:b.txt")).stderr, /not a save point/);
 });
 
+test("show names another workspace by a folder that is relative to the current one", async (t) => {
+  const { scene, cairn } = await backedUp(t);
+  await scene.client.fork("head", join(scene.root, "fork"));
+  assert.equal((await cairn("show", "../../fork:latest:a.txt")).stdout, "changed\n");
+  assert.match((await cairn("show", "../../fork:latest:deep")).stdout, /b\.txt[\s\S]*new\.txt/);
+});
+
 test("verify backup:SNAPSHOT reads all data of one backup of this folder, as backup verify does", async (t) => {
   const { scene, cairn } = await backedUp(t);
   const verified = await cairn("verify", "backup:latest", "--json");
