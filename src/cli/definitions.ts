@@ -22,6 +22,29 @@ export interface OptionDefinition {
   values?: readonly string[];
   /** The group that the option belongs to, if several commands share it. */
   group?: OptionGroup;
+  /** An option without which this one is an error. */
+  needs?: string;
+  /** Options with which this one is an error. */
+  excludes?: readonly string[] | "all others";
+  /** First words of the command with which alone the option works. */
+  of?: readonly string[];
+}
+
+/** Returns options that work only with another option or first word, which their help names. */
+export function only(
+  rule: Pick<OptionDefinition, "needs" | "of">,
+  options: readonly OptionDefinition[],
+): readonly OptionDefinition[] {
+  const begin = rule.of?.join(", ") ?? `with ${rule.needs}`;
+  return options.map((option) => ({ ...option, ...rule, text: `${begin}: ${option.text}` }));
+}
+
+/** Returns options that others exclude. */
+export function excluding(
+  excludes: NonNullable<OptionDefinition["excludes"]>,
+  options: readonly OptionDefinition[],
+): readonly OptionDefinition[] {
+  return options.map((option) => ({ ...option, excludes }));
 }
 
 /** Groups of options that several commands share, with their headings. docs/cli.md prints each group once. */

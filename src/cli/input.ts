@@ -36,6 +36,13 @@ export class Input {
     return this.#options[name] === true;
   }
 
+  /** True if the line has the option with these flags. */
+  has(flags: string): boolean {
+    const [, no, name = ""] = /--(no-)?([\w-]+)/.exec(flags)!;
+    const value = this.#options[name.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase())];
+    return no === undefined ? value !== undefined && value !== false : value === false;
+  }
+
   /** True if `--no-NAME` was given. */
   denied(name: string): boolean {
     return this.#options[name] === false;

@@ -14,6 +14,7 @@ import type { Input } from "./input.ts";
 export const RECURSIVE: OptionDefinition = {
   flags: "-R, --recursive",
   text: "list everything below the path, one entry a line, instead of printing a file",
+  excludes: ["--limit", "--sort", "--reverse", "--archive", "--target"],
 };
 
 export const TARGET: OptionDefinition = {
@@ -85,11 +86,9 @@ export function contentOutcome(
   };
 }
 
-/** Throws `usage` if the options of a command that shows contents exclude each other, or send an archive to a terminal. */
+/** Throws `usage` if an archive would be sent to a terminal. */
 export function requireArchivePlace({ globals }: Context, input: Input, isArchive: boolean): void {
   const target = input.text("target");
-  if (input.flag("recursive") && (isArchive || target !== undefined))
-    throw usage("-R lists entries: it works neither with --archive nor with --target");
   if (isArchive && target === undefined && (globals.json || process.stdout.isTTY))
     throw usage("an archive is not written to a terminal: use a pipe, or --target FILE");
 }

@@ -146,11 +146,11 @@ export const AgeKeyOptions = object({
   ...CallOptions.entries,
   recipients: named(list(text(), "`age1…`; each recipient alone can decrypt the file"), {
     flags: "--age-recipient <recipient>",
-    text: "add: generate a random password, encrypted for this recipient (age1…)",
+    text: "generate a random password, encrypted for this recipient (age1…)",
   }),
   file: named(place("the new file"), {
     flags: "--age-output <file>",
-    text: "add: new file for the encrypted password",
+    text: "new file for the encrypted password",
   }),
 });
 export type AgeKeyOptions = Of<typeof AgeKeyOptions>;
@@ -209,7 +209,10 @@ export const VerifyBackupOptions = object({
       storedCommand(),
       "with `restoreCheck`: run this probe of the snapshots, too; default: those that you gave on this machine",
     ),
-    "--probe <command>",
+    {
+      flags: "--probe <command>",
+      text: "run this probe of the snapshots, too; default: those that you gave on this machine",
+    },
   ),
   jobs: opt(
     number("number of concurrent pack downloads (1 to 64) and of threads (at most 8); default 16 and 2"),

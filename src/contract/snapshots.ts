@@ -285,7 +285,7 @@ export const RepairSnapshotsOptions = object({
   ...CallOptions.entries,
   snapshots: opt(some(text(), "only these snapshots; default: all")),
   forget: opt(flag("forget the old snapshots"), {
-    text: "snapshots: forget the old snapshots once the new ones are written",
+    text: "forget the old snapshots once the new ones are written",
   }),
   plan: opt(flag("only report what would be done")),
 });
@@ -521,9 +521,7 @@ export const RestoreInPlaceOptions = object({
   ...WorkspaceCallOptions.entries,
   ...restoring,
   ...pick(MethodOption, "throughSqlite"),
-  keepPresent: opt(flag("keep entries that the snapshot does not have"), {
-    text: "with --in-place: keep entries that the snapshot does not have",
-  }),
+  keepPresent: opt(flag("keep entries that the snapshot does not have")),
 });
 export type RestoreInPlaceOptions = Of<typeof RestoreInPlaceOptions>;
 export const RestoreInPlaceResult = object({

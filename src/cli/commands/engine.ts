@@ -1,6 +1,7 @@
 import type { EngineResult } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
+import { only } from "../definitions.ts";
 import { usage } from "../input.ts";
 import { printable } from "../render/format.ts";
 import { EngineOptions } from "../../contract/care.ts";
@@ -13,7 +14,7 @@ const OPTIONS = new VerbOptions({
   allow: allow(
     "",
     ["holders"],
-    "with `set`, override a guard: holders (convert even if Cairn cannot list the processes with open files)",
+    "override a guard: holders (convert even if Cairn cannot list the processes with open files)",
   ),
 });
 
@@ -27,7 +28,7 @@ export const command: CommandDefinition = {
       places: [{ words: ["show", "set"], or: "folders" }, { words: ENGINES, or: "folders" }, "folders"],
     },
   ],
-  options: OPTIONS.definitions,
+  options: only({ of: ["set"] }, OPTIONS.definitions),
   examples: [
     {
       line: "cairn engine show ~/project",
@@ -45,8 +46,6 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const words = input.rest(0);
     if (words[0] === "set") return set(context, words.slice(1), OPTIONS.read(context, input));
-    if (input.list("allow").length > 0) throw usage("--allow works with engine set only");
-    if (input.flag("plain")) throw usage("--plain works with engine set only");
     const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
     if (more.length > 0) throw usage("engine takes one folder: cairn engine [show] [DIR]");
     const library = await context.library();

@@ -1,6 +1,7 @@
 import type { Client, ForkRemovalPlan, RemovedFork } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
+import { only } from "../definitions.ts";
 import { forkWord } from "../fork-word.ts";
 import { usage } from "../input.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
@@ -68,8 +69,7 @@ export const command: CommandDefinition = {
       flags: "--remove <fork>",
       text: "remove a fork, named or by its folder, with its points; this workspace keeps a point of its last state. A fork whose folder is gone is forgotten",
     },
-    { ...PLAN, text: `with --remove: ${PLAN.text}` },
-    ...REMOVAL.definitions.map((each) => ({ ...each, text: `with --remove: ${each.text}` })),
+    ...only({ needs: "--remove" }, [PLAN, ...REMOVAL.definitions]),
   ],
   examples: [
     { line: "cairn fork head ../try-it", text: "a second, independent folder with the same state" },
@@ -94,8 +94,6 @@ export const command: CommandDefinition = {
       if (input.flag("plan")) return planned(context, await client.planRemoveFork(fork, how));
       return removed(context, client, await client.removeFork(fork, how));
     }
-    if (input.flag("plan") || input.text("apply") !== undefined)
-      throw usage("--plan and --apply work with --remove only");
     const result = await client.fork(input.required(0), context.place(input.required(1)), options);
     return {
       data: result,

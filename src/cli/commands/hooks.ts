@@ -1,6 +1,5 @@
 import { HooksEdit } from "../../contract/care.ts";
 import type { CommandDefinition } from "../command.ts";
-import { usage } from "../input.ts";
 import { VerbOptions } from "../options.ts";
 import { printable } from "../render/format.ts";
 
@@ -10,7 +9,7 @@ export const command: CommandDefinition = {
   name: "hooks",
   answers: true,
   arguments: [{ name: "[dir]", text: "the workspace; default: the current folder", completes: "folders" }],
-  options: [...OPTIONS.definitions, { flags: "--none", text: "remove all hooks" }],
+  options: [...OPTIONS.definitions, { flags: "--none", text: "remove all hooks", excludes: "all others" }],
   examples: [
     { line: "cairn hooks", text: "show the commands" },
     {
@@ -22,7 +21,6 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const edit = OPTIONS.read(context, input);
     const isChange = Object.keys(edit).length > 0;
-    if (input.flag("none") && isChange) throw usage("--none removes all hooks: give no other option with it");
     const client = await context.open(input.argument(0));
     const { workspace } = client;
     const call = context.callOptions();

@@ -4,18 +4,20 @@ import { ReleaseOptions } from "../../contract/care.ts";
 import type { Client, ReleasePlan } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
+import { omit, pick } from "../../contract/schema.ts";
+import { only } from "../definitions.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
-import { usage } from "../input.ts";
 import { VerbOptions } from "../options.ts";
 import { PLAN } from "../restore-outcome.ts";
 import { applyLine, formatBytes, listedNames, plural, printable, shellQuote } from "../render/format.ts";
 
-const OPTIONS = new VerbOptions(ReleaseOptions.entries);
+const OPTIONS = new VerbOptions(omit(ReleaseOptions, "plan"));
+const APPLY = new VerbOptions(pick(ReleaseOptions, "plan"));
 
 export const command: CommandDefinition = {
   name: "release",
   arguments: [{ name: "<dir>", text: "the workspace; its files stay as they are", completes: "folders" }],
-  options: [...OPTIONS.definitions, { ...PLAN, text: `with --delete-points: ${PLAN.text}` }],
+  options: [...OPTIONS.definitions, ...only({ needs: "--delete-points" }, [PLAN, ...APPLY.definitions])],
   examples: [
     {
       line: "cairn release ~/project",
@@ -25,10 +27,9 @@ export const command: CommandDefinition = {
     { line: "cairn release ~/project --delete-points --plan", text: "print what would be deleted" },
   ],
   async run(context, input) {
-    const { deletePoints = false, plan } = OPTIONS.read(context, input);
+    const { deletePoints = false } = OPTIONS.read(context, input);
+    const { plan } = APPLY.read(context, input);
     const isPlanOnly = input.flag("plan");
-    if ((isPlanOnly || plan !== undefined) && !deletePoints)
-      throw usage("--plan and --apply work with --delete-points only");
     if (isPlanOnly) {
       const opened = await context.open(input.required(0), { released: true });
       return planned(context, await opened.planRelease(context.callOptions()));

@@ -24,7 +24,7 @@ export const command: CommandDefinition = {
       completes: "folders",
     },
   ],
-  options: [...savingOptions(OPTIONS.definitions), FROM_MSGVAULT],
+  options: [...savingOptions(OPTIONS.definitions), { ...FROM_MSGVAULT, excludes: "all others" }],
   examples: [
     { line: "cairn save", text: "save the current folder" },
     {
@@ -74,8 +74,6 @@ export const command: CommandDefinition = {
 };
 
 async function importPoints(context: Context, input: Input, repository: string): Promise<Outcome> {
-  if (Object.keys(OPTIONS.read(context, input)).length > 0 || input.list("excludeFile").length > 0)
-    throw usage("--from-msgvault takes no other option of a save: each snapshot has its own time and tag");
   const client = await context.openOrInit(input.argument(0));
   const result = await client.importMsgvaultPoints(context.absolute(repository), context.callOptions());
   for (const { snapshot_id: id, detail } of result.damaged) context.note(`snapshot ${id} was left out: ${detail}`);

@@ -26,7 +26,11 @@ export const command: CommandDefinition = {
   name: "serve-context",
   options: [
     SERVER.listen,
-    { flags: "--socket <path>", text: "a Unix socket instead of a port, for this user only" },
+    {
+      flags: "--socket <path>",
+      text: "a Unix socket instead of a port, for this user only",
+      excludes: ["--listen"],
+    },
     SERVER.noAuth,
     ...LAYOUT.definitions,
     SERVER.check,
@@ -88,7 +92,6 @@ export const command: CommandDefinition = {
 function addressOf(context: Context, input: Input): { host: string; port: number } | { path: string } {
   const [socket, address] = [input.text("socket"), input.text("listen")];
   if (socket === undefined) return parseListen(address ?? LISTEN, "--listen");
-  if (address !== undefined) throw usage("--socket and --listen exclude each other");
   return { path: context.place(socket) };
 }
 

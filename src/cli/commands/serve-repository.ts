@@ -27,12 +27,21 @@ export const command: CommandDefinition = {
     {
       flags: "--htpasswd <file>",
       text: "file with the users, one line each from --hash-password or `htpasswd -B` (default: .htpasswd in --path, if it exists)",
+      excludes: ["--no-auth"],
     },
     SERVER.noAuth,
-    { flags: "--private-repositories", text: "give each user access only to the folder with the user's name" },
+    {
+      flags: "--private-repositories",
+      text: "give each user access only to the folder with the user's name",
+      excludes: ["--no-auth"],
+    },
     { flags: "--append-only", text: "refuse to delete or change anything except locks" },
-    { flags: "--tls-cert <file>", text: "certificate with its chain, in PEM form; read again after a renewal" },
-    { flags: "--tls-key <file>", text: "the certificate's private key, in PEM form" },
+    {
+      flags: "--tls-cert <file>",
+      text: "certificate with its chain, in PEM form; read again after a renewal",
+      needs: "--tls-key",
+    },
+    { flags: "--tls-key <file>", text: "the certificate's private key, in PEM form", needs: "--tls-cert" },
     SERVER.check,
     { flags: "--hash-password <user>", text: "print a line for --htpasswd; reads the password from stdin" },
   ],
@@ -97,8 +106,6 @@ function readSettings(context: Context, input: Input): Settings {
   const tls = readTls(context, input);
   const credentials = readCredentials(context, input, root);
   const privateRepositories = input.flag("privateRepositories");
-  if (privateRepositories && credentials === null)
-    throw usage("--private-repositories needs users", "give --htpasswd FILE instead of --no-auth");
   if (!isLoopback(host)) {
     if (credentials === null)
       context.note(`every client that can reach ${host}:${port} may read, write and delete here`);
@@ -130,8 +137,7 @@ function servedFolder(path: string): string {
 
 function readTls(context: Context, input: Input): TlsFiles | undefined {
   const [certificate, key] = [input.text("tlsCert"), input.text("tlsKey")];
-  if (certificate === undefined && key === undefined) return undefined;
-  if (certificate === undefined || key === undefined) throw usage("--tls-cert and --tls-key must be given together");
+  if (certificate === undefined || key === undefined) return undefined;
   return new TlsFiles(context.absolute(certificate), context.absolute(key));
 }
 
@@ -140,7 +146,6 @@ function readCredentials(context: Context, input: Input, root: string): Credenti
   const beside = join(root, ".htpasswd");
   const open = input.denied("auth");
   const file = input.text("htpasswd") ?? (!open && existsSync(beside) ? beside : undefined);
-  if (file !== undefined && open) throw usage("--htpasswd and --no-auth exclude each other");
   if (open) return null;
   if (file === undefined)
     throw usage(

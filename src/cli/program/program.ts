@@ -5,6 +5,7 @@ import { GLOBAL_OPTIONS, OPTION_GROUPS } from "../definitions.ts";
 import type { Globals } from "../context.ts";
 import { Input, parseWait, usage } from "../input.ts";
 import { VERSION } from "../../formats/program.ts";
+import { requireFitting } from "./together.ts";
 import { formerOption, OPTIONS_OF_RESTIC, WORDS, WORDS_OF_BACKUP } from "./other-words.ts";
 
 export type Parsed =
@@ -168,7 +169,9 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
     return { kind: "print", name: null, text: printed, json };
   }
   const globals = readGlobals(program.opts());
-  return { kind: "call", name, definition, input: new Input(call.args as string[], call.options), globals };
+  const input = new Input(call.args as string[], call.options);
+  requireFitting(definition, input);
+  return { kind: "call", name, definition, input, globals };
 }
 
 /** Throws `usage` if a word after `help` is no command, instead of printing the help of the group. */

@@ -35,7 +35,7 @@ export type DiffDatabaseResult = Of<typeof DiffDatabaseResult>;
 export const DiffDatabaseOptions = object({
   ...LookOptions.entries,
   limit: opt(count("list at most this many rows of each kind and table; default 10; all are counted"), {
-    text: "with --sql: rows shown of each kind and table (default 10)",
+    text: "rows shown of each kind and table (default 10)",
   }),
 });
 export type DiffDatabaseOptions = Of<typeof DiffDatabaseOptions>;

@@ -2,6 +2,7 @@ import type { BackupRepository, RepositoryKeys } from "../../../contract/index.t
 import { AgeKeyOptions } from "../../../contract/repositories.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import { only, type OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
@@ -11,6 +12,11 @@ import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 const AGE = new VerbOptions(AgeKeyOptions.entries);
+const NEW_PASSWORD: OptionDefinition = {
+  flags: "--new-password-file <file>",
+  text: "file with the new password (also CAIRN_NEW_PASSWORD_FILE, or CAIRN_NEW_PASSWORD_COMMAND)",
+  excludes: ["--age-output"],
+};
 const ACTIONS = ["list", "add", "remove", "passwd"];
 
 export const command: CommandDefinition = {
@@ -22,11 +28,8 @@ export const command: CommandDefinition = {
   ],
   options: [
     ...REPOSITORY_OPTIONS,
-    {
-      flags: "--new-password-file <file>",
-      text: "add, passwd: file with the new password (also CAIRN_NEW_PASSWORD_FILE, or CAIRN_NEW_PASSWORD_COMMAND)",
-    },
-    ...AGE.definitions,
+    ...only({ of: ["add", "passwd"] }, [NEW_PASSWORD]),
+    ...only({ of: ["add"] }, AGE.definitions),
   ],
   examples: [
     { line: "cairn backup key list -r /srv/backups", text: "list the keys, with who added them and when" },
@@ -47,10 +50,6 @@ export const command: CommandDefinition = {
     const { recipients, file } = AGE.read(context, input);
     if ((recipients === undefined) !== (file === undefined))
       throw usage("--age-recipient and --age-output must be given together");
-    const isTyped = action === "passwd" || (action === "add" && file === undefined);
-    if (!isTyped && input.text("newPasswordFile") !== undefined)
-      throw usage("--new-password-file works with backup key passwd, and with add without --age-output");
-    if (file !== undefined && action !== "add") throw usage("--age-recipient works with backup key add only");
     const newFile = input.text("newPasswordFile");
     if (newFile !== undefined) context.place(newFile);
     const age = recipients === undefined || file === undefined ? null : { recipients, file };

@@ -3,6 +3,7 @@ import type { RepairBackupsOptions, RepairBackupsResult, RepairSnapshotsResult }
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
+import { only } from "../../definitions.ts";
 import { usage } from "../../input.ts";
 import { limited, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
@@ -10,7 +11,8 @@ import { RepairSnapshotsOptions } from "../../../contract/snapshots.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(pick(RepairSnapshotsOptions, "plan", "forget"));
+const PLAN = new VerbOptions(pick(RepairSnapshotsOptions, "plan"));
+const FORGET = new VerbOptions(pick(RepairSnapshotsOptions, "forget"));
 
 export const command: CommandDefinition = {
   name: "backup repair",
@@ -25,7 +27,7 @@ export const command: CommandDefinition = {
       text: "only these packs (default: all that are found damaged by reading every byte) or snapshots",
     },
   ],
-  options: [...REPOSITORY_OPTIONS, ...OPTIONS.definitions],
+  options: [...REPOSITORY_OPTIONS, ...PLAN.definitions, ...only({ of: ["snapshots"] }, FORGET.definitions)],
   examples: [
     {
       line: "cairn backup repair index -r /srv/backups --plan",
@@ -47,8 +49,7 @@ export const command: CommandDefinition = {
     if (what !== "index" && what !== "packs")
       throw usage(`repair must be of index, packs or snapshots; found ${JSON.stringify(what)}`);
     if (what === "index" && names.length > 0) throw usage("repair index takes no packs");
-    if (input.flag("forget")) throw usage(`--forget works with repair snapshots, not with repair ${what}`);
-    const { plan } = OPTIONS.read(context, input);
+    const { plan } = PLAN.read(context, input);
     const options: RepairBackupsOptions = { ...context.callOptions(), what, plan };
     if (names.length > 0) options.packs = names;
     return withRepository(context, input, async (repository) => {
@@ -59,7 +60,11 @@ export const command: CommandDefinition = {
 };
 
 async function snapshots(context: Context, input: Input, names: string[]): Promise<Outcome> {
-  const options: RepairSnapshotsOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+  const options: RepairSnapshotsOptions = {
+    ...context.callOptions(),
+    ...PLAN.read(context, input),
+    ...FORGET.read(context, input),
+  };
   if (names.length > 0) options.snapshots = names;
   return withRepository(context, input, async (repository) => {
     const result = await repository.repairSnapshots(options);

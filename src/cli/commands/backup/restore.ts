@@ -10,6 +10,7 @@ import type {
 } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import { only } from "../../definitions.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
 import { parseBase64, usage } from "../../input.ts";
@@ -68,11 +69,13 @@ export const command: CommandDefinition = {
     {
       flags: "--in-place",
       text: "make the workspace's folder equal to the snapshot; the folder is saved first, and `cairn undo` reverts the restore",
+      excludes: ["--to", "--overwrite", "--ownership-by-name"],
     },
-    ...IN_PLACE.definitions,
+    ...only({ needs: "--in-place" }, IN_PLACE.definitions),
     {
       flags: "--to-command <command>",
       text: "write one file to the stdin of a command for the shell, which never sees the end of a part of the file; the command's exit status counts, and a command that reads only a part exits 10",
+      excludes: ["--to", "--in-place", ...OPTIONS.definitions.map(({ flags }) => /--[\w-]+/.exec(flags)![0])],
     },
     ...OPTIONS.definitions,
     { ...PATH_B64, text: "a path whose name is not UTF-8; may be repeated", repeat: true },
@@ -108,19 +111,7 @@ export const command: CommandDefinition = {
     const isInPlace = input.flag("inPlace");
     const line = input.text("toCommand");
     if (line !== undefined) return intoCommand(context, input, line);
-    if (isInPlace && to !== undefined) throw usage("--to DIR and --in-place exclude each other");
     if (!isInPlace && (to ?? "") === "") throw usage("backup restore needs a target: --to DIR or --in-place");
-    if (isInPlace && input.text("overwrite") !== undefined)
-      throw usage(
-        "--overwrite works with --to DIR only",
-        "leave it out: --in-place replaces entries that differ; --keep-present keeps entries that the snapshot does not have",
-      );
-    if (isInPlace && input.flag("ownershipByName")) throw usage("--ownership-by-name works with --to DIR only");
-    for (const [name, flags] of [
-      ["keepPresent", "--keep-present"],
-      ["throughSqlite", "--through-sqlite"],
-    ] as const)
-      if (input.flag(name) && !isInPlace) throw usage(`${flags} works with --in-place only`);
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
     return restoreSnapshot(context, input, { snapshot, subfolder, paths, latestOf: readFilter(context, input) });
@@ -167,9 +158,6 @@ export async function restoreSnapshot(
 async function intoCommand(context: Context, input: Input, line: string): Promise<Outcome> {
   const [snapshot, subfolder] = splitSnapshot(input.required(0));
   const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
-  const isAlone = Object.keys(OPTIONS.read(context, input)).length === 0 && !input.flag("keepPresent");
-  if (!isAlone || input.text("to") !== undefined || input.flag("inPlace"))
-    throw usage("--to-command takes no option of another restore: only the snapshot's and the repository's");
   if (paths.length !== 1 || subfolder !== undefined || line.trim() === "")
     throw usage(
       "--to-command needs a command and the path of one file: backup restore latest FILE --to-command COMMAND",

@@ -30,7 +30,7 @@ export const command: CommandDefinition = {
     ...REPOSITORY_OPTIONS,
     ...COMMANDS.definitions,
     ...KEEP_OPTIONS,
-    { flags: "--none", text: "forget the folder's repository" },
+    { flags: "--none", text: "forget the folder's repository", excludes: "all others" },
     ...OPTIONS.definitions,
   ],
   examples: [
@@ -57,7 +57,6 @@ export const command: CommandDefinition = {
     const edit = readEdit(context, input);
     const isChange = Object.keys(edit).length > 0;
     if (input.flag("none")) {
-      if (isChange) throw usage("--none removes the settings: give no other option with it");
       const client = await context.open(folder);
       return shown(context, client, await client.setBackupRepository(null, context.callOptions()));
     }

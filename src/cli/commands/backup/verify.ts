@@ -11,16 +11,17 @@ import { unprovenBy } from "../../../formats/records/receipt.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
-import { type Input, usage } from "../../input.ts";
+import { excluding, only } from "../../definitions.ts";
+import type { Input } from "../../input.ts";
 import { formatBytes, formatDuration, listedNames, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
 import { DrillOptions, VerifyBackupOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
-const OPTIONS = new VerbOptions(
-  pick(VerifyBackupOptions, "subset", "quick", "restoreCheck", "scratch", "probe", "jobs"),
-);
+const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "restoreCheck", "jobs"));
+const READ = new VerbOptions(pick(VerifyBackupOptions, "subset", "quick"));
+const RESTORED = new VerbOptions(pick(VerifyBackupOptions, "scratch", "probe"));
 
 const DRILL = new VerbOptions(pick(DrillOptions, "folder", "scratch", "probe", "jobs"));
 
@@ -33,7 +34,12 @@ export const command: CommandDefinition = {
       text: "check only data of these snapshots; default: the whole repository, also data that no snapshot needs",
     },
   ],
-  options: [...REPOSITORY_OPTIONS, ...OPTIONS.definitions],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    ...excluding(["--quick", "--subset"], READ.definitions),
+    ...OPTIONS.definitions,
+    ...only({ needs: "--restore-check" }, RESTORED.definitions),
+  ],
   examples: [
     { line: "cairn backup verify -r /srv/backups", text: "read every byte; exit 6 if something is damaged" },
     {
@@ -48,13 +54,13 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const snapshots = input.rest(0);
-    const options: VerifyBackupOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+    const options: VerifyBackupOptions = {
+      ...context.callOptions(),
+      ...OPTIONS.read(context, input),
+      ...READ.read(context, input),
+      ...RESTORED.read(context, input),
+    };
     if (snapshots.length > 0) options.snapshots = snapshots;
-    if (options.subset !== undefined && options.quick === true)
-      throw usage("--quick and --subset exclude each other: --quick reads no packs");
-    for (const name of ["scratch", "probe"] as const)
-      if (options[name] !== undefined && options.restoreCheck !== true)
-        throw usage(`--${name} works with --restore-check only`);
     const verify = async (repository: BackupRepository): Promise<Outcome> => verified(context, repository, options);
     return withRepository(context, input, verify, options.quick === true ? undefined : "verify");
   },

@@ -2,8 +2,7 @@ import { RunCleanupOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { VerbOptions } from "../../options.ts";
-import { PLAN } from "../../restore-outcome.ts";
-import { APPLY, cleanUp } from "./plan.ts";
+import { cleanUp, PLAN_OPTIONS } from "./plan.ts";
 
 const FORCE = new VerbOptions(pick(RunCleanupOptions, "force"));
 
@@ -12,7 +11,7 @@ export const command: CommandDefinition = {
   arguments: [
     { name: "<point...>", text: "the points to remove, for example points with a secret", completes: "points" },
   ],
-  options: [PLAN, ...APPLY.definitions, ...FORCE.definitions],
+  options: [...PLAN_OPTIONS, ...FORCE.definitions],
   examples: [
     { line: "cairn cleanup drop 1a2b3c4d 5f6e7d8c", text: "remove these points, regardless of rules" },
     { line: "cairn cleanup drop --force 1a2b3c4d", text: "even if it is pinned" },

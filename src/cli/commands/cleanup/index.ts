@@ -1,11 +1,10 @@
 import type { CommandDefinition } from "../../command.ts";
-import { PLAN } from "../../restore-outcome.ts";
-import { APPLY, cleanUp } from "./plan.ts";
+import { cleanUp, PLAN_OPTIONS } from "./plan.ts";
 import { readRules, RULE_OPTIONS } from "./rules.ts";
 
 export const command: CommandDefinition = {
   name: "cleanup",
-  options: [PLAN, ...APPLY.definitions, ...RULE_OPTIONS],
+  options: [...PLAN_OPTIONS, ...RULE_OPTIONS],
   examples: [
     { line: "cairn cleanup --keep-last 50 --keep-daily 30 --plan", text: "only print what would be removed" },
     { line: "cairn cleanup --keep-last 50 --keep-daily 30", text: "remove it" },

@@ -3,13 +3,15 @@ import { RunCleanupOptions } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import type { OptionDefinition } from "../../definitions.ts";
+import { excluding, type OptionDefinition } from "../../definitions.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
-import { type Input, usage } from "../../input.ts";
+import type { Input } from "../../input.ts";
 import { givenWords, VerbOptions } from "../../options.ts";
+import { PLAN } from "../../restore-outcome.ts";
 import { shortener } from "../../shorten.ts";
 
 export const APPLY = new VerbOptions(pick(RunCleanupOptions, "plan"));
+export const PLAN_OPTIONS = [...excluding(["--apply"], [PLAN]), ...APPLY.definitions];
 
 interface Asked {
   /** The command's words, with which the line that applies the plan begins. */
@@ -22,17 +24,10 @@ interface Asked {
   chosen: Pick<RunCleanupOptions, "retention" | "only" | "force"> | null;
 }
 
-/** Reads the plan's id. Throws `usage` for a plan that is to be made and applied at once. */
-export function readApply(context: Context, input: Input): Pick<RunCleanupOptions, "plan"> {
-  const given = APPLY.read(context, input);
-  if (given.plan !== undefined && input.flag("plan")) throw usage("--plan and --apply exclude each other");
-  return given;
-}
-
 /** Removes points, or prints the plan: with `--plan`, and if the line chooses nothing. */
 export async function cleanUp(context: Context, input: Input, asked: Asked): Promise<Outcome> {
   const { words, points = [], definitions, chosen } = asked;
-  const options: RunCleanupOptions = { ...context.callOptions(), ...readApply(context, input), ...chosen };
+  const options: RunCleanupOptions = { ...context.callOptions(), ...APPLY.read(context, input), ...chosen };
   const client = await context.open();
   const isPlan = input.flag("plan");
   const run = async (more: RunCleanupOptions): Promise<Outcome> => cleanedUp(context, await client.runCleanup(more));

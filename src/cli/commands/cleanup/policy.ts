@@ -3,7 +3,7 @@ import { PolicyEdit } from "../../../contract/looking.ts";
 import { pick } from "../../../contract/schema.ts";
 import { KEPT_TREES, storedRetention } from "../../../formats/records/policy.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { usage } from "../../input.ts";
+import { excluding } from "../../definitions.ts";
 import { describeRules } from "../../keep-rules.ts";
 import { VerbOptions } from "../../options.ts";
 import { formatBytes } from "../../render/format.ts";
@@ -15,7 +15,7 @@ export const command: CommandDefinition = {
   name: "cleanup policy",
   answers: true,
   options: [
-    ...RULE_OPTIONS,
+    ...excluding(["--none"], RULE_OPTIONS),
     ...SETTINGS.definitions,
     { flags: "--none", text: "remove the rules: every point is kept" },
   ],
@@ -29,7 +29,6 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const retention = readRules(context, input);
-    if (input.flag("none") && retention !== null) throw usage("--none removes the rules: give no rule with it");
     const edit: PolicyEdit = SETTINGS.read(context, input);
     if (input.flag("none") || retention !== null) edit.retention = retention;
     const client = await context.open();

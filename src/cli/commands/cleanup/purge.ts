@@ -5,15 +5,14 @@ import { EXIT_PARTLY } from "../../envelope.ts";
 import { usage } from "../../input.ts";
 import { LateSaves } from "../../late-saves.ts";
 import { givenWords, VerbOptions } from "../../options.ts";
-import { PLAN } from "../../restore-outcome.ts";
 import { shortener } from "../../shorten.ts";
-import { APPLY, readApply } from "./plan.ts";
+import { APPLY, PLAN_OPTIONS } from "./plan.ts";
 
 const PATHS = new VerbOptions(pick(RemovePathsOptions, "paths", "text"));
 
 export const command: CommandDefinition = {
   name: "cleanup purge",
-  options: [PLAN, ...APPLY.definitions, ...PATHS.definitions],
+  options: [...PLAN_OPTIONS, ...PATHS.definitions],
   examples: [
     {
       line: "cairn cleanup purge --path .env --path 'config/*.key' --plan",
@@ -29,7 +28,7 @@ export const command: CommandDefinition = {
     const taken = PATHS.read(context, input);
     if (taken.paths === undefined && taken.text === undefined)
       throw usage("cleanup purge needs --path PATTERN or --text TEXT");
-    const options = { ...context.callOptions(), ...readApply(context, input), ...taken };
+    const options = { ...context.callOptions(), ...APPLY.read(context, input), ...taken };
     const client = await context.open();
     const result = await client.removePaths({ ...options, dryRun: input.flag("plan") });
     if (taken.text !== undefined && new LateSaves(client.workspacePath()).isPending())

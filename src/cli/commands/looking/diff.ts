@@ -6,8 +6,9 @@ import { shellPath } from "../../../fs/paths/safe-path.ts";
 import { DiffDatabaseOptions } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import { only } from "../../definitions.ts";
 import { forkWord } from "../../fork-word.ts";
-import { type Input, usage } from "../../input.ts";
+import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { inLocale } from "../../render/style.ts";
 import { isPoint, PATH_B64 } from "../../shown.ts";
@@ -36,7 +37,7 @@ export const command: CommandDefinition = {
       flags: "--sql <database>",
       text: "compare the tables and rows of a SQLite database, even while it is in use",
     },
-    ...ROWS.definitions,
+    ...only({ needs: "--sql" }, ROWS.definitions),
     { ...PATH_B64, text: "like --path, for a name that is not UTF-8; may be repeated", repeat: true },
   ],
   examples: [
@@ -55,7 +56,6 @@ export const command: CommandDefinition = {
     const [from, to] = fork === null ? [operands[0]!, operands[1]!] : ["head", fork];
     const database = input.text("sql");
     const rows = ROWS.read(context, input);
-    if (database === undefined && rows.limit !== undefined) throw usage("--limit works with --sql only");
     const paths = context.workspacePaths(client, input.list("path"), input.list("pathB64"));
     const isFar = operands.some((each) => each !== null && isBackupOperand(each));
     return looked(context, input, isFar, async (look) => {

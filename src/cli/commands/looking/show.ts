@@ -54,9 +54,6 @@ export const command: CommandDefinition = {
     if (typeof path === "string" && path.startsWith("/"))
       throw usage(`give the path after the colon relative to the workspace's root, without a leading slash: ${path}`);
     const page = PAGE.read(context, input);
-    const isPage = Object.keys(page).length > 0;
-    if (isPage && input.flag("recursive"))
-      throw usage("-R lists everything: it does not work with -n, --sort or --reverse");
     const archive = ARCHIVE.read(context, input);
     const file = input.text("target");
     requireArchivePlace(context, input, archive.archive !== undefined);

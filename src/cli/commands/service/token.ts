@@ -1,5 +1,6 @@
 import { type TokenCreated, type TokenInfo, TokenOptions } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
+import { only } from "../../definitions.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { formatAge, printable } from "../../render/format.ts";
@@ -7,7 +8,6 @@ import { renderTable } from "../../render/table.ts";
 import { askDaemon } from "./status.ts";
 
 const ACTIONS = ["create", "list", "revoke"];
-const OF_CREATE = ["person", "workspace", "expires", "name"];
 const CREATED = new VerbOptions(TokenOptions.entries);
 
 export const command: CommandDefinition = {
@@ -16,7 +16,7 @@ export const command: CommandDefinition = {
     { name: "<action>", text: "create, list or revoke", completes: ACTIONS },
     { name: "[id]", text: "revoke: the token's id" },
   ],
-  options: CREATED.definitions.map((option) => ({ ...option, text: `create: ${option.text}` })),
+  options: only({ of: ["create"] }, CREATED.definitions),
   examples: [
     {
       line: "cairn service token create --workspace ~/project",
@@ -33,8 +33,6 @@ export const command: CommandDefinition = {
     if ((action === "revoke") !== (id !== undefined))
       throw usage(action === "revoke" ? "service token revoke needs an ID" : `service token ${action} takes no ID`);
     const options = CREATED.read(context, input);
-    if (action !== "create" && Object.keys(options).length > 0)
-      throw usage(`--${OF_CREATE.join(", --")} work with service token create only`);
     const { style } = context;
     if (action === "create") {
       const made = (await askDaemon("tokenCreate", { options })) as TokenCreated;
