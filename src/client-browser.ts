@@ -1,7 +1,16 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** Calls of the server of `cairn ui`, for its page: on fetch, typed by the verbs, without their schemas. */
 import type { ErrorRecord } from "./contract/error-record.ts";
-import type { About, FolderList, PathInput, Progress, ServiceEvent } from "./contract/index.ts";
+import type {
+  About,
+  AgentsIn,
+  FolderList,
+  InstalledAgent,
+  KeptByPage,
+  PathInput,
+  Progress,
+  ServiceEvent,
+} from "./contract/index.ts";
 import type { GenericSchema, Of } from "./contract/schema.ts";
 import type { Argument } from "./contract/verb.ts";
 import { answersIn, dataOf, eventsIn, fromWire, linesOf, SILENCE_MS, toWire } from "./contract/wire.ts";
@@ -77,6 +86,15 @@ export interface PageClient {
   about(): Promise<About>;
   /** Lists the folders in a folder. Throws `refused` if the page was started to look only. */
   folders(path: string): Promise<FolderList>;
+  /** Tells which coding agents' hooks save a workspace. Without a path: all folders in which agents work or have hooks. */
+  agents(workspace?: string): Promise<AgentsIn[]>;
+  /** Installs an agent's hooks for a workspace. `plan`: only tells which files would change. Throws `refused`. */
+  installAgent(asked: { workspace: string; tool: string; plan?: boolean }): Promise<InstalledAgent>;
+  /**
+   * Keeps a repository for a workspace: an existing one, with the path of the file that has its password, or without it
+   * a new one with a new password file. Throws `already_exists`, `not_found`, `wrong_password`, `refused`.
+   */
+  keepRepository(asked: { workspace: string; repository: string; passwordFile?: string }): Promise<KeptByPage>;
   /** Notes the view that the next `cairn ui` begins with. `view`: the fragment of its address. */
   noteView(view: string): Promise<void>;
 }
@@ -178,6 +196,10 @@ export function connect({
     ticket: (options) => answerOf({ path: "/tickets", body: options }) as Promise<{ url: string }>,
     noteView: async (view) => void (await answerOf({ path: "/view", body: { view } })),
     folders: (path) => answerOf({ path: "/folders", body: { path } }) as Promise<FolderList>,
+    agents: (workspace) =>
+      answerOf({ path: "/agents", body: workspace === undefined ? {} : { workspace } }) as Promise<AgentsIn[]>,
+    installAgent: (asked) => answerOf({ path: "/agents/install", body: asked }) as Promise<InstalledAgent>,
+    keepRepository: (asked) => answerOf({ path: "/repositories", body: asked }) as Promise<KeptByPage>,
     about: () => answerOf({ path: "/v1/about" }) as Promise<About>,
   };
 }

@@ -138,6 +138,38 @@ export interface FolderList {
   folders: string[];
 }
 
+/** Coding agents in a folder, as `cairn agent status` says. */
+export interface AgentsIn {
+  path: string;
+  agents: {
+    tool: string;
+    /** True: hooks of the agent save the folder, if the agent runs them. */
+    covered: boolean;
+    /** Why the folder is not covered. */
+    why: string | null;
+    /** When a person last gave the agent a prompt there, by the agent's own records; null: never, or unknown. */
+    last_prompt: string | null;
+    /** Why points may be missing, and what to do. */
+    problems: string[];
+  }[];
+}
+
+/** What `cairn agent install` did or, as a plan, would do. */
+export interface InstalledAgent {
+  files: { path: string; changed: boolean }[];
+  /** True: a hook was run as it is written, and saved the folder; null: no hook was run. */
+  checked: boolean | null;
+  problem: string | null;
+}
+
+/** The repository that the page's server keeps for a workspace. Its password is in the file. */
+export interface KeptByPage {
+  repository: string;
+  password_file: string;
+  /** True: the repository and its password were made. */
+  made: boolean;
+}
+
 /** Facts about the server of `cairn ui`. */
 export interface About {
   version: string;

@@ -152,3 +152,85 @@ test("a read-only page offers no folder to save", { skip: SKIP }, async (t) => {
   await page.getByText("cairn save FOLDER").waitFor();
   assert.equal(await page.getByRole("button", { name: "Save this folder" }).count(), 0);
 });
+
+test(
+  "a person installs the hooks of an agent that works without hooks, after the page has shown the files that change",
+  { skip: SKIP },
+  async (t) => {
+    const machine = newMachine("agents");
+    const { env } = machine;
+    const folder = machine.workspace("work");
+    const sessions = path.join(env["HOME"]!, ".claude/projects", folder.replaceAll(/[^A-Za-z0-9]/g, "-"));
+    fs.mkdirSync(sessions, { recursive: true });
+    const prompt = { type: "user", timestamp: new Date().toISOString(), cwd: folder, message: { content: "do it" } };
+    fs.writeFileSync(path.join(sessions, "s.jsonl"), `${JSON.stringify(prompt)}\n`);
+    const { page, go } = await open(t, folder, { env, width: 360, height: 740 });
+    await go({ view: "workspaces" });
+    const sentence = page.getByRole("heading", { level: 1 });
+    await sentence.getByText("1 agent without hooks").waitFor();
+    await page.getByRole("button", { name: "Agents…" }).click();
+    await page.getByText("works here without hooks").waitFor();
+    await page.getByRole("button", { name: "Install claude-code…" }).click();
+    const settings = path.join(env["HOME"]!, ".claude/settings.json");
+    await page.getByRole("dialog").getByText(settings).waitFor();
+    assert.equal(fs.existsSync(settings), false, "only the plan was shown");
+    assert.deepEqual(await violations(page), []);
+    await page.getByRole("button", { name: "Install claude-code", exact: true }).click();
+    await page.getByText("saves this folder").waitFor();
+    assert.match(fs.readFileSync(settings, "utf8"), /agent hook/);
+    await page.keyboard.press("Escape");
+    await sentence.getByText("without hooks").waitFor({ state: "detached" });
+  },
+);
+
+test(
+  "a person makes a repository by mouse, backs up, and names the repository for another folder; no password reaches the page",
+  { skip: SKIP },
+  async (t) => {
+    const machine = newMachine("repository");
+    const { env } = machine;
+    const folder = machine.workspace("work");
+    const { page, go } = await open(t, folder, { env, width: 360, height: 740, expected: /409/ });
+    const answers: Promise<string>[] = [];
+    page.on("response", (response) => {
+      // The stream of events does not end.
+      if (!response.url().endsWith("/v1/events")) answers.push(response.text().catch(() => ""));
+    });
+    await go({ view: "workspaces" });
+    const repository = path.join(machine.root, "backups");
+    await page.getByRole("button", { name: "Back up…" }).click();
+    await page.getByLabel("Repository").fill(repository);
+    assert.deepEqual(await violations(page), []);
+    await page.getByRole("button", { name: "Keep it and back up" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("Backed up.").waitFor();
+    const file = await dialog.locator("code").first().innerText();
+    const password = fs.readFileSync(file, "utf8").trim();
+    assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+    assert.equal(password.length, 32);
+    assert.deepEqual(await violations(page), []);
+    await page.keyboard.press("Escape");
+    await page.getByRole("heading", { level: 1 }).getByText("backed up just now").waitFor();
+    assert.equal(await page.getByRole("button", { name: "Back up…" }).count(), 0);
+    const other = machine.workspace("other");
+    await page.reload();
+    await page.locator(".workspace", { hasText: other }).getByRole("button", { name: "Back up…" }).click();
+    await page.getByLabel("Repository").fill(repository);
+    await page.getByRole("button", { name: "Keep it and back up" }).click();
+    await dialog
+      .getByRole("alert")
+      .getByText(/already/)
+      .waitFor();
+    await page.getByLabel("It exists").check();
+    await page.getByLabel("File with its password").fill(file);
+    await page.getByRole("button", { name: "Keep it and back up" }).click();
+    await dialog.getByText("Backed up.").waitFor();
+    const { snapshots } = cairnOk(["backup", "list", "-C", other], { env }).data as { snapshots: unknown[] };
+    assert.equal(snapshots.length, 2);
+    assert.deepEqual(fs.readdirSync(path.dirname(file)), [path.basename(file)], "no file of the failed try is left");
+    assert.equal(
+      (await Promise.all(answers)).some((each) => each.includes(password)),
+      false,
+    );
+  },
+);

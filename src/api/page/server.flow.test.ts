@@ -160,6 +160,13 @@ async function serving(
   const server = await PageServer.start({
     openLibrary: async () => fakeLibrary(called, failing),
     page,
+    agents: {
+      status: async (folder) => [{ path: folder ?? "all", agents: [] }],
+      async install({ folder, tool, isPlan }) {
+        called.push(`install ${folder} ${tool} ${isPlan}`);
+        return { files: [], checked: null, problem: null };
+      },
+    },
     isReadOnly: false,
     start: null,
     view: null,
@@ -612,7 +619,7 @@ test("a view that a tab opens is passed on, and nothing else is", async (t) => {
   assert.deepEqual(views, ["#/files?w=%2Fw&p=latest"]);
 });
 
-test("the page lists folders and makes one a workspace with a token only, and not if it only looks", async (t) => {
+test("the page lists folders, makes one a workspace, installs agents and keeps a repository with a token only, and not if it only looks", async (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-folders-"));
   t.after(() => fs.rmSync(root, { recursive: true }));
   for (const name of ["b", "a", ".hidden"]) fs.mkdirSync(path.join(root, name));
@@ -628,10 +635,25 @@ test("the page lists folders and makes one a workspace with a token only, and no
   }
   const gone = JSON.stringify({ path: path.join(root, "gone") });
   assert.equal((await served.signedIn("/folders", { method: "POST", body: gone })).status, 404);
+  const install = JSON.stringify({ workspace: root, tool: "codex", plan: true });
+  assert.equal((await served.signedIn("/agents/install", { method: "POST", body: install })).status, 200);
+  assert.ok(served.called.includes(`install ${root} codex true`));
+  for (const wrong of [{ tool: "--all" }, { tool: "a/b" }, { tool: 1 }, { tool: "codex", workspace: "-C" }]) {
+    const asked = JSON.stringify({ workspace: root, ...wrong });
+    assert.equal((await served.signedIn("/agents/install", { method: "POST", body: asked })).status, 400, asked);
+  }
+  for (const repository of ["relative", "--password", "", 1, null]) {
+    const asked = JSON.stringify({ workspace: root, repository });
+    assert.equal((await served.signedIn("/repositories", { method: "POST", body: asked })).status, 400, asked);
+  }
   const made = await served.call("register", { path: root });
   assert.deepEqual([made.status, served.called.includes("openOrInit")], [200, true]);
   const looking = await serving(t, { isReadOnly: true });
-  assert.equal((await looking.signedIn("/folders", { method: "POST", body })).status, 403);
+  assert.equal((await looking.signedIn("/agents", { method: "POST", body: "{}" })).status, 200);
+  for (const target of ["/folders", "/agents/install", "/repositories"]) {
+    assert.equal((await looking.signedIn(target, { method: "POST", body })).status, 403, target);
+    assert.equal((await served.ask(target, { method: "POST", body })).status, 401, target);
+  }
   assert.equal((await looking.call("register", { path: root })).status, 403);
   assert.equal(looking.called.includes("openOrInit"), false);
 });

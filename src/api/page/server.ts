@@ -2,7 +2,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { hostname } from "node:os";
-import type { About, CairnLibrary, FolderList, PathInput } from "../../contract/index.ts";
+import type { About, CairnLibrary, PathInput } from "../../contract/index.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
 import { NotAdmitted } from "../../daemon/state/tokens.ts";
 import { CairnError } from "../../errors.ts";
@@ -17,7 +17,7 @@ import type { Admission } from "../socket/caller.ts";
 import { endServer, EVENTS, RequestHandler } from "../socket/handler.ts";
 import { isPage, sendAsset } from "./assets.ts";
 import { CONTENT_KINDS, type ContentKind, sendContent } from "./content.ts";
-import { foldersIn } from "./folders.ts";
+import { answerFirstUse, isFirstUse, type PageAgents } from "./first-use.ts";
 import { PageHost } from "./host.ts";
 import { digestOf, OneTime } from "./one-time.ts";
 import { answerMisdirected, newPageAddress, newPageName, requireOwnPage } from "./own-page.ts";
@@ -26,6 +26,7 @@ import { Strangers } from "./strangers.ts";
 export interface PageServerOptions {
   openLibrary(): Promise<CairnLibrary>;
   page: string;
+  agents: PageAgents;
   isReadOnly: boolean;
   /** Path of the first workspace that the page shows. */
   start: string | null;
@@ -204,7 +205,7 @@ export class PageServer {
     if (!isSignedIn) throw new NotAdmitted("", NOT_SIGNED_IN, SIGN_IN);
     if (isGet && url === "/v1/about") reply.end(await this.#about());
     else if (method === "POST" && url === "/view") reply.end(this.#noteView(await members()));
-    else if (method === "POST" && url === "/folders") reply.end(await this.#listFolders(await members()));
+    else if (method === "POST" && isFirstUse(url)) reply.end(await this.#answerFirstUse(url, await members()));
     else if (method === "POST" && url === "/tickets") reply.end(this.#makeTicket(await members()));
     else {
       // A page gets the events of all workspaces before it lists them.
@@ -252,13 +253,9 @@ export class PageServer {
     this.#options.onView(view);
   }
 
-  /** Lists folders for a person who chooses one to save. Throws `refused` if the page only looks. */
-  async #listFolders(members: Body): Promise<FolderList> {
-    if (this.#options.isReadOnly)
-      throw new CairnError("refused", "this page was started to look only, and chooses no folder", {
-        hint: "start `cairn ui` without --read-only",
-      });
-    return foldersIn(pathOf(members, "path"));
+  async #answerFirstUse(url: string, members: Body): Promise<unknown> {
+    const { agents, isReadOnly } = this.#options;
+    return answerFirstUse(url, members, { agents, isReadOnly, workspaces: this.#host.workspaces });
   }
 
   /** Makes a ticket. The verb checks target and paths when the content is fetched. */

@@ -9,6 +9,7 @@ import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
 import { openLibrary } from "../library.ts";
 import { lastView, noteView } from "../page-address.ts";
+import { pageAgents } from "../page-agents.ts";
 import { aborted } from "../process-signal.ts";
 import { printable } from "../render/format.ts";
 
@@ -45,6 +46,7 @@ export const command: CommandDefinition = {
     const server = await PageServer.start({
       openLibrary,
       page: PAGE,
+      agents: pageAgents,
       isReadOnly: input.flag("readOnly"),
       start,
       view: lastView(start),

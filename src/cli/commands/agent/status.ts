@@ -33,7 +33,7 @@ export const command: CommandDefinition = {
     const states: FolderState[] = [];
     for (const folder of isAll ? await allFolders(context) : [context.folder()])
       states.push(await folderState(context, folder));
-    const folders = isAll ? states.filter(({ agents }) => agents.some(isOfFolder)) : states;
+    const folders = isAll ? states.filter(hasAgents) : states;
     const clones = await uncoveredClones(context.env);
     const shown = isAll ? isOfFolder : isOfMachine;
     return {
@@ -50,6 +50,10 @@ export const command: CommandDefinition = {
     };
   },
 };
+
+/** True if a tool has hooks for a folder, or works in it without hooks. */
+const hasAgents = ({ agents }: FolderState): boolean =>
+  agents.some((each) => isOfFolder(each) || each.last_prompt !== null);
 
 /** True for a tool whose hooks cover the folder or point to it, or that calls its hook by itself. */
 const isOfFolder = ({ tool, installed }: AgentState): boolean => installed.length > 0 || !Object.hasOwn(TOOLS, tool);
@@ -140,20 +144,20 @@ function agentState(tool: string, known: AgentHooks | undefined, about: About): 
   const isTooDeep = files.project !== null && readsOnlyStart === true && asked !== path;
   const uses = { project: !isTooDeep, user: isCovered };
   const installed = (["project", "user"] as const).filter((each) => files[each] !== null && uses[each]);
+  const prompt = lastPrompt(tool, { folder: path, env, isHere: inWorkspace(path) });
+  const last_prompt = prompt === null ? null : new Date(prompt).toISOString();
   if (installed.length === 0) {
     const why = isTooDeep
       ? `${title} reads the project's hooks only if it is started in ${path}, not in ${relative(path, asked)}`
       : files.user === null
         ? NOT_INSTALLED
         : whyNot;
-    return { ...facts, installed, covered: false, why, failed: null };
+    return { ...facts, installed, last_prompt, covered: false, why, failed: null };
   }
   // A worktree of a covered repository becomes a workspace at its first prompt.
   const why = isFamily ? null : problem;
   const writtenAt = Math.max(files.project ?? 0, files.user ?? 0);
   const lastAt = last === null ? 0 : Date.parse(last.at);
-  const prompt = lastPrompt(tool, { folder: path, env, isHere: inWorkspace(path) });
-  const last_prompt = prompt === null ? null : new Date(prompt).toISOString();
   // A hook that was called is the best proof.
   const trusted = lastAt > writtenAt || isTrusted(tool, path, env, files.project !== null);
   const isMissed = prompt !== null && !isPending && prompt > Math.max(lastAt, writtenAt) + MISSED_MS;

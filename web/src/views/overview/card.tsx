@@ -1,14 +1,18 @@
+import { useSignal } from "@preact/signals";
 import type { StatusResult } from "cairnstate/client";
 import type { ComponentChildren, JSX } from "preact";
 import { href, nameOf } from "../../app/address.ts";
+import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name } from "../../parts/name.tsx";
 import { count, Counts, plural, When } from "../../parts/values.tsx";
+import { AgentsDialog } from "./agents-dialog.tsx";
 import { Charts } from "./charts.tsx";
-import { isDamaged, type Shown } from "./facts.ts";
+import { agentsWithoutHooks, isDamaged, type Shown } from "./facts.ts";
+import { RepositoryDialog } from "./repository-dialog.tsx";
 
 /** A workspace in the overview. The whole card leads to the timeline; some facts lead to their own views. */
-export function Card({ shown, index }: { shown: Shown; index: number }): JSX.Element {
+export function Card({ shown, index, changed }: { shown: Shown; index: number; changed(): void }): JSX.Element {
   const { path, points, store_bytes, last_save_at, status, schedule, sizes } = shown;
   const timeline = href({ view: "timeline", workspace: path });
   const backup = status?.last_backup ?? null;
@@ -50,7 +54,36 @@ export function Card({ shown, index }: { shown: Shown; index: number }): JSX.Ele
         <Fact name="points">{count(points)}</Fact>
       </dl>
       <Charts sizes={sizes} stored={store_bytes} />
+      {!isReadOnly() && <Buttons shown={shown} changed={changed} />}
     </li>
+  );
+}
+
+/** What a new workspace still lacks: hooks of agents, and a repository if none is kept. */
+function Buttons({ shown, changed }: { shown: Shown; changed(): void }): JSX.Element {
+  const { path, schedule, present } = shown;
+  const opened = useSignal<"agents" | "repository" | null>(null);
+  const close = (): void => void (opened.value = null);
+  const closeAgents = (): void => {
+    close();
+    changed();
+  };
+  const hasRepository = schedule === undefined || (schedule?.runs ?? []).some(({ kind }) => kind === "backup");
+  const without = agentsWithoutHooks(shown);
+  return (
+    <div class="workspace-buttons">
+      <button type="button" disabled={!present} onClick={() => (opened.value = "agents")}>
+        Agents…
+      </button>
+      {!hasRepository && (
+        <button type="button" disabled={!present} onClick={() => (opened.value = "repository")}>
+          Back up…
+        </button>
+      )}
+      {without.length > 0 && <span class="modified">{without.join(", ")} without hooks</span>}
+      {opened.value === "agents" && <AgentsDialog workspace={path} close={closeAgents} />}
+      {opened.value === "repository" && <RepositoryDialog workspace={path} close={close} kept={changed} />}
+    </div>
   );
 }
 

@@ -1,5 +1,6 @@
 import type {
   AgentHooks,
+  AgentsIn,
   HistoryDaysResult,
   Schedule,
   StatusResult,
@@ -17,6 +18,7 @@ export interface Facts {
   schedule?: Schedule | null;
   hooks?: AgentHooks[] | null;
   sizes?: HistoryDaysResult | null;
+  agents?: AgentsIn["agents"];
 }
 
 export interface Shown extends WorkspaceInfo, Facts {
@@ -76,7 +78,7 @@ function needOf(shown: Shown): number {
 
 /** Lists the sentences of all answers about damage, failures and missed limits, in the order of `all`. */
 export function alarmsOf(all: readonly Shown[], daemon: Daemon | null): Alarm[] {
-  const own = all.flatMap(({ path, problem, health, schedule, status, hooks }) => {
+  const own = all.flatMap(({ path, problem, health, schedule, status, hooks, agents }) => {
     const { detail = null, remedy = null } = health ?? {};
     const missing = status?.missing.length ?? 0;
     const failed =
@@ -86,6 +88,7 @@ export function alarmsOf(all: readonly Shown[], daemon: Daemon | null): Alarm[] 
       ...(detail === null ? [] : [remedy === null ? detail : `${detail}; ${remedy}`]),
       ...(missing === 0 ? [] : [`the content of ${missing} save point${missing === 1 ? " is" : "s is"} missing`]),
       ...(schedule?.problems ?? []),
+      ...(agents ?? []).flatMap(({ problems }) => problems),
       ...failed.map(
         ({ agent, count, reason }) => `${count} hook${count === 1 ? "" : "s"} of ${agent} failed: ${reason}`,
       ),
@@ -94,6 +97,11 @@ export function alarmsOf(all: readonly Shown[], daemon: Daemon | null): Alarm[] 
   });
   const others = daemon === null ? [] : [...daemon.overdue, ...daemon.retention.failed, ...daemon.advice];
   return [...own, ...others.map((text) => ({ path: null, text }))];
+}
+
+/** Returns the agents that work in a workspace and whose hooks do not save it. */
+export function agentsWithoutHooks({ agents }: Shown): string[] {
+  return (agents ?? []).filter((each) => !each.covered && each.last_prompt !== null).map(({ tool }) => tool);
 }
 
 /** Lists the scheduled runs, the next one first. Work on a whole repository is listed once. */

@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import "../../styles/overview.css";
 import { href, nameOf } from "../../app/address.ts";
-import { call } from "../../app/calls.ts";
+import { agentsIn, call } from "../../app/calls.ts";
 import { onEvent } from "../../app/events.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
@@ -63,7 +63,7 @@ export function View(): JSX.Element {
     <section class="overview" aria-label="Overview">
       {all.length === 0 ? <FirstUse saved={reload} /> : <Head all={all} />}
       <Alarms alarms={alarmsOf(all, daemon)} />
-      <Cards all={all} />
+      <Cards all={all} changed={reload} />
       <Repositories repositories={repositoriesOf(all)} />
       <Runs runs={nextRuns(all)} />
       <Gone gone={gone} />
@@ -112,6 +112,7 @@ function useFacts(infos: readonly WorkspaceInfo[] | undefined): void {
   useEffect(() => {
     const stopped = new AbortController();
     for (const info of infos ?? []) void learn(info, stopped.signal);
+    if (infos !== undefined) void learnAgents(infos);
     return () => stopped.abort();
   }, [infos]);
   useEffect(
@@ -142,11 +143,20 @@ async function learnStatus({ path: workspace, present }: WorkspaceInfo, stopped?
   if (stopped?.aborted !== true) noteFacts(workspace, { status });
 }
 
+/** Asks which agents work without hooks. The answer needs a process of its own, and the page waits for it nowhere. */
+async function learnAgents(infos: readonly WorkspaceInfo[]): Promise<void> {
+  const found = await agentsIn().catch(() => null);
+  for (const { path } of infos) {
+    const agents = found?.find((each) => each.path === path)?.agents;
+    noteFacts(path, { agents: agents ?? [] });
+  }
+}
+
 function noteFacts(path: string, facts: Facts): void {
   known.value = new Map(known.value).set(path, { ...known.value.get(path), ...facts });
 }
 
-function Cards({ all }: { all: ReturnType<typeof shownOf> }): JSX.Element {
+function Cards({ all, changed }: { all: ReturnType<typeof shownOf>; changed(): void }): JSX.Element {
   const chosen = useSignal(-1);
   const move = (by: number): void => {
     chosen.value = Math.max(0, Math.min(all.length - 1, chosen.value + by));
@@ -163,7 +173,7 @@ function Cards({ all }: { all: ReturnType<typeof shownOf> }): JSX.Element {
   return (
     <ul class="workspaces" aria-label="Workspaces">
       {all.map((each, i) => (
-        <Card key={`${each.id} ${each.path}`} shown={each} index={i} />
+        <Card key={`${each.id} ${each.path}`} shown={each} index={i} changed={changed} />
       ))}
     </ul>
   );

@@ -1,11 +1,11 @@
 import type { ComponentChildren, JSX } from "preact";
 import { count, plural, When } from "../../parts/values.tsx";
-import { earliest, isDamaged, isLate, type Shown } from "./facts.ts";
+import { agentsWithoutHooks, earliest, isDamaged, isLate, type Shown } from "./facts.ts";
 
 /** The state of all workspaces in one sentence: `Everything is saved; backed up 2 hours ago; proven yesterday`. */
 export function Sentence({ all }: { all: readonly Shown[] }): JSX.Element | null {
   if (all.length === 0) return null;
-  const parts = [...problems(all), saved(all), ...kept(all)];
+  const parts = [...problems(all), saved(all), ...kept(all), ...agents(all)];
   return (
     <h1 class="sentence">
       {parts.map((part, i) => (
@@ -61,6 +61,11 @@ function kept(all: readonly Shown[]): JSX.Element[] {
       </span>
     ),
   ];
+}
+
+function agents(all: readonly Shown[]): JSX.Element[] {
+  const without = all.flatMap(agentsWithoutHooks).length;
+  return without === 0 ? [] : [warn(`${plural(without, "agent")} without hooks`)];
 }
 
 const warn = (text: ComponentChildren): JSX.Element => <span class="modified">{text}</span>;

@@ -1,0 +1,125 @@
+import { randomBytes } from "node:crypto";
+import { rmSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import type { AgentsIn, FolderList, InstalledAgent, KeptByPage } from "../../contract/index.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { durableMkdir, durableWrite } from "../../fs/durable.ts";
+import { userStateDirectory } from "../../fs/users.ts";
+import { readPassword } from "../../keep/password.ts";
+import type { Body } from "../request.ts";
+import { pathOf } from "../rights/arguments.ts";
+import type { OpenWorkspaces } from "./open-workspaces.ts";
+
+/** Requests of the page that are no calls: folders to choose from, agents, and a repository with its password. */
+
+/** What `cairn agent` does, in the files of the user who started the page's server. */
+export interface PageAgents {
+  /** `folder` null: all folders in which agents work or have hooks. */
+  status(folder: string | null): Promise<AgentsIn[]>;
+  /** `isPlan`: only tells which files would change. */
+  install(asked: { folder: string; tool: string; isPlan: boolean }): Promise<InstalledAgent>;
+}
+
+export interface FirstUse {
+  agents: PageAgents;
+  workspaces: OpenWorkspaces;
+  isReadOnly: boolean;
+}
+
+type Answer = (members: Body, use: FirstUse) => Promise<unknown>;
+
+/** The most folders that a list has. */
+const MOST = 500;
+const PASSWORD_BYTES = 24;
+const NAME_BYTES = 8;
+const TOOL = /^[a-z][a-z-]{0,39}$/;
+
+const ANSWERS: Readonly<Record<string, Answer>> = {
+  "/folders": async (members) => foldersIn(pathOf(members, "path")),
+  "/agents": async (members, { agents }) =>
+    agents.status((members["workspace"] ?? null) === null ? null : pathOf(members, "workspace")),
+  "/agents/install": async (members, { agents }) =>
+    agents.install({
+      folder: pathOf(members, "workspace"),
+      tool: toolIn(members),
+      isPlan: members["plan"] === true,
+    }),
+  "/repositories": keepRepository,
+};
+
+export function isFirstUse(url: string): boolean {
+  return Object.hasOwn(ANSWERS, url);
+}
+
+/** Answers such a request. Throws `refused` if the page only looks, and the request is more than a look at agents. */
+export async function answerFirstUse(url: string, members: Body, use: FirstUse): Promise<unknown> {
+  if (use.isReadOnly && url !== "/agents")
+    throw new CairnError("refused", "this page was started to look only", {
+      hint: "start `cairn ui` without --read-only",
+    });
+  return ANSWERS[url]!(members, use);
+}
+
+/** Lists the folders in a folder, for a person who chooses one. A name that is not UTF-8 is left out: nobody can type it. */
+async function foldersIn(path: string): Promise<FolderList> {
+  const folder = resolve(path);
+  try {
+    const entries = await readdir(folder, { withFileTypes: true });
+    const names = entries.flatMap((each) => (each.isDirectory() && isShown(each.name) ? [each.name] : []));
+    return { path: folder, folders: names.toSorted().slice(0, MOST) };
+  } catch (error) {
+    throw toCairnError(error, `list the folders in ${folder}`);
+  }
+}
+
+const isShown = (name: string): boolean => !name.startsWith(".") && !name.includes("\ufffd");
+
+function toolIn({ tool }: Body): string {
+  if (typeof tool === "string" && TOOL.test(tool)) return tool;
+  throw new CairnError("usage", "tool must be the name of a coding agent, for example claude-code");
+}
+
+/**
+ * Keeps a repository for a workspace: an existing one, with the file that has its password, or a new one with a random
+ * password, in a file that only this user can read. The password is never in an answer.
+ */
+async function keepRepository(members: Body, { workspaces }: FirstUse): Promise<KeptByPage> {
+  const workspace = pathOf(members, "workspace");
+  const { repository } = members;
+  if (typeof repository !== "string" || !/^(?:\/|[a-z0-9]+:)/.test(repository))
+    throw new CairnError("usage", "repository must be an absolute path or an address such as sftp:host:/backups");
+  const isNew = (members["passwordFile"] ?? null) === null;
+  const file = isNew ? newPasswordFile() : pathOf(members, "passwordFile");
+  await workspaces.withLibrary(async (library) => {
+    try {
+      const { bytes } = await readPassword({
+        file,
+        variable: "PASSWORD",
+        env: process.env,
+        cwd: "/",
+        question: "password",
+      });
+      const asked = { repository, password: bytes };
+      await using _open = await (isNew
+        ? library.initRepository({ ...asked, like: workspace })
+        : library.openRepository(asked));
+    } catch (error) {
+      if (isNew) rmSync(file, { force: true });
+      throw error;
+    }
+  });
+  const kept = await workspaces.with(workspace, async (client) =>
+    client.setBackupRepository({ repository, passwordFile: file }),
+  );
+  return { repository: kept!.repository, password_file: file, made: isNew };
+}
+
+/** Writes a new random password into a file of this user's, and returns its path. */
+function newPasswordFile(): string {
+  const folder = join(userStateDirectory(), "passwords");
+  const file = join(folder, randomBytes(NAME_BYTES).toString("hex"));
+  durableMkdir(folder, { mode: 0o700 });
+  durableWrite(file, Buffer.from(`${randomBytes(PASSWORD_BYTES).toString("base64url")}\n`), { mode: 0o600 });
+  return file;
+}

@@ -1,0 +1,106 @@
+import { useSignal } from "@preact/signals";
+import type { AgentsIn, InstalledAgent } from "cairnstate/client";
+import type { JSX } from "preact";
+import { agentsIn, installAgent } from "../../app/calls.ts";
+import { problemOf, useResource } from "../../app/resource.ts";
+import { Dialog } from "../../parts/dialog.tsx";
+import { Name, Words } from "../../parts/name.tsx";
+import { type Found, Late, Problem } from "../../parts/problem.tsx";
+import { When } from "../../parts/values.tsx";
+
+type Agent = AgentsIn["agents"][number];
+
+/** Lists the coding agents of a workspace, and installs their hooks after it has shown which files change. */
+export function AgentsDialog({ workspace, close }: { workspace: string; close(): void }): JSX.Element {
+  const { value, problem, reload } = useResource(`agents ${workspace}`, async () => agentsIn(workspace), {
+    isFresh: true,
+  });
+  const agents = value.value?.[0]?.agents;
+  return (
+    <Dialog title="Agents" close={close}>
+      <div class="stack">
+        <p class="faint">Hooks save the folder before and after each turn and tool call of an agent.</p>
+        {problem.value !== null && <Problem problem={problem.value} again={reload} />}
+        {agents === undefined && problem.value === null && <Late isLate />}
+        <ul class="overview-list">
+          {agents?.map((each) => (
+            <AgentRow key={each.tool} workspace={workspace} agent={each} installed={reload} />
+          ))}
+        </ul>
+      </div>
+    </Dialog>
+  );
+}
+
+function AgentRow({
+  workspace,
+  agent: { tool, covered, last_prompt: prompt, problems },
+  installed,
+}: {
+  workspace: string;
+  agent: Agent;
+  installed(): void;
+}): JSX.Element {
+  const plan = useSignal<InstalledAgent | null>(null);
+  const problem = useSignal<Found | null>(null);
+  const isBusy = useSignal(false);
+  const ask = async (isPlan: boolean): Promise<void> => {
+    isBusy.value = true;
+    problem.value = null;
+    try {
+      const told = await installAgent({ workspace, tool, plan: isPlan });
+      plan.value = isPlan ? told : null;
+      if (told.problem !== null) problem.value = { code: "internal", message: told.problem };
+      if (!isPlan) installed();
+    } catch (error) {
+      problem.value = problemOf(error);
+    } finally {
+      isBusy.value = false;
+    }
+  };
+  return (
+    <li class="agent-row">
+      <strong>
+        <Name text={tool} />
+      </strong>
+      <span class="space">
+        {covered ? <span class="badge good">saves this folder</span> : <Uncovered prompt={prompt} />}
+      </span>
+      {!covered && plan.value === null && (
+        <button type="button" disabled={isBusy.value} onClick={() => void ask(true)} aria-label={`Install ${tool}…`}>
+          Install…
+        </button>
+      )}
+      {problems.map((each) => (
+        <p key={each} class="modified">
+          <Words text={each} isWhole />
+        </p>
+      ))}
+      {plan.value !== null && (
+        <div class="stack">
+          <p>These files change, and nothing else in them:</p>
+          <ul class="overview-list">
+            {plan.value.files.map(({ path, changed }) => (
+              <li key={path}>
+                <Name text={path} /> {!changed && <span class="faint">stays as it is</span>}
+              </li>
+            ))}
+          </ul>
+          <button type="button" class="strong" disabled={isBusy.value} onClick={() => void ask(false)}>
+            {isBusy.value ? "Installing…" : `Install ${tool}`}
+          </button>
+        </div>
+      )}
+      {problem.value !== null && <Problem problem={problem.value} />}
+    </li>
+  );
+}
+
+function Uncovered({ prompt }: { prompt: string | null }): JSX.Element {
+  if (prompt === null) return <span class="faint">no hooks</span>;
+  return (
+    <span class="modified">
+      works here without hooks, last <When at={prompt} />
+    </span>
+  );
+}
