@@ -15,8 +15,7 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 import { unfinishedBeside } from "../fs/work-directory.ts";
 import { throttled } from "../pacer.ts";
 import { freeFolder, requireFree } from "../workspace/new-folder/new-folder.ts";
-import { recoverPartials } from "../workspace/new-folder/recover-folders.ts";
-import { requireOutside, restoreTo } from "../workspace/new-folder/write-point.ts";
+import { requireOutside, restoreTo } from "../workspace/new-folder/restore-to.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { inItsWorkspace } from "../look/sources/operands.ts";
@@ -46,7 +45,6 @@ async function writeExport(
 ): Promise<ExportPointResult> {
   const started = performance.now();
   requireOutside(workspace, realPathOf(directory));
-  await recoverPartials(workspace, options);
   const point = workspace.resolveOwn(target);
   const stage = unfinishedBeside(directory);
   mkdirSync(stage, { mode: 0o700 });

@@ -8,7 +8,7 @@ import { CairnError } from "../errors.ts";
 import { joinPath } from "../formats/bytes.ts";
 import { normalizeTyped, printablePath } from "../fs/paths/safe-path.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
-import { restoreTo as writeElsewhere } from "../workspace/new-folder/write-point.ts";
+import { restoreTo as writeElsewhere } from "../workspace/new-folder/restore-to.ts";
 import { isAbsolute } from "node:path";
 import { pointMeant } from "../look/sources/operands.ts";
 import { publicPoint } from "../look/public-point.ts";
@@ -19,8 +19,6 @@ import { plural } from "../formats/sizes.ts";
 import { listLeases } from "../workspace/place/control-directory.ts";
 import { closeView as close, openView } from "../workspace/new-folder/views.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
-
-export { exportPoint } from "./export.ts";
 
 /** Makes a new workspace in an absent or empty folder, equal to a point. */
 export async function fork(
@@ -62,7 +60,6 @@ export async function restoreTo(
   const started = performance.now();
   if (!isAbsolute(options.to))
     throw new CairnError("usage", `the folder to restore into must be an absolute path, not ${options.to}`);
-  await recoverPartials(workspace, options);
   const { point, path: below } = pointMeant(workspace, options.target);
   const typed = options.paths?.map((path) => joinPath(below, normalizeTyped(path))) ?? null;
   const paths = withSidecars([], point.descriptor, typed);

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import type { Client } from "../contract/index.ts";
 import { isBackupOperand, isFolderOperand, NOW, readOperand } from "../contract/operand.ts";
 import { KeptRepositoryEdit, RepositoryOptions } from "../contract/repositories.ts";
@@ -29,4 +30,10 @@ export function backupIn(
   const [operand] = readOperand(operandOf(context, client, text));
   if (operand?.kind !== "backup") return null;
   return { snapshot: operand.snapshot, path: operand.path, filter: { paths: [client.workspacePath()] } };
+}
+
+/** Returns a folder as an absolute path if `word` names one, else the word itself, which is a workspace's name. */
+export function forkWord(context: Context, word: string): string {
+  const folder = context.absolute(word);
+  return existsSync(folder) ? folder : word;
 }

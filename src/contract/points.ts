@@ -208,7 +208,15 @@ export const RestoreOptions = object({
   ),
   keepPresent: opt(flag("keep entries that the target does not have")),
   keepGit: opt(flag("leave git's own state as it is: every `.git`, with its branches and its index")),
-  to: opt(place("restore into this absent or empty folder; the workspace is not changed"), "--to <dir>"),
+  to: opt(
+    place(
+      "restore into this absent or empty folder; the workspace is not changed. `target` may have a path then, `POINT:PATH`: the content of that folder",
+    ),
+    {
+      flags: "--to <dir>",
+      text: "restore into this absent or empty folder; the workspace is not changed",
+    },
+  ),
   allow: allow(
     "`space` (with `to`) skips the check for free space; `unmounted` restores into the empty mount point of a disk that is not mounted",
     ["space", "unmounted"],

@@ -320,6 +320,10 @@ test("a person's token has its maker's rights; limited to a workspace, it refuse
   // An operand may name another folder, a point of one, or a backup.
   for (const b of [here.other, `${here.other}:latest`, "backup:latest"])
     assert.deepEqual(await call(daemon.url, "diff", { workspace, a: "head", b }, narrow), [403, "permission"], b);
+  for (const target of [`${here.other}:latest`, here.other, "backup:latest"])
+    assert.deepEqual(await call(daemon.url, "verify", { workspace, target }, narrow), [403, "permission"], target);
+  for (const target of ["main:latest", "other:latest"])
+    assert.deepEqual(await call(daemon.url, "verify", { workspace, target }, narrow), [400, "invalid_id"], target);
   assert.equal((await call(daemon.url, "diff", { workspace, a: "head", b: here.other }, whole))[0], 200);
   assert.equal((await call(daemon.url, "fork", { ...head, path: to }, whole))[0], 200);
   assert.equal((await call(daemon.url, "status", { workspace: to }, whole))[0], 200, "the fork is served");

@@ -2,7 +2,7 @@ import type { Client, ForkRemovalPlan, RemovedFork } from "../../contract/index.
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { only } from "../definitions.ts";
-import { forkWord } from "../fork-word.ts";
+import { forkWord } from "../operands.ts";
 import { usage } from "../input.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import { applyLine, formatBytes, limited, listedNames, plural, printable, shellQuote } from "../render/format.ts";

@@ -6,7 +6,8 @@ import { target, WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const verify = workspaceVerb({
-  about: "Reads a save point's complete content again and checks it against its hashes.",
+  about:
+    "Reads the complete content of a save point, also of another workspace, again and checks it against its hashes.",
   takes: [arg("target", target())],
   options: object({ ...VerifyOptions.entries, ...WorkspaceCallOptions.entries }),
   output: VerifyResult,

@@ -7,7 +7,7 @@ import { workspaceVerb } from "../kinds/define.ts";
 
 export const exportPoint = workspaceVerb({
   about:
-    "Writes a save point as an export directory: its content, and an envelope that is written last. The directory must be absent or empty.",
+    "Writes a save point, also of another workspace, as an export directory: its content, and an envelope that is written last. The directory must be absent or empty.",
   takes: [arg("target", target()), arg("to", place("the directory (absolute)"))],
   options: ExportPointOptions,
   output: ExportPointResult,
@@ -17,5 +17,5 @@ export const exportPoint = workspaceVerb({
   looks: true,
   seals: true,
   run: async ({ workspace }, point, to, options) =>
-    (await import("../../change/fork.ts")).exportPoint(workspace, point, to, options),
+    (await import("../../change/export.ts")).exportPoint(workspace, point, to, options),
 });

@@ -4,7 +4,7 @@ import { toCairnError } from "../../../errors.ts";
 import { AdoptForkOptions } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { forkWord } from "../../fork-word.ts";
+import { forkWord } from "../../operands.ts";
 import { VerbOptions } from "../../options.ts";
 import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";

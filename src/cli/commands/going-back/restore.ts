@@ -60,6 +60,9 @@ export const command: CommandDefinition = {
     const client = await context.open();
     const backup = backupIn(context, client, target);
     if (backup !== null) return restoredBackup(context, client, { input, backup });
+    const isPlanOnly = input.flag("plan");
+    if (to !== undefined && (isPlanOnly || given.plan !== undefined))
+      throw usage("--plan and --apply of a save point do not work with --to: the folder must be absent or empty");
     const namesFile = (): boolean => input.rest(1).length === 0 && target !== "" && isFile(context.absolute(target));
     if (/[/.]/.test(target) && namesFile()) throw isNoPoint(target);
     const operand = operandOf(context, client, target);
@@ -70,7 +73,6 @@ export const command: CommandDefinition = {
     let options: RestoreOptions = { ...context.callOptions(), ...given, target };
     if (to !== undefined) options = { ...options, to, target: operand };
     if (paths.length > 0) options.paths = paths;
-    const isPlanOnly = input.flag("plan");
     if (isAsked) {
       const { chooseRestore } = await import("../../choose-restore.ts");
       const chosen = await chooseRestore(context, client, { options, isPlanOnly });

@@ -7,12 +7,11 @@ import { DiffDatabaseOptions } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { only } from "../../definitions.ts";
-import { forkWord } from "../../fork-word.ts";
 import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { inLocale } from "../../render/style.ts";
 import { isPoint, PATH_B64 } from "../../shown.ts";
-import { BACKUP_OPTIONS, operandOf } from "../../operands.ts";
+import { BACKUP_OPTIONS, forkWord, operandOf } from "../../operands.ts";
 import { looked } from "./with-backups.ts";
 
 const PATHS = new VerbOptions(pick(DiffOptions, "paths"));

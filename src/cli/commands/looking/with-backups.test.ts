@@ -135,6 +135,8 @@ test("restore POINT:PATH --to restores the content of a folder, from the current
   assert.equal(inPlace.status, 2);
   assert.match(inPlace.stderr, /in place, name the path as an argument: cairn restore head b\.txt/);
   assert.match((await cairn("restore", "nothing:b.txt")).stderr, /not a save point/);
+  for (const option of [["--plan"], ["--apply", "1a2b"]])
+    assert.equal((await cairn("restore", "head", "--to", to("planned"), ...option)).status, 2);
 });
 
 test("show names another workspace by a folder that is relative to the current one", async (t) => {
