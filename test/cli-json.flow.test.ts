@@ -27,6 +27,7 @@ function write(name: string, text: string | Uint8Array): void {
 interface Expected {
   status?: number;
   cwd?: string;
+  env?: Record<string, string>;
 }
 
 /** Their commands have two words. */
@@ -37,7 +38,11 @@ const GROUPS = new Set(["backup", "receipt", "database", "service", "bundle", "c
 function run(typed: string | readonly string[], expected: Expected = {}): Outcome & { data: Record<string, any> } {
   const words = typeof typed === "string" ? typed.split(" ") : typed;
   const line = words.join(" ");
-  const done = cairn(words, { cwd: expected.cwd ?? WORK, own: true });
+  const done = cairn(words, {
+    cwd: expected.cwd ?? WORK,
+    own: true,
+    ...(expected.env === undefined ? {} : { env: expected.env }),
+  });
   const said = `${line}: ${done.stdout}${done.stderr}`;
   assert.equal(done.status, expected.status ?? 0, said);
   assert.equal(done.stdout.trimEnd().split("\n").length, 1, said);
@@ -192,7 +197,7 @@ test("the backup commands print the keys that docs/json.md promises", () => {
   const [other, secret] = [path.join(SCRATCH, "backups-2"), path.join(SCRATCH, "secret")];
   writeFileSync(secret, "s3cret\n");
   run(`backup init -r ${other} --password-file ${secret}`);
-  const copy = `backup copy ${repository} --to-repo ${other} --to-password-file ${secret}`;
+  const copy = `backup copy ${repository} --to ${other} --to-password-file ${secret}`;
   run(copy);
   atLeast(1, run(`backup find a* ${repository}`).data["found"]);
   run(`backup diff latest latest ${repository}`);
@@ -252,10 +257,10 @@ test("pin, tag, store, engine, bundle and service commands print the keys that d
   for (const verb of ["status", "reload", "unregister .", "recover .", "token list"])
     run(`service ${verb}`, { status: 5 });
   write("bad.toml", "[backend]\ntype = 1\n");
-  run("daemon --config bad.toml --check", { status: 2 });
-  run("daemon --config none.toml --check", { status: 2 });
+  run("daemon --check", { status: 2, env: { CAIRN_CONFIG: path.join(WORK, "bad.toml") } });
+  run("daemon --check", { status: 2, env: { CAIRN_CONFIG: path.join(WORK, "none.toml") } });
   write("empty.toml", "");
-  run("daemon --config empty.toml --check");
+  run("daemon --check", { env: { CAIRN_CONFIG: path.join(WORK, "empty.toml") } });
   run("serve-repository --path . --listen 127.0.0.1:0 --no-auth --check");
   ran.add("__complete");
 });

@@ -102,7 +102,7 @@ function requireSayable({ layout, manifest: { root }, entries, vectors }: Bundle
       cannot(
         `viking://${roots.join(", viking://")}: OpenViking 0.4 and 0.5 refuse these scopes`,
         { roots },
-        advice`write layout B, for Cairn and OpenViking 0.3; for 0.4 and 0.5: ${call("bundle convert --layout C", "convertBundle", word("path"), word("to"), { layout: "C" })} with ${option("sessionsTo", "--sessions-to USER")} or ${option("leaveOut", "--leave-out PATH")}`,
+        advice`write layout B, for Cairn and OpenViking 0.3; for 0.4 and 0.5: ${call("bundle convert --layout C", "convertBundle", word("path"), word("to"), { layout: "C" })} with ${option("sessionsTo", "--sessions-to USER")} or ${option("leaveOut", "--exclude PATH")}`,
       );
   }
   if (layout !== "A") return;

@@ -194,7 +194,7 @@ test("a stopped backup command says how to go on", async () => {
   assert.match(save.stderr, /`cairn status`/);
   const library = fakeLibrary();
   library.library.openRepository = stopped;
-  const create = await runFake(["-q", "backup", "copy", "-r", "/srv/a", "--to-repo", "/srv/b"], { fake: library });
+  const create = await runFake(["-q", "backup", "copy", "-r", "/srv/a", "--to", "/srv/b"], { fake: library });
   assert.equal(create.status, 130);
   assert.match(create.stderr, /already stored is reused; `cairn backup list` shows the snapshots/);
   assert.doesNotMatch(create.stderr, /cairn status/);
@@ -203,7 +203,7 @@ test("a stopped backup command says how to go on", async () => {
 });
 
 test("speed limits of backup copy apply to both repositories", async () => {
-  const words = "backup copy -r /srv/a --to-repo /srv/b --limit-upload 5MiB --limit-download 1MiB";
+  const words = "backup copy -r /srv/a --to /srv/b --limit-upload 5MiB --limit-download 1MiB";
   const { fake, status } = await runFake(words.split(" "));
   assert.equal(status, 0);
   const calls = fake.asked.filter(({ method }) => method === "openRepository");

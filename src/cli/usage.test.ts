@@ -168,7 +168,6 @@ const WRONG: [string, RegExp][] = [
   ["hooks --none --time-limit 3", /exclude each other/],
   ["save --from-msgvault x --exclude y", /exclude each other/],
   ["service token list --name x", /--name works with service token create only/],
-  ["serve-context --socket x --listen y:1", /exclude each other/],
   ["serve-repository --path x --tls-cert y", /--tls-cert works with --tls-key only/],
   ["serve-repository --path x --no-auth --private-repositories", /exclude each other/],
   ["show -R head --sort size", /--recursive and --sort exclude each other/],
@@ -273,7 +272,7 @@ test("an unknown word gets a proposal: a command that begins with it, an equival
     ["backup compact", "use `cairn backup prune` instead"],
     ["backup restore latest --target x", "use --to DIR instead"],
     ["backup create --force", "use --reread instead"],
-    ["backup copy --from-repo=x", "use --to-repo REPOSITORY beside -r instead"],
+    ["backup copy --from-repo=x", "use --to REPOSITORY beside -r instead"],
   ] as const) {
     const { stderr, status } = await runFake(line.split(" "));
     assert.equal(status, 2);

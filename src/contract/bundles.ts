@@ -54,7 +54,7 @@ export const ConvertBundleOptions = object({
   ...CallOptions.entries,
   layout: opt(oneOf(["A", "B", "C"], "layout of the new bundle: `A`, `B` or `C` (default)"), "--layout <name>"),
   withoutVectors: opt(flag("leave out the vectors; needed for layout A, which cannot hold any")),
-  leaveOut: opt(list(text(), "leave out these paths of the bundle, and everything below them"), "--leave-out <path>"),
+  leaveOut: opt(list(text(), "leave out these paths of the bundle, and everything below them"), "--exclude <path>"),
   sessionsTo: opt(
     text("move sessions to this user: `viking://session/ID` becomes `viking://user/USER/sessions/ID`"),
     "--sessions-to <user>",

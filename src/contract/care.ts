@@ -32,6 +32,7 @@ export const DoctorOptions = object({
   ...WorkspaceCallOptions.entries,
   repair: opt(flag("make the repairs that the findings name under `repair`")),
   breakLocks: opt(flag("take over another host's lock, even if its heartbeat cannot be checked"), {
+    flags: "--force",
     text: "take over another host's lock; use it only if you know that the host is down",
   }),
 });

@@ -149,7 +149,7 @@ export const AgeKeyOptions = object({
     text: "generate a random password, encrypted for this recipient (age1…)",
   }),
   file: named(place("the new file"), {
-    flags: "--age-output <file>",
+    flags: "--to <file>",
     text: "new file for the encrypted password",
   }),
 });

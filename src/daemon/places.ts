@@ -4,7 +4,7 @@ import { CairnError } from "../errors.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { systemStateDirectory } from "../workspace/place/daemon-marks.ts";
 
-/** Places of a daemon: those of the system for root, a user's own otherwise. Options and the environment override each place. */
+/** Places of a daemon: those of the system for root, a user's own otherwise. The environment overrides each place. */
 export interface DaemonPlaces {
   /** Folder of `state.json`, the instance lock and the loop image. */
   state: string;
@@ -16,24 +16,17 @@ export interface DaemonPlaces {
   isSystem: boolean;
 }
 
-export interface GivenPlaces {
-  state?: string | undefined;
-  socket?: string | undefined;
-  config?: string | undefined;
-}
-
 /** Returns the places of the file system hierarchy standard for root, and those of XDG for other users. */
-export function daemonPlaces(given: GivenPlaces = {}, env = process.env, uid = process.geteuid?.() ?? 0): DaemonPlaces {
+export function daemonPlaces(env = process.env, uid = process.geteuid?.() ?? 0): DaemonPlaces {
   const isSystem = uid === 0;
   const state =
-    given.state ??
     absolutePath(env, "CAIRN_STATE_DIR") ??
     (isSystem ? systemStateDirectory(env) : join(ownFolder(env, "XDG_STATE_HOME", ".local/state"), "cairn", "daemon"));
-  const named = given.config ?? absolutePath(env, "CAIRN_CONFIG");
+  const named = absolutePath(env, "CAIRN_CONFIG");
   const config =
     named ??
     (isSystem ? "/etc/cairn/config.toml" : join(ownFolder(env, "XDG_CONFIG_HOME", ".config"), "cairn", "config.toml"));
-  const socket = given.socket ?? absolutePath(env, "CAIRN_SOCKET") ?? (isSystem ? SYSTEM_SOCKET : userSocket(env));
+  const socket = absolutePath(env, "CAIRN_SOCKET") ?? (isSystem ? SYSTEM_SOCKET : userSocket(env));
   if (socket === null)
     throw new CairnError("usage", "there is no place for the socket: XDG_RUNTIME_DIR is not set", {
       hint: "log in to a session, or name the socket's path in CAIRN_SOCKET",

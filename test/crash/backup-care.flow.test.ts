@@ -140,7 +140,7 @@ test("a copy between repositories, if killed, leaves a sound target, and a secon
   const { place, ids } = SCENE;
   const [, location, , password] = place.options;
   const args = (at: TestRepository): string[] => {
-    const to = ["--to-repo", at.location, "--to-password-file", at.passwordFile];
+    const to = ["--to", at.location, "--to-password-file", at.passwordFile];
     return ["backup", "copy", "-r", location!, "--password-file", password!, ...to];
   };
   const passes = ["transfer.packs-durable", "transfer.index-written", "copy.snapshot-written"];

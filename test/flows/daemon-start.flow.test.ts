@@ -70,8 +70,7 @@ function looked({ daemon, volume, other }: Here): Record<string, unknown> {
 async function assertRefused(place: Here, row: string, said: readonly string[]): Promise<void> {
   const { daemon } = place;
   const before = looked(place);
-  const options = ["--state-dir", daemon.state, "--socket", daemon.socket, "--config", daemon.config, ...daemon.more];
-  const checked = cairn(["daemon", "--check", ...options], { own: true });
+  const checked = cairn(["daemon", "--check", ...daemon.more], { own: true, env: daemon.places });
   assert.deepEqual(looked(place), before, `${row}: --check changes nothing`);
   const { status, error } = await daemon.refused();
   // Not even the lock is taken.
@@ -88,9 +87,8 @@ function withoutFreeSpace(message: string): string {
 
 async function assertStarts(place: Here, row: string, word: string, type: string): Promise<void> {
   const { daemon } = place;
-  const options = ["--state-dir", daemon.state, "--socket", daemon.socket, "--config", daemon.config, ...daemon.more];
   const before = looked(place);
-  const checked = cairn(["daemon", "--check", ...options], { own: true });
+  const checked = cairn(["daemon", "--check", ...daemon.more], { own: true, env: daemon.places });
   assert.equal(checked.status, 0, `${row}: ${checked.stdout}`);
   assert.deepEqual(looked(place), before, `${row}: --check changes nothing`);
   await daemon.start();

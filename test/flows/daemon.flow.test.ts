@@ -745,8 +745,7 @@ test("a start and daemon --check refuse a missing configuration, and --check tri
   const missing = await daemon.refused();
   assert.equal(missing.status, 2);
   assert.ok(missing.error.message.includes(daemon.config), missing.error.message);
-  const checked = (): ReturnType<typeof cairn> =>
-    cairn(["daemon", "--check", "--state-dir", daemon.state, "--socket", daemon.socket, "--config", daemon.config]);
+  const checked = (): ReturnType<typeof cairn> => cairn(["daemon", "--check"], { env: daemon.places });
   assert.equal(checked().status, 2);
   const [repository, file, other] = ["repository", "password", "other"].map((name) => path.join(daemon.folder, name));
   const row = (where: string, password: string): string =>

@@ -7,7 +7,7 @@ import { clientOf, newFolder } from "../fixtures/work.ts";
 
 /**
  * A process that stands still for so long that another takes its lock over (a suspended laptop beside a share) commits nothing
- * when it wakes up. Here somebody takes the lock's file away meanwhile, as `doctor --break-locks` does.
+ * when it wakes up. Here somebody takes the lock's file away meanwhile, as `doctor --force` does.
  */
 
 interface Scene {

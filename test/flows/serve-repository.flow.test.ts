@@ -295,10 +295,10 @@ test("serve-repository refuses to start without a folder or users, or with contr
   refused(["--path", root], 2, /--no-auth/);
   refused(["--no-auth"], 2, /--path/);
   refused(["--path", path.join(root, "absent"), "--no-auth"], 3, /mkdir/);
-  refused(["--path", root, "--no-auth", "--private-repositories"], 2, /users/);
+  refused(["--path", root, "--no-auth", "--private-repositories"], 2, /exclude/);
   refused(["--path", root, "--no-auth", "--htpasswd", "x"], 2, /exclude/);
   refused(["--path", root, "--htpasswd", path.join(root, "absent")], 3, /--hash-password/);
-  refused(["--path", root, "--no-auth", "--tls-cert", "x"], 2, /must be given together/);
+  refused(["--path", root, "--no-auth", "--tls-cert", "x"], 2, /--tls-cert works with --tls-key only/);
   refused(["--path", root, "--no-auth", "--listen", "8000"], 2, /HOST:PORT/);
   refused(["--path", root, "--no-auth", "--listen", "127.0.0.1:70000"], 2, /HOST:PORT/);
   const open = cairn(["serve-repository", "--path", root, "--no-auth", "--listen", "0.0.0.0:0", "--check"]);

@@ -100,20 +100,12 @@ test("an ordinary user's daemon reports changes in its folders", { skip: whyNoOr
   const own = path.join(user.place, "home");
   const { prefix, node, command, env } = user.optionsIn("/");
   const socket = path.join(own, "run", "s");
-  const words = [
-    "daemon",
-    "--state-dir",
-    path.join(own, "daemon"),
-    "--socket",
-    socket,
-    "--config",
-    path.join(own, "none"),
-  ];
+  const [state, config] = [path.join(own, "daemon"), path.join(own, "none")];
   fs.writeFileSync(path.join(own, "none"), "");
-  const [program, ...rest] = [...prefix!, node!, command!, ...words];
+  const [program, ...rest] = [...prefix!, node!, command!, "daemon"];
   const daemon = spawn(program!, rest, {
     cwd: "/",
-    env: { ...env, PATH: process.env["PATH"] },
+    env: { ...env, PATH: process.env["PATH"], CAIRN_STATE_DIR: state, CAIRN_SOCKET: socket, CAIRN_CONFIG: config },
     stdio: ["ignore", "pipe", "inherit"],
   });
   t.after(() => void daemon.kill("SIGKILL"));

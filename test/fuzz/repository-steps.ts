@@ -81,13 +81,7 @@ function copy(world: RepositoryWorld, { chance, note }: StepPlace): void {
   if (main.snapshots.length === 0) return;
   const some = [...new Set([chance.pick(main.snapshots), chance.pick(main.snapshots)])];
   const ids = some.map(({ id }) => id);
-  const words = [
-    ...main.place.options,
-    "--to-repo",
-    other.place.location,
-    "--to-password-file",
-    other.place.passwordFile,
-  ];
+  const words = [...main.place.options, "--to", other.place.location, "--to-password-file", other.place.passwordFile];
   const isOurs = chance.oneIn(2);
   note(`${ids.length} by ${isOurs ? "cairn" : "restic"}`);
   if (isOurs) cairnOk(["backup", "copy", ...words, ...ids]);
@@ -150,7 +144,7 @@ function kill(world: RepositoryWorld, at: StepPlace): void {
     create: [folder],
     forget: ["--prune", ...gone.map(({ id }) => id)],
     prune: ["--max-unused", "0", ...(verb === "prune" ? main.emptyAllowed() : [])],
-    copy: ["--to-repo", other.place.location, "--to-password-file", other.place.passwordFile],
+    copy: ["--to", other.place.location, "--to-password-file", other.place.passwordFile],
   };
   if (verb === "forget" && gone.length === 0) return;
   const args = ["backup", verb, ...main.place.options, ...words[verb]];

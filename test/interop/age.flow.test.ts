@@ -43,7 +43,7 @@ test(
     const place = await newRepository("age");
     const [alice, bob] = [newIdentity(place, "alice"), newIdentity(place, "bob")];
     const file = `${place.location}.age`;
-    const args = ["--age-recipient", alice.recipient, "--age-recipient", bob.recipient, "--age-output", file];
+    const args = ["--age-recipient", alice.recipient, "--age-recipient", bob.recipient, "--to", file];
     const { keys } = backup(place, "key", "add", ...args).data as { keys: { key_id: string; current: boolean }[] };
     assert.equal(keys.length, 2);
     assert.equal(fs.statSync(file).mode & 0o777, 0o600);
@@ -92,7 +92,7 @@ test(
     const place = await newRepository("age-killed");
     const { file: identity, recipient } = newIdentity(place, "identity");
     const file = `${place.location}.age`;
-    const words = (output: string): string[] => ["key", "add", "--age-recipient", recipient, "--age-output", output];
+    const words = (output: string): string[] => ["key", "add", "--age-recipient", recipient, "--to", output];
     const args = ["backup", ...words(file), ...place.options];
     let pass = 1;
     const beside = fs.readdirSync(path.dirname(file));

@@ -86,7 +86,7 @@ test(
     const wide = await create("wide", ["--jobs", "1"], { CAIRN_PACK_SIZE: "128" });
     assert.ok(Math.max(...sizesOf(wide)) > 24 * MIB);
     const target = await newRepository("copied");
-    const to = ["--to-repo", target.location, "--to-password-file", target.passwordFile];
+    const to = ["--to", target.location, "--to-password-file", target.passwordFile];
     cairnOk(["backup", "copy", ...usual.options, ...to], { env: small });
     restic(target, "check", "--read-data");
     assert.equal(large(target), 0);

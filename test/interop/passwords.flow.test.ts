@@ -84,7 +84,7 @@ test("a repository made with the altered password of earlier versions opens with
     const { warnings } = cairnOk(["backup", "list", "-r", place.location, ...options], how);
     assert.match(warnings.join("\n"), warned);
   }
-  const into = ["--to-repo", place.location, "--to-password-file", file];
+  const into = ["--to", place.location, "--to-password-file", file];
   assert.match(tryBackup(former, "copy", ...into).warnings.join("\n"), warned);
 
   assert.match(backup(place, "key", "passwd", "--new-password-file", file).warnings.join("\n"), warned);

@@ -22,9 +22,6 @@ const STOP_MS = 9_500;
 export const command: CommandDefinition = {
   name: "daemon",
   options: [
-    { flags: "--state-dir <dir>", text: "directory of the daemon's state (/var/lib/cairn for root)" },
-    { flags: "--socket <file>", text: "the socket to listen on (/run/cairn/cairn.sock for root)" },
-    { flags: "--config <file>", text: "the configuration file (/etc/cairn/config.toml for root)" },
     {
       flags: "--rebuild-state",
       text: "rebuild an unreadable state: detect the backend, and find the workspaces by their records",
@@ -39,11 +36,7 @@ export const command: CommandDefinition = {
     { line: "kill -HUP PID", text: "make the daemon read its configuration again" },
   ],
   async run(context, input) {
-    const [state, socket, config] = (["stateDir", "socket", "config"] as const).map((name) => {
-      const given = input.text(name);
-      return given === undefined ? undefined : context.place(given);
-    });
-    const places = daemonPlaces({ state, socket, config });
+    const places = daemonPlaces();
     const data = { socket: places.socket, state_directory: places.state, config: places.config, url: null };
     if (input.flag("check")) {
       const library = await openOwnLibrary();

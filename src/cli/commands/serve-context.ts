@@ -25,19 +25,14 @@ const SERVER = serverOptions({ listen: LISTEN, secret: "key" });
 export const command: CommandDefinition = {
   name: "serve-context",
   options: [
-    SERVER.listen,
-    {
-      flags: "--socket <path>",
-      text: "a Unix socket instead of a port, for this user only",
-      excludes: ["--listen"],
-    },
+    { ...SERVER.listen, text: `${SERVER.listen.text}; or the path of a Unix socket, for this user only` },
     SERVER.noAuth,
     ...LAYOUT.definitions,
     SERVER.check,
   ],
   examples: [
     { line: "cairn -C knowledge serve-context --no-auth", text: "for this machine only, on port 1933" },
-    { line: "cairn -C knowledge serve-context --socket /run/user/1000/context.sock", text: "for this user only" },
+    { line: "cairn -C knowledge serve-context --listen /run/user/1000/context.sock", text: "for this user only" },
     { line: "cairn -C knowledge serve-context --layout B", text: "for clients of OpenViking 0.3" },
   ],
   async run(context, input) {
@@ -90,9 +85,8 @@ export const command: CommandDefinition = {
 };
 
 function addressOf(context: Context, input: Input): { host: string; port: number } | { path: string } {
-  const [socket, address] = [input.text("socket"), input.text("listen")];
-  if (socket === undefined) return parseListen(address ?? LISTEN, "--listen");
-  return { path: context.place(socket) };
+  const address = input.text("listen") ?? LISTEN;
+  return address.includes("/") ? { path: context.place(address) } : parseListen(address, "--listen");
 }
 
 function keyOf(context: Context, input: Input, isSocket: boolean): string | null {

@@ -22,21 +22,12 @@ export interface CommandWords {
 }
 
 /** Options whose value is a folder, or a file. */
-export const FOLDER_OPTIONS: readonly string[] = [
-  "-C",
-  "--directory",
-  "--to",
-  "--scratch",
-  "--control-dir",
-  "--repo",
-  "--to-repo",
-];
+export const FOLDER_OPTIONS: readonly string[] = ["-C", "--directory", "--to", "--scratch", "--control-dir", "--repo"];
 export const FILE_OPTIONS: readonly string[] = [
   "--path",
   "--from",
   "--password-file",
   "--age-identity",
-  "--age-output",
   "--receipt",
   "--exclude-file",
   "--new-password-file",

@@ -206,5 +206,5 @@ function* lockFindings({ found }: Workspace, breakLocks: boolean): Iterable<Stor
   const severity = "warning";
   const detail = `the workspace is locked by ${describeOwner(holder)}, and this machine cannot tell if that process still runs`;
   if (breakLocks) yield { kind, severity, detail, repair: "the lock is removed", mend: () => breakLock(lock) };
-  else yield { kind, severity, detail: `${detail}; if you know that it has ended: doctor --repair --break-locks` };
+  else yield { kind, severity, detail: `${detail}; if you know that it has ended: doctor --repair --force` };
 }

@@ -135,8 +135,9 @@ async function startDaemon(folder: string): Promise<{ child: ChildProcess; socke
   const socket = path.join(folder, "run", "s");
   const config = path.join(folder, "config.toml");
   writeFileSync(config, `[socket]\nconnections = ${CLIENTS * 2}\ncalls = ${CLIENTS * 2}\n`);
-  const words = ["daemon", "--state-dir", path.join(folder, "state"), "--socket", socket, "--config", config, "--json"];
-  const child = spawn(process.execPath, [COMMAND, ...words], { stdio: ["ignore", "pipe", "inherit"] });
+  const places = { CAIRN_STATE_DIR: path.join(folder, "state"), CAIRN_SOCKET: socket, CAIRN_CONFIG: config };
+  const env = { ...process.env, ...places };
+  const child = spawn(process.execPath, [COMMAND, "daemon", "--json"], { stdio: ["ignore", "pipe", "inherit"], env });
   await once(child.stdout!, "data");
   return { child, socket };
 }

@@ -18,20 +18,20 @@ export const command: CommandDefinition = {
     ...REPOSITORY_OPTIONS,
     ...COMPRESSION,
     ...FILTER_OPTIONS,
-    { flags: "--to-repo <repository>", text: "the existing repository to copy into" },
+    { flags: "--to <repository>", text: "the existing repository to copy into" },
     {
       flags: "--to-password-file <file>",
-      text: "file with the password of --to-repo (also CAIRN_TO_PASSWORD_FILE, or CAIRN_TO_PASSWORD_COMMAND)",
+      text: "file with the password of --to (also CAIRN_TO_PASSWORD_FILE, or CAIRN_TO_PASSWORD_COMMAND)",
     },
     ...OPTIONS.definitions,
   ],
   examples: [
     {
-      line: "cairn backup copy -r /srv/backups --to-repo /mnt/usb/backups",
+      line: "cairn backup copy -r /srv/backups --to /mnt/usb/backups",
       text: "copy every snapshot that the target does not have yet",
     },
     {
-      line: "cairn backup copy -r /srv/backups --to-repo s3:https://host/bucket latest",
+      line: "cairn backup copy -r /srv/backups --to s3:https://host/bucket latest",
       text: "copy the newest snapshot",
     },
   ],

@@ -15,7 +15,7 @@ const AGE = new VerbOptions(AgeKeyOptions.entries);
 const NEW_PASSWORD: OptionDefinition = {
   flags: "--new-password-file <file>",
   text: "file with the new password (also CAIRN_NEW_PASSWORD_FILE, or CAIRN_NEW_PASSWORD_COMMAND)",
-  excludes: ["--age-output"],
+  excludes: ["--to"],
 };
 const ACTIONS = ["list", "add", "remove", "passwd"];
 
@@ -35,7 +35,7 @@ export const command: CommandDefinition = {
     { line: "cairn backup key list -r /srv/backups", text: "list the keys, with who added them and when" },
     { line: "cairn backup key add -r /srv/backups", text: "add a password" },
     {
-      line: "cairn backup key add -r /srv/backups --age-recipient age1qq… --age-output shop.age",
+      line: "cairn backup key add -r /srv/backups --age-recipient age1qq… --to shop.age",
       text: "add an encrypted password: it opens with --password-file shop.age --age-identity ~/.age/key.txt",
     },
     { line: "cairn backup key passwd -r /srv/backups", text: "change the password in use" },
@@ -49,13 +49,13 @@ export const command: CommandDefinition = {
       throw usage(action === "remove" ? "backup key remove needs a KEY" : `backup key ${action} takes no KEY`);
     const { recipients, file } = AGE.read(context, input);
     if ((recipients === undefined) !== (file === undefined))
-      throw usage("--age-recipient and --age-output must be given together");
+      throw usage("--age-recipient and --to must be given together");
     const newFile = input.text("newPasswordFile");
     if (newFile !== undefined) context.place(newFile);
     const age = recipients === undefined || file === undefined ? null : { recipients, file };
     return withRepository(context, input, async (repository) => {
       const result = await act(context, input, { repository, action, key, age });
-      const output = input.text("ageOutput");
+      const output = input.text("to");
       const made =
         output === undefined
           ? []

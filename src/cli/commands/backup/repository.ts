@@ -278,10 +278,10 @@ export function isRemote(location: string): boolean {
   return /^[A-Za-z][A-Za-z0-9+.-]*:/.test(location);
 }
 
-/** Returns the second repository of a verb with two: `--to-repo` and its password. */
+/** Returns the second repository of a verb with two: `--to` and its password. */
 export function otherRepositoryOptions(context: Context, input: Input): NamedOptions {
-  const location = input.text("toRepo");
-  if (location === undefined || location === "") throw usage("no repository to copy into is named: use --to-repo");
+  const location = input.text("to");
+  if (location === undefined || location === "") throw usage("no repository to copy into is named: use --to");
   return optionsFor(context, input, {
     repository: absolute(context, location),
     file: input.text("toPasswordFile"),

@@ -111,7 +111,7 @@ export const convert: CommandDefinition = {
   examples: [
     { line: "cairn bundle convert docs.ovpack old.ovpack --layout B", text: "convert for OpenViking 0.3" },
     {
-      line: "cairn bundle convert all-0.3.ovpack all.ovpack --sessions-to alice --leave-out agent",
+      line: "cairn bundle convert all-0.3.ovpack all.ovpack --sessions-to alice --exclude agent",
       text: "convert a backup of OpenViking 0.3 for 0.4, which has neither viking://session nor viking://agent",
     },
   ],
