@@ -174,6 +174,8 @@ test(
     const settings = path.join(env["HOME"]!, ".claude/settings.json");
     await page.getByRole("dialog").getByText(settings).waitFor();
     assert.equal(fs.existsSync(settings), false, "only the plan was shown");
+    const beyond = "(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.querySelector('dialog'))";
+    assert.equal(await page.evaluate(beyond), 0);
     assert.deepEqual(await violations(page), []);
     await page.getByRole("button", { name: "Install claude-code", exact: true }).click();
     await page.getByText("saves this folder").waitFor();

@@ -54,14 +54,14 @@ export function Card({ shown, index, changed }: { shown: Shown; index: number; c
         <Fact name="points">{count(points)}</Fact>
       </dl>
       <Charts sizes={sizes} stored={store_bytes} />
-      {!isReadOnly() && <Buttons shown={shown} changed={changed} />}
+      {!isReadOnly() && shown.present && <Buttons shown={shown} changed={changed} />}
     </li>
   );
 }
 
 /** What a new workspace still lacks: hooks of agents, and a repository if none is kept. */
 function Buttons({ shown, changed }: { shown: Shown; changed(): void }): JSX.Element {
-  const { path, schedule, present } = shown;
+  const { path, schedule } = shown;
   const opened = useSignal<"agents" | "repository" | null>(null);
   const close = (): void => void (opened.value = null);
   const closeAgents = (): void => {
@@ -72,11 +72,11 @@ function Buttons({ shown, changed }: { shown: Shown; changed(): void }): JSX.Ele
   const without = agentsWithoutHooks(shown);
   return (
     <div class="workspace-buttons">
-      <button type="button" disabled={!present} onClick={() => (opened.value = "agents")}>
+      <button type="button" onClick={() => (opened.value = "agents")}>
         Agents…
       </button>
       {!hasRepository && (
-        <button type="button" disabled={!present} onClick={() => (opened.value = "repository")}>
+        <button type="button" onClick={() => (opened.value = "repository")}>
           Back up…
         </button>
       )}

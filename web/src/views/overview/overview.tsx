@@ -48,6 +48,12 @@ export function View(): JSX.Element {
     () => onEvent(({ type }) => ["save", "registered", "released", "reset", "health"].includes(type) && reload()),
     [],
   );
+  useEffect(() => {
+    // A workspace that another process has made is reported by no event.
+    const look = (): void => void (document.hidden || reload());
+    document.addEventListener("visibilitychange", look);
+    return () => document.removeEventListener("visibilitychange", look);
+  }, []);
   const found = value.value;
   useFacts(found?.infos);
   if (problem.value !== null && found === undefined) return <Problem problem={problem.value} again={reload} />;
