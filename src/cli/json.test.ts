@@ -34,6 +34,7 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
   "serve-context": ["serve-context -C STORE --listen 127.0.0.1:0 --no-auth --check"],
   "serve-repository": ["serve-repository --path /tmp --listen 127.0.0.1:0 --no-auth --check"],
   daemon: ["daemon --check"],
+  verify: ["verify", "verify --all", "verify backup:latest -r x"],
   cleanup: ["cleanup --keep-last 50 --keep-daily 30 --plan", "cleanup --keep-last 50 --keep-daily 30"],
   "service install": ["service install --plan"],
   ...Object.fromEntries(
