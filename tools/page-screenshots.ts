@@ -7,13 +7,12 @@ import { open, SKIP } from "../test/page/browser.ts";
 import { makeShop } from "../test/page/shop.ts";
 import type { Route } from "../web/src/app/address.ts";
 
-/** Takes the screenshots of docs/ui.md in Debian's chromium: `tools/with-node node tools/page-screenshots.ts [FOLDER]`. */
+/** Takes the screenshots of docs/ui.md in both themes in Debian's chromium: `tools/with-node node tools/page-screenshots.ts [FOLDER]`. */
 
 const OUT = path.resolve(process.argv[2] ?? path.join(import.meta.dirname, "../docs/ui"));
 const MOST_BYTES = 150_000;
 
 interface Shot {
-  theme: "light" | "dark";
   route: Route;
   /** Selector of the element for which the picture waits. */
   shown: string;
@@ -31,30 +30,22 @@ process.on("exit", () => {
 const { ids } = makeShop(path.relative(SCRATCH, workspace));
 const shell = ids["a shell command"]!;
 const shots: Record<string, Shot> = {
-  timeline: { theme: "light", route: { view: "timeline", workspace }, shown: ".point-row .lane-name" },
+  overview: { route: { view: "workspaces" }, shown: ".workspace" },
+  timeline: { route: { view: "timeline", workspace }, shown: ".point-row .lane-name" },
   changes: {
-    theme: "dark",
     route: { view: "point", workspace, point: ids["edit the total"]!, file: { path: "src/total.ts" } },
     shown: ".text-diff mark",
   },
   database: {
-    theme: "light",
     route: { view: "point", workspace, point: shell, file: { path: "data/shop.db" } },
     shown: ".rows",
   },
   files: {
-    theme: "dark",
     route: { view: "files", workspace, point: ids["tabs"]!, at: { path: "src" } },
     shown: ".preview-text",
     click: "total.ts",
   },
-  history: {
-    theme: "light",
-    route: { view: "file-history", workspace, at: { path: "src/total.ts" } },
-    shown: ".text-diff",
-  },
   restore: {
-    theme: "dark",
     route: { view: "restore", workspace, point: ids["the template"]!, paths: [] },
     shown: ".plan-row",
   },
@@ -66,11 +57,11 @@ for (const theme of ["light", "dark"] as const) {
   const ending: (() => unknown)[] = [];
   const during = { passed: true, after: (end: () => unknown) => ending.push(end) } as unknown as TestContext;
   const { page, go, context } = await open(during, workspace, { theme });
-  for (const [name, shot] of Object.entries(shots).filter(([, each]) => each.theme === theme)) {
+  for (const [name, shot] of Object.entries(shots)) {
     await go(shot.route);
     if (shot.click !== undefined) await page.locator(".entry-name", { hasText: shot.click }).getByRole("link").click();
     await page.locator(shot.shown).first().waitFor();
-    const file = path.join(OUT, `${name}.png`);
+    const file = path.join(OUT, `${name}-${theme}.png`);
     await page.screenshot({ path: file });
     const { size } = statSync(file);
     if (size > MOST_BYTES) throw new Error(`${file} has ${size} bytes, more than ${MOST_BYTES}`);

@@ -27,6 +27,16 @@ test("a changelog without unreleased changes stays as it is", () => {
 
 test("a package's pages have no links to files that are not in the package", () => {
   const page = "[a](there.md#x) · [proof](gone.ts)\n![shot](gone.png)\n[`b`](gone/) [c](#here) [d](https://e.f/g)\n";
+  const dark = '<source media="(prefers-color-scheme: dark)" srcset="gone-dark.png" />';
+  const shown = `a\n\n<picture>\n  ${dark}\n  <img alt="x" src="gone.png" />\n</picture>\n\nb\n`;
+  assert.equal(
+    withoutDeadLinks(shown, () => false),
+    "a\n\nb\n",
+  );
+  assert.equal(
+    withoutDeadLinks(shown, () => true),
+    shown,
+  );
   assert.equal(
     withoutDeadLinks(page, (file) => file === "there.md"),
     "[a](there.md#x)\n\n`b` [c](#here) [d](https://e.f/g)\n",
@@ -40,6 +50,6 @@ test("a package's pages have no links to files that are not in the package", () 
       .map((each) => `docs/${each}`),
   ]) {
     const packed = withoutDeadLinks(readFileSync(path.join(root, name), "utf8"), isPacked);
-    assert.doesNotMatch(packed, /\]\([^)\s:]+\.(?:svg|png|ts)\)/, name);
+    assert.doesNotMatch(packed, /\]\([^)\s:]+\.(?:svg|png|ts)\)|<picture>/, name);
   }
 });

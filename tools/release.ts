@@ -69,11 +69,13 @@ export function foldChangelog(changelog: string, fragments: readonly string[], v
 
 /** Returns a page without pictures and links to files that `isThere` denies: a link becomes its text, "· [proof]" nothing. */
 export function withoutDeadLinks(markdown: string, isThere: (file: string) => boolean): string {
+  const pictures = /<picture>[^]*?<img [^>]*src="([^"]+)"[^]*?<\/picture>\n*/g;
+  const text = markdown.replaceAll(pictures, (whole: string, file: string) => (isThere(file) ? whole : ""));
   const link = /(?: · (?=\[proof\]))?(!?)\[((?:[^\]`]|`[^`]*`)*)\]\(([^)\s]+)\)/g;
-  return markdown.replaceAll(link, (whole: string, picture: string, text: string, target: string) => {
+  return text.replaceAll(link, (whole: string, picture: string, words: string, target: string) => {
     const [file = ""] = target.split("#");
     if (file === "" || /^\w+:/.test(file) || isThere(file)) return whole;
-    return picture === "!" || text === "proof" ? "" : text;
+    return picture === "!" || words === "proof" ? "" : words;
   });
 }
 

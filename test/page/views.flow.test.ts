@@ -4,6 +4,7 @@ import path from "node:path";
 import { before, test } from "node:test";
 import { cairnOk } from "../fixtures/command.ts";
 import type { Locator } from "playwright-core";
+import { violations } from "./axe.ts";
 import { open, SKIP } from "./browser.ts";
 import { backUp, makeShop, newFolder, type Shop, unzipped } from "./shop.ts";
 
@@ -318,6 +319,32 @@ test("the command palette finds save points, files and workspaces", { skip: SKIP
   await page.waitForURL(/#\/file-history.*readme/);
   await choose("palette-fork", /workspace/);
   await page.waitForURL(new RegExp(`timeline.*${encodeURIComponent(fork)}`));
+});
+
+test("filters are chosen from a menu, shown as chips, and removed", { skip: SKIP }, async (t) => {
+  const { folder } = makeShop("chips");
+  const { page } = await open(t, folder);
+  const points = (): Promise<string[]> => page.locator(".point-row .point-message").allTextContents();
+  const row = (text: string): Locator => page.locator(".point-row", { hasText: text });
+  await row("tabs").waitFor();
+  const menu = page.getByLabel("Add a filter");
+  await menu.selectOption({ label: "release-1" });
+  await row("the template").waitFor({ state: "detached" });
+  assert.match((await points()).join(), /^tabs/);
+  await page.getByRole("button", { name: "Remove the filter tag:release-1" }).click();
+  await row("the template").waitFor();
+  await menu.selectOption({ label: "by claude-code" });
+  await row("tabs").waitFor({ state: "detached" });
+  await row("edit the total").waitFor();
+  await menu.selectOption({ label: "in the last 7 days" });
+  await page.locator(".chips li", { hasText: "7 days ago" }).waitFor();
+  await row("edit the total").waitFor();
+  await menu.selectOption({ label: "that changed a file…" });
+  await page.keyboard.type("src/a.ts");
+  await row("edit the total").waitFor({ state: "detached" });
+  await row("write two files").waitFor();
+  assert.equal((await points()).length, 1);
+  assert.deepEqual(await violations(page), []);
 });
 
 test("two rows of the timeline are marked and compared, by mouse and by key", { skip: SKIP }, async (t) => {

@@ -2,6 +2,7 @@ import { signal } from "@preact/signals";
 import type { BackupSnapshot, Changes, HistoryOptions, SavePoint, Turn } from "cairnstate/client";
 import { call, historyOptions } from "../../app/calls.ts";
 import { problemOf } from "../../app/resource.ts";
+import { turnOf } from "../../parts/cause.tsx";
 import type { Found } from "../../parts/problem.tsx";
 
 /**
@@ -261,6 +262,18 @@ export class TimelinePoints {
       if (at >= 0) return page * PAGE + at;
     }
     return -1;
+  }
+
+  /** Returns the tags and the agents of the loaded points. */
+  labels(): { tags: string[]; agents: string[] } {
+    const [tags, agents] = [new Set<string>(), new Set<string>()];
+    for (const points of this.#pages.values())
+      for (const point of points === "asked" ? [] : points) {
+        for (const tag of point.tags) tags.add(tag);
+        const turn = turnOf(point);
+        if (turn !== null) agents.add(turn.agent);
+      }
+    return { tags: [...tags].toSorted(), agents: [...agents].toSorted() };
   }
 
   changes(id: string): Changes | null | undefined {

@@ -19,6 +19,7 @@ import { plural, wholeTime, When } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type Lane, lanesOf } from "./lanes.ts";
 import { type Filter, TimelinePoints } from "./points.ts";
+import { Filters } from "./filters.tsx";
 import { mark, MarkBar, markOf } from "./mark.tsx";
 import { NowRow } from "./now.tsx";
 import { BackupRow, DayRow, PointRow, ROW } from "./row.tsx";
@@ -65,7 +66,14 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   return (
     <section class="timeline" aria-label="Timeline">
       <h1 class="spoken">Timeline of {nameOf(workspace)}</h1>
-      <Bar workspace={workspace} filter={filter} typed={typed} withUndo={withUndo} withBackups={withBackups} />
+      <Bar
+        workspace={workspace}
+        points={points}
+        filter={filter}
+        typed={typed}
+        withUndo={withUndo}
+        withBackups={withBackups}
+      />
       <NowRow workspace={workspace} isActive={route.view === "point" && route.to === "now"} />
       <UndoBar workspace={workspace} undo={points.undo} />
       <FailedHooks workspace={workspace} />
@@ -239,12 +247,14 @@ function Backups({ workspace, points }: { workspace: string; points: TimelinePoi
 
 function Bar({
   workspace,
+  points,
   filter,
   typed,
   withUndo,
   withBackups,
 }: {
   workspace: string;
+  points: TimelinePoints;
   filter: RefObject<HTMLInputElement | null>;
   typed: Signal<string>;
   withUndo: Signal<boolean>;
@@ -260,6 +270,7 @@ function Bar({
         typed={typed}
         onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
       />
+      <Filters typed={typed} points={points} focus={() => filter.current!.focus()} />
       <label class="check">
         <input
           type="checkbox"
