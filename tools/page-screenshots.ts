@@ -4,7 +4,7 @@ import path from "node:path";
 import type { TestContext } from "node:test";
 import { SCRATCH } from "../test/fixtures/command.ts";
 import { open, SKIP } from "../test/page/browser.ts";
-import { makeShop } from "../test/page/shop.ts";
+import { backUp, makeShop } from "../test/page/shop.ts";
 import type { Route } from "../web/src/app/address.ts";
 
 /** Takes the screenshots of docs/ui.md in both themes in Debian's chromium: `tools/with-node node tools/page-screenshots.ts [FOLDER]`. */
@@ -27,11 +27,13 @@ mkdirSync(workspace);
 process.on("exit", () => {
   for (const folder of [workspace, `${workspace}-fork`]) rmSync(folder, { recursive: true, force: true });
 });
-const { ids } = makeShop(path.relative(SCRATCH, workspace));
+const shop = makeShop(path.relative(SCRATCH, workspace));
+const { ids } = shop;
+backUp(shop, "latest");
 const shell = ids["a shell command"]!;
 const shots: Record<string, Shot> = {
-  overview: { route: { view: "workspaces" }, shown: ".workspace" },
-  timeline: { route: { view: "timeline", workspace }, shown: ".point-row .lane-name" },
+  overview: { route: { view: "workspaces" }, shown: "text=Everything is saved" },
+  timeline: { route: { view: "timeline", workspace }, shown: ".split:has(.lane-name) .text-diff" },
   changes: {
     route: { view: "point", workspace, point: ids["edit the total"]!, file: { path: "src/total.ts" } },
     shown: ".text-diff mark",

@@ -8,7 +8,6 @@ import type {
   BackupRepository,
   CreateBackupOptions,
   CreateBackupResult,
-  LookOptions,
   RestoreInPlaceOptions,
   RestoreInPlaceResult,
 } from "../contract/index.ts";
@@ -20,10 +19,9 @@ import { lookBesideHead } from "../workspace/save/look.ts";
 import { isFolderThere } from "../workspace/place/control-directory.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { secretsOf } from "../look/public-point.ts";
-import { requireOwner } from "../look/sources/operands.ts";
 import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
-import type { Hand, Opened } from "./hand.ts";
+import type { Opened } from "./hand.ts";
 import { duringHooks, hookedInput } from "./hooks.ts";
 import { keptProbes, recordingEnd } from "./kept-runs.ts";
 
@@ -129,17 +127,5 @@ export async function restoreBackup(
     within(options.workspaceName, async (workspace) =>
       restoreBackupInPlace(workspace, access, { ...options, snapshot }),
     ),
-  );
-}
-
-/** Makes the folder equal to a snapshot in the repository of the options or the kept one. */
-export async function restoreOwnBackup(
-  { workspace, backups }: Hand,
-  snapshot: string,
-  options: RestoreInPlaceOptions & LookOptions,
-): Promise<RestoreInPlaceResult> {
-  requireOwner();
-  return backups(workspace, options, async (access) =>
-    restoreBackupInPlace(workspace, access, { ...options, snapshot }),
   );
 }

@@ -16,5 +16,6 @@ export const restoreFromBackup = workspaceVerb({
   opensPaths: throughSqlite,
   changesPoints: true,
   event: (done) => (done.dry_run || done.restored_to === null ? null : { type: "restore", data: done }),
-  run: async (hand, wanted, options) => (await import("../../keep/backup.ts")).restoreOwnBackup(hand, wanted, options),
+  run: async (hand, wanted, options) =>
+    (await import("./restore-from-backup.run.ts")).restoreFromBackup(hand, wanted, options),
 });
