@@ -14,11 +14,11 @@ import type { Input } from "./input.ts";
 export const RECURSIVE: OptionDefinition = {
   flags: "-R, --recursive",
   text: "list everything below the path, one entry a line, instead of printing a file",
-  excludes: ["--limit", "--sort", "--reverse", "--archive", "--target"],
+  excludes: ["--limit", "--sort", "--reverse", "--archive", "--to"],
 };
 
 export const TARGET: OptionDefinition = {
-  flags: "--target <file>",
+  flags: "--to <file>",
   text: "write the file's bytes, or the archive, into this file instead of to stdout: completely or not at all",
 };
 
@@ -88,9 +88,9 @@ export function contentOutcome(
 
 /** Throws `usage` if an archive would be sent to a terminal. */
 export function requireArchivePlace({ globals }: Context, input: Input, isArchive: boolean): void {
-  const target = input.text("target");
+  const target = input.text("to");
   if (isArchive && target === undefined && (globals.json || process.stdout.isTTY))
-    throw usage("an archive is not written to a terminal: use a pipe, or --target FILE");
+    throw usage("an archive is not written to a terminal: use a pipe, or --to FILE");
 }
 
 /** Writes a file's bytes, or an archive, into `file`. */

@@ -79,19 +79,19 @@ describe("an archive of a snapshot", { skip: isRoot ? false : "needs root" }, ()
     assert.deepEqual(listed(archived(place, "latest:same/kept.txt").bytes), ["same/kept.txt"]);
   });
 
-  test("show --target writes a complete file or archive, or leaves the existing file unchanged", async () => {
+  test("show --to writes a complete file or archive, or leaves the existing file unchanged", async () => {
     const folder = newFolder("archived");
     makeFirst(folder);
     const place = await newRepository("tar-into");
     backup(place, "create", folder);
     const parent = newFolder("files");
     const file = path.join(parent, "all.tar");
-    const { data } = backup(place, "show", "latest", "--archive", "tar", "--target", file);
+    const { data } = backup(place, "show", "latest", "--archive", "tar", "--to", file);
     assert.deepEqual([data["target"], data["bytes"]], [file, fs.statSync(file).size]);
     assert.deepEqual(fs.readFileSync(file), archived(place, "latest").bytes);
-    backup(place, "show", "latest:goes/b", "--target", path.join(parent, "b"));
+    backup(place, "show", "latest:goes/b", "--to", path.join(parent, "b"));
     assert.equal(fs.readFileSync(path.join(parent, "b"), "utf8"), "b\n");
-    const refused = tryBackup(place, "show", "latest:goes", "--target", file);
+    const refused = tryBackup(place, "show", "latest:goes", "--to", file);
     assert.deepEqual([refused.error?.code, fs.statSync(file).size], ["usage", data["bytes"]]);
     // One that is lost ends it.
     for (const name of fs.readdirSync(path.join(place.location, "data"), { recursive: true, encoding: "utf8" })) {
@@ -99,7 +99,7 @@ describe("an archive of a snapshot", { skip: isRoot ? false : "needs root" }, ()
       if (fs.statSync(pack).size > 500_000 || fs.statSync(pack).isDirectory()) continue;
       fs.writeFileSync(pack, Buffer.alloc(fs.statSync(pack).size));
     }
-    const damaged = cairn(["backup", "show", "latest", "--archive", "tar", "--target", file, ...place.options]);
+    const damaged = cairn(["backup", "show", "latest", "--archive", "tar", "--to", file, ...place.options]);
     assert.equal(damaged.status, 6);
     assert.deepEqual(fs.readdirSync(parent).toSorted(), ["all.tar", "b"]);
     assert.equal(fs.statSync(file).size, data["bytes"]);

@@ -114,6 +114,8 @@ export const FORMER: Readonly<Record<string, string>> = {
   "serve --max-file-size": "the fixed limit of 1 GiB",
   "service --agent": "`cairn service token create` without --person",
   "service --lines": "-n COUNT",
+  "show --target": "--to FILE",
+  "backup show --target": "--to FILE",
   "show --skip": "`skip` of the API's `show`",
   "status --holders": "`holders` of the API's `status`",
   "view --list": "`cairn view` without a point",

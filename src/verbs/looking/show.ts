@@ -67,7 +67,7 @@ export const show = workspaceVerb({
     show: ShowResult,
     "show POINT:FILE": object({ ...ShowResult.entries, ...contentData }),
     "show backup:SNAPSHOT": ShowBackupResult,
-    "show --target": object({ ...ShowResult.entries, target: text("the file, absolute"), bytes: number() }),
+    "show --to": object({ ...ShowResult.entries, target: text("the file, absolute"), bytes: number() }),
   },
   by: "writers",
   looks: true,

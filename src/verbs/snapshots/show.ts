@@ -12,7 +12,7 @@ export const show = repositoryVerb({
   command: {
     "backup show": ShowBackupResult,
     "backup show SNAPSHOT:FILE": object({ ...ShowBackupResult.entries, ...contentData }),
-    "backup show --target": object({
+    "backup show --to": object({
       ...ShowBackupResult.entries,
       target: text("the file, absolute"),
       bytes: number(),

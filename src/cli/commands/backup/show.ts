@@ -67,7 +67,7 @@ export async function showSnapshot(
   const options: ShowBackupOptions = { ...context.callOptions(), ...filter };
   const archive = ARCHIVE.read(context, input);
   const isArchive = archive.archive !== undefined;
-  const target = input.text("target");
+  const target = input.text("to");
   requireArchivePlace(context, input, isArchive);
   const repository = await openNamed(context, await repositoryOptions(context, input));
   let isReadLater = false;

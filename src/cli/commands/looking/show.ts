@@ -55,7 +55,7 @@ export const command: CommandDefinition = {
       throw usage(`give the path after the colon relative to the workspace's root, without a leading slash: ${path}`);
     const page = PAGE.read(context, input);
     const archive = ARCHIVE.read(context, input);
-    const file = input.text("target");
+    const file = input.text("to");
     requireArchivePlace(context, input, archive.archive !== undefined);
     const options = context.callOptions();
     const shown = await client.show(target, path, { ...options, ...page }).catch(async (error: unknown) => {
