@@ -70,7 +70,7 @@ test("a tab is signed in by another open tab, and asks for a code if there is no
   const { context, origin, page } = await open(t, folder, { expected: / 403 \(Forbidden\)$/ });
   const second = await context.newPage();
   await second.goto(origin);
-  await second.getByRole("heading", { name: /Workspaces/ }).waitFor();
+  await second.locator(".workspace").first().waitFor();
   await page.close();
   await second.evaluate("sessionStorage.clear()");
   await second.reload();

@@ -88,7 +88,7 @@ function Fields({
       </label>
       <label class="check">
         <input type="radio" name="which" checked={isNew.value} onChange={() => (isNew.value = true)} />
-        Make a new one, with a new password
+        Make it, with a new password
       </label>
       <label class="check">
         <input type="radio" name="which" checked={!isNew.value} onChange={() => (isNew.value = false)} />
