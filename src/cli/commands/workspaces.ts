@@ -1,10 +1,10 @@
-import type { WorkspaceInfo } from "../../contract/index.ts";
+import type { SavePoint, WorkspaceInfo } from "../../contract/index.ts";
+import { toCairnError } from "../../errors.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import { formatAge, formatBytes, plural, printable } from "../render/format.ts";
 import { renderTable } from "../render/table.ts";
-import { type PointOf, pointsOfAll } from "../points-of-all.ts";
 
 export const command: CommandDefinition = {
   name: "workspaces",
@@ -20,6 +20,38 @@ export const command: CommandDefinition = {
     return { data: { workspaces }, paged: true, text: () => render(context, workspaces) };
   },
 };
+
+/** A point with its workspace's folder. */
+interface PointOf {
+  workspace: string;
+  point: SavePoint;
+}
+
+/** Returns the save points of workspaces, newest first. Reports workspaces that cannot be read. */
+async function pointsOfAll(
+  context: Context,
+  workspaces: readonly WorkspaceInfo[],
+): Promise<{ points: PointOf[]; isComplete: boolean }> {
+  const all: PointOf[] = [];
+  const library = await context.library();
+  let isComplete = true;
+  for (const { path } of workspaces) {
+    try {
+      await using client = await library.open(path, context.openOptions());
+      const { save_points: points } = await client.history(undefined, 0, { ...context.callOptions(), all: true });
+      for (const point of points) all.push({ workspace: path, point });
+    } catch (error) {
+      const failed = toCairnError(error);
+      if (failed.code === "interrupted") throw failed;
+      isComplete = false;
+      context.note(`${path}: ${failed.message}`);
+    }
+  }
+  const points = all.sort(
+    (a, b) => Number(a.point.created_at < b.point.created_at) - Number(a.point.created_at > b.point.created_at),
+  );
+  return { points, isComplete };
+}
 
 async function render(context: Context, workspaces: readonly WorkspaceInfo[]): Promise<string> {
   const { style } = context;
