@@ -4,6 +4,7 @@ import { isBackupOperand, isFolderOperand, NOW, readOperand } from "../contract/
 import { KeptRepositoryEdit, RepositoryOptions } from "../contract/repositories.ts";
 import { pick } from "../contract/schema.ts";
 import { type Context, toWorkspacePath } from "./context.ts";
+import { type Input, usage } from "./input.ts";
 import { VerbOptions } from "./options.ts";
 
 /** Options of commands that take states: the repository of `backup:SNAPSHOT`, by default the one of `backup use`. */
@@ -11,6 +12,16 @@ export const BACKUP_OPTIONS = new VerbOptions({
   ...pick(RepositoryOptions, "repository"),
   ...pick(KeptRepositoryEdit, "passwordFile", "passwordCommand", "ageIdentity"),
 }).definitions;
+
+/** Throws `usage` if the line names a repository, or how to open it, though no operand is a backup. */
+export function requireNoRepository(input: Input): void {
+  const given = BACKUP_OPTIONS.find(({ flags }) => input.has(flags));
+  if (given !== undefined)
+    throw usage(
+      `${/--[\w-]+/.exec(given.flags)![0]} works with backup:SNAPSHOT only`,
+      "name a backup, for example backup:latest",
+    );
+}
 
 /** Returns an operand as the library reads it: folders are absolute, and paths begin at the state's root. */
 export function operandOf(context: Context, client: Client, text: string): string {

@@ -145,16 +145,16 @@ export interface AgentsIn {
     tool: string;
     /** True: hooks of the agent save the folder, if the agent runs them. */
     covered: boolean;
-    /** Why the folder is not covered. */
+    /** Reason if the folder is not covered. */
     why: string | null;
-    /** When a person last gave the agent a prompt there, by the agent's own records; null: never, or unknown. */
+    /** Time of the last prompt that a person gave the agent there, by the agent's own records; null: never, or unknown. */
     last_prompt: string | null;
-    /** Why points may be missing, and what to do. */
+    /** Reasons for missing points, and ways to mend them. */
     problems: string[];
   }[];
 }
 
-/** What `cairn agent install` did or, as a plan, would do. */
+/** The outcome or the plan of `cairn agent install`. */
 export interface InstalledAgent {
   files: { path: string; changed: boolean }[];
   /** True: a hook was run as it is written, and saved the folder; null: no hook was run. */

@@ -13,7 +13,7 @@ import type { OpenWorkspaces } from "./open-workspaces.ts";
 
 /** Requests of the page that are no calls: folders to choose from, agents, and a repository with its password. */
 
-/** What `cairn agent` does, in the files of the user who started the page's server. */
+/** The work of `cairn agent` in the files of the user who started the page's server. */
 export interface PageAgents {
   /** `folder` null: all folders in which agents work or have hooks. */
   status(folder: string | null): Promise<AgentsIn[]>;

@@ -5,7 +5,7 @@ import { usage } from "../input.ts";
 import { plural, shellQuote } from "../render/format.ts";
 import { VerifyOptions } from "../../contract/looking.ts";
 import { pick } from "../../contract/schema.ts";
-import { BACKUP_OPTIONS, backupIn, operandOf } from "../operands.ts";
+import { BACKUP_OPTIONS, backupIn, operandOf, requireNoRepository } from "../operands.ts";
 import { VerbOptions } from "../options.ts";
 import { shortener } from "../shorten.ts";
 
@@ -46,6 +46,7 @@ export const command: CommandDefinition = {
       const { verifySnapshot } = await import("./backup/verify.ts");
       return verifySnapshot(context, input, backup);
     }
+    requireNoRepository(input);
     const result = input.flag("all")
       ? await client.verifyAll(options)
       : await client.verify(operandOf(context, client, target ?? "head"), options);

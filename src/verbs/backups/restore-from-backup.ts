@@ -13,6 +13,7 @@ export const restoreFromBackup = workspaceVerb({
   options: object({ ...RestoreInPlaceOptions.entries, ...LookOptions.entries }),
   output: RestoreInPlaceResult,
   errors: [...lookErrors, "refused", "stale_plan"],
+  by: "operators",
   opensPaths: throughSqlite,
   changesPoints: true,
   event: (done) => (done.dry_run || done.restored_to === null ? null : { type: "restore", data: done }),

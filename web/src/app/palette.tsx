@@ -99,14 +99,15 @@ async function placesOf(workspace: string | null, text: string, signal: AbortSig
     call("listWorkspaces", {}, { signal }),
     workspace === null
       ? []
-      : call("history", { workspace, limit: MOST, options: { ...historyOptions(text), all: true } }, { signal }).then(
-          ({ save_points }) => save_points,
-        ),
+      : call("history", { workspace, limit: MOST, options: { ...historyOptions(text), all: true } }, { signal })
+          .then(({ save_points }) => save_points)
+          // The text is an incomplete filter or pattern, for example `since:` or `[`.
+          .catch(() => []),
     workspace === null
       ? []
-      : call("findNames", { workspace, pattern: text, options: { ignoreCase: true, limit: MOST } }, { signal }).then(
-          ({ found }) => found,
-        ),
+      : call("findNames", { workspace, pattern: text, options: { ignoreCase: true, limit: MOST } }, { signal })
+          .then(({ found }) => found)
+          .catch(() => []),
   ]);
   const named = workspaces.filter(({ path }) => path.toLowerCase().includes(text.toLowerCase())).slice(0, MOST);
   return [

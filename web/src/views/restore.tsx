@@ -55,9 +55,13 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
     if (done === null) plan.reload();
     if (done !== null && route === current.value) go({ view: "timeline", workspace });
   };
-  // Loads the plan again after each event, so that it includes changes that were made meanwhile.
+  // Loads the plan again after each event, so that it includes changes that were made meanwhile. That of a backup reads
+  // the repository, so only its id guards it.
   useEffect(
-    () => onEvent((event) => (event.workspace === workspace || event.workspace === null) && plan.reload()),
+    () =>
+      isBackup(point)
+        ? undefined
+        : onEvent((event) => (event.workspace === workspace || event.workspace === null) && plan.reload()),
     [workspace],
   );
   useActions([{ key: "Escape", title: "Leave without a restore", run: () => go({ view: "point", workspace, point }) }]);

@@ -127,9 +127,12 @@ export async function restoreSnapshot(
     subfolder,
     paths,
     latestOf,
+    beginsAt,
   }: Required<Pick<RestoreBackupOptions, "paths" | "latestOf">> & {
     snapshot: string;
     subfolder: string | undefined;
+    /** The folder at which relative paths are meant to begin, if that is not the top of the snapshot. */
+    beginsAt?: string;
   },
 ): Promise<Outcome> {
   const to = input.text("to");
@@ -138,7 +141,10 @@ export async function restoreSnapshot(
   if (paths.length > 0) options.paths = paths;
   if (Object.keys(latestOf).length > 0) options.latestOf = latestOf;
   if (to === undefined) return inPlace(context, input, { snapshot, options });
+  const names = subfolder === undefined ? paths : [subfolder];
   const restore = async (repository: BackupRepository): Promise<Outcome> => {
+    if (beginsAt !== undefined && names.some((each) => !Buffer.from(each).toString("latin1").startsWith("/")))
+      await requireSavedAt(context, repository, { snapshot, latestOf, beginsAt });
     const result = await repository.restore(snapshot, context.place(to), options);
     return {
       data: result,
@@ -152,6 +158,24 @@ export async function restoreSnapshot(
     };
   };
   return withRepository(context, input, restore, options.dryRun === true ? undefined : "restore");
+}
+
+/**
+ * Throws `usage` for a snapshot of another program: its paths begin where that program was told, not at the workspace's
+ * folder.
+ */
+async function requireSavedAt(
+  context: Context,
+  repository: BackupRepository,
+  of: { snapshot: string; latestOf: object; beginsAt: string },
+): Promise<void> {
+  const options = { ...context.callOptions(), ...of.latestOf, snapshots: [of.snapshot] };
+  const [found] = (await repository.list(options)).snapshots;
+  if (found === undefined || found.save_point_id !== null) return;
+  throw usage(
+    `snapshot ${found.snapshot_id.slice(0, 8)} is no save point's, so its paths do not begin at this folder`,
+    `name the path as the snapshot has it: backup:${found.snapshot_id.slice(0, 8)}:${of.beginsAt}/PATH`,
+  );
 }
 
 /** Writes the bytes of one file to a command. Each blob is verified before it is written. */

@@ -1,6 +1,6 @@
-import { statSync } from "node:fs";
-import { join, relative } from "node:path";
-import type { CairnError } from "../../../errors.ts";
+import { existsSync, realpathSync, statSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { CairnError } from "../../../errors.ts";
 import { printable, shellQuote } from "../../render/format.ts";
 import type { Client, PathInput } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
@@ -8,7 +8,7 @@ import type { Context } from "../../context.ts";
 import { type Input, parseBase64, usage } from "../../input.ts";
 import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { isPoint, PATH_B64, splitSibling } from "../../shown.ts";
-import { BACKUP_OPTIONS, backupIn, operandOf } from "../../operands.ts";
+import { BACKUP_OPTIONS, backupIn, operandOf, requireNoRepository } from "../../operands.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { RestoreOptions } from "../../../contract/points.ts";
 import { splitWord } from "../../../contract/operand.ts";
@@ -52,6 +52,8 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const { to, ...given } = OPTIONS.read(context, input);
+    if (input.text("to") === "") throw usage("--to needs a folder");
+    if (to !== undefined) requireElsewhere(given);
     const ofCopies = given.allow?.find((guard) => guard !== "unmounted");
     if (ofCopies !== undefined && to === undefined) throw usage(`--allow ${ofCopies} works with --to only`);
     const isAsked = input.argument(0) === undefined;
@@ -60,6 +62,7 @@ export const command: CommandDefinition = {
     const client = await context.open();
     const backup = backupIn(context, client, target);
     if (backup !== null) return restoredBackup(context, client, { input, backup });
+    requireNoRepository(input);
     const isPlanOnly = input.flag("plan");
     if (to !== undefined && (isPlanOnly || given.plan !== undefined))
       throw usage("--plan and --apply of a save point do not work with --to: the folder must be absent or empty");
@@ -70,8 +73,8 @@ export const command: CommandDefinition = {
     if (typeof below === "string" && to === undefined && (await isPoint(client, point)))
       throw isNoFolder(context, client, [point, below]);
     const paths = pathsIn(context, client, { input, isBelow: below !== undefined });
-    let options: RestoreOptions = { ...context.callOptions(), ...given, target };
-    if (to !== undefined) options = { ...options, to, target: operand };
+    let options: RestoreOptions = { ...context.callOptions(), ...given, target: operand };
+    if (to !== undefined) options = { ...options, to };
     if (paths.length > 0) options.paths = paths;
     if (isAsked) {
       const { chooseRestore } = await import("../../choose-restore.ts");
@@ -103,15 +106,33 @@ async function restoredBackup(
   const { snapshot, path, filter } = backup;
   for (const name of OF_POINTS)
     if (given[name] !== undefined) throw usage(`${OPTIONS.optionOf(name)} works with save points only`);
-  for (const name of IN_PLACE)
-    if (given[name] !== undefined && to !== undefined) throw usage(`${OPTIONS.optionOf(name)} does not work with --to`);
+  if (to !== undefined) requireOutside(client.workspacePath(), to);
   if (path !== "" && to === undefined) throw isNoFolder(context, client, [`backup:${snapshot}`, path]);
   const { restoreSnapshot } = await import("../backup/restore.ts");
   return restoreSnapshot(context, input, {
     snapshot,
     subfolder: path === "" ? undefined : path,
     paths: pathsIn(context, client, { input, isBelow: path !== "" }),
-    latestOf: filter,
+    // In place `latest` is that of the workspace without a filter, which would show that another folder's is wanted.
+    latestOf: to === undefined ? {} : filter,
+    beginsAt: client.workspacePath(),
+  });
+}
+
+/** Throws `usage` for an option that only a restore in place has. */
+function requireElsewhere(given: Partial<RestoreOptions>): void {
+  for (const name of IN_PLACE)
+    if (given[name] !== undefined) throw usage(`${OPTIONS.optionOf(name)} does not work with --to`);
+}
+
+/** Throws `refused` for a new folder in the workspace, which the next save would include. */
+function requireOutside(workspace: string, to: string): void {
+  let there = to;
+  while (!existsSync(there)) there = dirname(there);
+  const place = join(realpathSync.native(there), relative(there, to));
+  if (place !== workspace && !place.startsWith(`${workspace}/`)) return;
+  throw new CairnError("refused", `${printable(place)} lies inside the workspace`, {
+    hint: "name a place outside the workspace, or restore without --to, into the workspace's folder itself",
   });
 }
 

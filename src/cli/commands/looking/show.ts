@@ -17,7 +17,7 @@ import {
   walkOutcome,
   writtenOutcome,
 } from "../../shown.ts";
-import { BACKUP_OPTIONS, backupIn, operandOf } from "../../operands.ts";
+import { BACKUP_OPTIONS, backupIn, operandOf, requireNoRepository } from "../../operands.ts";
 import { plural, shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
 
@@ -48,6 +48,7 @@ export const command: CommandDefinition = {
     const client = await context.open();
     const backup = backupIn(context, client, input.required(0));
     if (backup !== null) return shownBackup(context, input, backup);
+    requireNoRepository(input);
     const operand = operandOf(context, client, input.required(0));
     const [target, named] = await splitSibling(client, splitTarget(input, operand));
     const path = named === "/" ? undefined : named;

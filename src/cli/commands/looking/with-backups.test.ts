@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import type { RestoreBackupResult, VerifyBackupResult } from "../../../contract/index.ts";
@@ -107,6 +107,48 @@ test("restore backup:SNAPSHOT restores elsewhere with a proof, and in place, as 
   assert.equal((await cairn("restore", "backup:latest", "../a.txt")).status, 0);
   assert.equal(readFileSync(join(scene.folder, "a.txt"), "utf8"), "a\n");
   assert.equal(readFileSync(join(scene.folder, "deep/new.txt"), "utf8"), "new\n", "the other paths stay");
+});
+
+test("a repository is refused where no operand is a backup, and a copy inside the workspace", async (t) => {
+  const { scene, cairn } = await backedUp(t);
+  for (const words of [
+    ["verify"],
+    ["show", "latest"],
+    ["diff"],
+    ["restore", "latest", "--to", join(scene.root, "x")],
+  ]) {
+    const { status, stderr } = await cairn(...words, "-r", "/nosuch");
+
+    assert.deepEqual([status, /--repo works with backup:SNAPSHOT only/.test(stderr)], [2, true], words.join(" "));
+  }
+  for (const target of ["backup:latest", "latest"]) {
+    const inside = await cairn("restore", target, "--to", join(scene.folder, "deep/new"));
+    assert.deepEqual([inside.status, /inside the workspace/.test(inside.stderr)], [7, true], target);
+    const empty = await cairn("restore", target, "--to", "");
+    assert.deepEqual([empty.status, /--to needs a folder/.test(empty.stderr)], [2, true], target);
+    const kept = await cairn("restore", target, "--to", join(scene.root, "x"), "--keep-present");
+    assert.deepEqual([kept.status, /--keep-present does not work with --to/.test(kept.stderr)], [2, true], target);
+  }
+});
+
+test("restore in place warns of a backup of another folder, and restores no relative path of another program's", async (t) => {
+  const { scene, cairn } = await backedUp(t);
+  const other = join(scene.root, "other");
+  mkdirSync(other);
+  writeFileSync(join(other, "x"), "x");
+  const client = await scene.library.init(other);
+  const { snapshot } = await client.createBackup(scene.repository, { save: true });
+  const plan = await cairn("restore", `backup:${snapshot!.snapshot_id}`, "--plan");
+  assert.match(plan.stderr, /is of .*other: .* is made equal to it/);
+  const { snapshot: foreign } = await scene.repository.createFromPaths([scene.folder]);
+  const to = join(scene.root, "to");
+  const refused = await cairn("restore", `backup:${foreign!.snapshot_id}:./`, "b.txt", "--to", to);
+  assert.equal(refused.status, 2);
+  const hint = new RegExp(`name the path as the snapshot has it: backup:[0-9a-f]{8}:${scene.folder}/PATH`);
+  assert.match(refused.stderr, hint);
+  const whole = await cairn("restore", `backup:${foreign!.snapshot_id}:${scene.folder}/deep`, "--to", to);
+  assert.equal(whole.status, 0, whole.stderr);
+  assert.equal(readFileSync(join(to, "b.txt"), "utf8"), "b\n");
 });
 
 test("restore of a backup refuses options of save points, and a folder of the backup in place", async (t) => {

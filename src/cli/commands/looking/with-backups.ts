@@ -2,6 +2,7 @@ import type { BackupRepository, LookOptions } from "../../../contract/index.ts";
 import type { Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
+import { requireNoRepository } from "../../operands.ts";
 
 /** Opens the repository that the line names, else the kept one, while `work` and the text of its outcome are made. */
 export async function withBackups(
@@ -26,5 +27,6 @@ export async function looked(
   work: (options: LookOptions) => Promise<Outcome>,
 ): Promise<Outcome> {
   const options = context.callOptions();
+  if (!isFar) requireNoRepository(input);
   return isFar ? withBackups(context, input, async (repository) => work({ ...options, repository })) : work(options);
 }
