@@ -109,6 +109,14 @@ test("a point shows its changes as a tree, and text changes in one or two column
   await marked.first().waitFor();
   assert.match((await marked.allTextContents()).join(" "), /\* 1\.19/);
   assert.equal(await page.locator(".text-diff tr[data-sign='+']").count(), 1);
+  await page.locator(".text-diff .code-keyword", { hasText: "return" }).first().waitFor();
+  assert.equal(
+    await page
+      .locator(".text-diff tr[data-sign='-'] .line > bdi > span:not([class])")
+      .allTextContents()
+      .then((all) => all.join("")),
+    "  return sum;",
+  );
   await page.getByRole("button", { name: "Side by side" }).click();
   await page.locator(".text-diff[data-split='true']").waitFor();
   await page.getByRole("button", { name: "Side by side" }).click();

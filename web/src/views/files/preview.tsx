@@ -5,6 +5,7 @@ import { download } from "../../app/calls.ts";
 import { useResource } from "../../app/resource.ts";
 import { href, nameOf, refOf, toInput, toText } from "../../app/address.ts";
 import { client } from "../../app/session.ts";
+import { ColouredText } from "../../parts/coloured.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible } from "../../parts/name.tsx";
 import { isPicture, useContentAddress } from "../../app/picture.ts";
@@ -99,7 +100,9 @@ function Text({ workspace, point, entry }: Shown): JSX.Element {
       {text === null && <p class="note faint">This is no text.</p>}
       {typeof text === "string" && (
         <pre class="preview-text" tabIndex={0}>
-          <bdi dir="ltr">{visible(text)}</bdi>
+          <bdi dir="ltr">
+            <ColouredText path={entry.path} text={text} />
+          </bdi>
         </pre>
       )}
       {typeof text === "string" && entry.size > SHOWN && (

@@ -136,7 +136,7 @@ function Text({ workspace, from, to, entry }: FileDiffProps): JSX.Element {
           {diff.hunks.length === 0 ? (
             <p class="note">Only white space differs.</p>
           ) : (
-            <TextDiff diff={diff} isSplit={isSplit.value} isWrapped={isWrapped.value} />
+            <TextDiff path={entry.path} diff={diff} isSplit={isSplit.value} isWrapped={isWrapped.value} />
           )}
         </>
       )}

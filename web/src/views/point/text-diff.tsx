@@ -1,6 +1,8 @@
 import { useSignal } from "@preact/signals";
 import type { DiffTextResult } from "cairnstate/client";
 import type { JSX } from "preact";
+import { useMemo } from "preact/hooks";
+import { type Colour, type Coloured, useColour } from "../../parts/coloured.tsx";
 import { visible } from "../../parts/name.tsx";
 import { count } from "../../parts/values.tsx";
 import { markCharacters, markWords, type Piece, shortened } from "./word-marks.ts";
@@ -11,6 +13,8 @@ const SHOWN = 600;
 const LINE = 4_000;
 
 interface Line {
+  /** The line by its syntax, once the language is loaded. */
+  colours?: readonly Coloured[];
   sign: "+" | "-" | " " | "\\" | "@";
   pieces: readonly Piece[];
   /** All of a line of which `pieces` has a part only. */
@@ -26,16 +30,19 @@ interface Pair {
 
 /** A text diff, unified or side by side, with changed words marked. */
 export function TextDiff({
+  path,
   diff,
   isSplit,
   isWrapped,
 }: {
+  path: string;
   diff: DiffTextResult;
   isSplit: boolean;
   isWrapped: boolean;
 }): JSX.Element {
   const shown = useSignal(SHOWN);
-  const lines = diff.hunks.flatMap(linesOf);
+  const colour = useColour(path);
+  const lines = useMemo(() => diff.hunks.flatMap((hunk) => linesOf(hunk, colour)), [diff, colour]);
   const rows: (Line | Pair)[] = isSplit ? pairsOf(lines) : lines;
   const left = rows.length - shown.value;
   return (
@@ -65,7 +72,7 @@ export function TextDiff({
   );
 }
 
-function linesOf(hunk: DiffTextResult["hunks"][number]): Line[] {
+function linesOf(hunk: DiffTextResult["hunks"][number], colour: Colour | null): Line[] {
   const { old_start, old_lines, new_start, new_lines, section } = hunk;
   const head = `@@ −${old_start},${old_lines} +${new_start},${new_lines} @@ ${section ?? ""}`;
   const made: Line[] = [{ sign: "@", pieces: [plain(head)], before: null, after: null }];
@@ -80,7 +87,15 @@ function linesOf(hunk: DiffTextResult["hunks"][number]): Line[] {
       after: sign === "+" || sign === " " ? after++ : null,
     });
   }
+  if (colour !== null) for (const sign of ["-", "+"] as const) colourSide(made, sign, colour);
   return marked(made);
+}
+
+/** Colours the lines of one side of a hunk, which are a text without gaps. */
+function colourSide(lines: readonly Line[], sign: "+" | "-", colour: Colour): void {
+  const side = lines.filter((line) => line.sign === sign || line.sign === " ");
+  const coloured = colour(side.map(({ pieces }) => pieces[0]!.text).join("\n"));
+  for (const [i, line] of side.entries()) line.colours = coloured[i]!;
 }
 
 function plain(text: string): Piece {
@@ -205,11 +220,20 @@ function Content({ line }: { line: Line }): JSX.Element {
         {line.sign === "\\" ? "" : line.sign}
       </span>
       {SPOKEN[line.sign] !== undefined && <span class="spoken">{SPOKEN[line.sign]}</span>}
-      {pieces.map(({ text, isMarked, isCut }, i) => {
-        if (isMarked) return <mark key={i}>{visible(text)}</mark>;
+      {coloured(pieces, line.whole === undefined ? line.colours : undefined).map(({ isMarked, isCut, parts }, i) => {
+        const shown = parts.map(({ text, kind }, j) =>
+          kind === null ? (
+            visible(text)
+          ) : (
+            <span key={j} class={`code-${kind}`}>
+              {visible(text)}
+            </span>
+          ),
+        );
+        if (isMarked) return <mark key={i}>{shown}</mark>;
         return (
           <span key={i} {...(isCut === true ? { class: "line-cut" } : {})}>
-            {visible(text)}
+            {shown}
           </span>
         );
       })}
@@ -220,4 +244,25 @@ function Content({ line }: { line: Line }): JSX.Element {
       )}
     </bdi>
   );
+}
+
+/** Splits each piece of a line where a colour begins or ends. No colours: each piece has one part. */
+function coloured(
+  pieces: readonly Piece[],
+  colours: readonly Coloured[] = [],
+): (Piece & { parts: readonly Coloured[] })[] {
+  let [at, used] = [0, 0];
+  return pieces.map((piece) => {
+    if (colours.length === 0) return { ...piece, parts: [{ text: piece.text, kind: null }] };
+    const parts: Coloured[] = [];
+    for (let from = 0; from < piece.text.length;) {
+      const { text, kind } = colours[at] ?? { text: piece.text.slice(from), kind: null };
+      const length = Math.min(piece.text.length - from, text.length - used);
+      parts.push({ text: piece.text.slice(from, from + length), kind });
+      from += length;
+      used += length;
+      if (used === text.length) [at, used] = [at + 1, 0];
+    }
+    return { ...piece, parts };
+  });
 }
