@@ -10,6 +10,7 @@ import { TarOutput } from "../output/tar.ts";
 import { ZipOutput } from "../output/zip.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import { handedOver } from "./handed-over.ts";
+import { NodeFinder } from "../workspace/points/tree-diff.ts";
 import { entryOf, mustFind, pathIn } from "./read.ts";
 import { entriesBelow } from "./show.ts";
 import { type Looking, meantBy, withSources } from "./sources/operands.ts";
@@ -47,8 +48,9 @@ export async function* readArchive(
         const { source, pathOf } = opened!;
         const roots = topmost((options.paths ?? [path]).map((each) => pathOf(pathIn(meant, each))));
         const found: { path: Uint8Array; node: TreeNode | null }[] = [];
+        const nodes = new NodeFinder(source);
         const inPoint = async (each: Uint8Array): Promise<TreeNode> =>
-          workspace.engine.reading(async () => mustFind(source, each, target), options);
+          workspace.engine.reading(async () => mustFind(nodes, each, target), options);
         for (const each of roots) {
           const isInPoint = meant.kind === "point";
           const node = each.length === 0 ? null : await (isInPoint ? inPoint(each) : entryOf(opened!, each));

@@ -6,7 +6,7 @@ import type { TreeNode } from "../formats/restic/tree.ts";
 import { displayPath, isAtOrBelow, listedNames, normalizeTyped, printablePath } from "../fs/paths/safe-path.ts";
 import {
   type Difference,
-  findNode,
+  NodeFinder,
   isHidden,
   withoutMovedTimes,
   type Unread,
@@ -93,7 +93,8 @@ async function differencesOf(
   const { before, after, all } =
     (await compareHeld(workspace, options, ends)) ?? (await compareStored(workspace, options, ends));
   throwIfAborted(options.signal);
-  for (const path of paths) if (path.length > 0) mustExist(path, findNode(before, path) ?? findNode(after, path));
+  const [was, is] = [new NodeFinder(before), new NodeFinder(after)];
+  for (const path of paths) if (path.length > 0) mustExist(path, was.at(path) ?? is.at(path));
   return all;
 }
 

@@ -6,10 +6,9 @@ import { beside, isLog, LOGS, parseHeader } from "../formats/sqlite-header.ts";
 import { displayPath, hintOfTwin, normalizeTyped, quotedPath, twinOf } from "../fs/paths/safe-path.ts";
 import { requireAnswer } from "../fs/silent-mounts.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
-import type { TreeSource } from "../repository/trees/tree-source.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { heldNode, openHeldFile } from "../workspace/points/held-file.ts";
-import { findNode } from "../workspace/points/tree-diff.ts";
+import { NodeFinder } from "../workspace/points/tree-diff.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import { handedOver } from "./handed-over.ts";
@@ -171,6 +170,8 @@ function pointReader(
 ): Reader {
   const { points } = workspace;
   const { signal } = options;
+  // A read looks for a file and for the logs beside it: directories are read once for all of them.
+  let finder: NodeFinder | null = null;
   return {
     surelyLacks: (path) => !point.sealed && heldNode(points, point, path) === null,
     async *raw(path, range) {
@@ -178,7 +179,8 @@ function pointReader(
       if (held !== null) return yield* piecesOf(held, range, signal);
       const { save_point_id: id } = point.descriptor;
       const source = await withSealed(workspace, options, async () => pointSource(workspace, workspace.resolve(id)));
-      const node = await workspace.engine.reading(async () => mustFind(source, path, target), options);
+      const nodes = (finder ??= new NodeFinder(source));
+      const node = await workspace.engine.reading(async () => mustFind(nodes, path, target), options);
       if (node.type !== "file") throw notAFile(path);
       yield* rangeOf(source, { path, node }, { ...range, signal });
     },
@@ -222,10 +224,10 @@ function askedRange({ offset = 0, length }: ReadOptions): Range {
 }
 
 /** Returns the node at a path of a point. Throws `not_found`. */
-export function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
-  const node = findNode(source, path);
+export function mustFind(nodes: NodeFinder, path: Uint8Array, target: string): TreeNode {
+  const node = nodes.at(path);
   if (node !== null) return node;
-  const twin = twinOf(path, (each) => findNode(source, each) !== null);
+  const twin = twinOf(path, (each) => nodes.at(each) !== null);
   throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, {
     hint:
       twin === undefined ? advice`${call("show POINT", "show", word("point"))} lists its content` : hintOfTwin(twin),

@@ -7,6 +7,7 @@ import { withSealed } from "../workspace/save/seal.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { ListedEntry, PathInput, ShowOptions, ShowResult, WorkspaceCallOptions } from "../contract/index.ts";
 import { kindOf, listedEntry, nodesBelow } from "../workspace/points/listed-entry.ts";
+import { NodeFinder } from "../workspace/points/tree-diff.ts";
 import { mustFind } from "./read.ts";
 import type { Source } from "./sources/source.ts";
 import { pointSource } from "./sources/workspace-source.ts";
@@ -31,7 +32,7 @@ async function showReading(
   const point = workspace.resolve(target);
   const source = await pointSource(workspace, point);
   const where = normalizeTyped(path);
-  const node = where.length === 0 ? null : mustFind(source, where, target);
+  const node = where.length === 0 ? null : mustFind(new NodeFinder(source), where, target);
   return {
     save_point: publicPoint(point),
     ...displayPath(where),
@@ -114,6 +115,8 @@ export async function* walk(
   const where = normalizeTyped(path);
   const source = await withSealed(workspace, options, async () => pointSource(workspace, workspace.resolve(target)));
   const node =
-    where.length === 0 ? null : await workspace.engine.reading(async () => mustFind(source, where, target), options);
+    where.length === 0
+      ? null
+      : await workspace.engine.reading(async () => mustFind(new NodeFinder(source), where, target), options);
   yield* walkSource(source, { path: where, node, signal });
 }
