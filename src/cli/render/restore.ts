@@ -103,12 +103,12 @@ function renderRefs(refs: RestoreResult["refs"], style: Style): string[] {
   return ["  refs of git:", ...limited(lines, UNLINKED_LIMIT, style)];
 }
 
-function describeCounts({ result, reverted }: RestoreView): string {
+function describeCounts({ result, reverted, to }: RestoreView): string {
   const { changes, left_out: leftOut } = result;
   if (changes === null) return "the whole folder was swapped with a copy of the point";
   if (!isUnchanged(result)) return formatCounts(changes);
   if (leftOut.length > 0) return "nothing was changed";
-  if (reverted === undefined) return "the folder had this state already";
+  if (reverted === undefined) return to === undefined ? "the folder had this state already" : "it has no entry";
   return `the folder had the state ${reverted === "undo" ? "before" : "after"} it already; \`cairn ${reverted}\` again goes further ${reverted === "undo" ? "back" : "on"}`;
 }
 
