@@ -321,6 +321,12 @@ test("the command palette finds save points, files and workspaces", { skip: SKIP
     await page.getByRole("option", { name: option }).click();
     await page.getByRole("dialog").waitFor({ state: "detached" });
   };
+  // No pattern of a file's name, and no filter: only workspaces have it in their paths.
+  await page.keyboard.press("Control+k");
+  await page.getByRole("combobox", { name: "Command" }).fill("[");
+  await page.getByText("Nothing here is called that.").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
   await choose("edit the", /edit the total/);
   await page.waitForURL(new RegExp(ids["edit the total"]!));
   await choose("README", /docs\/readme\.md file/);

@@ -181,9 +181,11 @@ test("restore POINT:PATH --to restores the content of a folder, from the current
     assert.equal((await cairn("restore", "head", "--to", to("planned"), ...option)).status, 2);
 });
 
-test("show names another workspace by a folder that is relative to the current one", async (t) => {
+test("show and restore name another workspace by a folder that is relative to the current one", async (t) => {
   const { scene, cairn } = await backedUp(t);
   await scene.client.fork("head", join(scene.root, "fork"));
+  const plan = await cairn("restore", "../../fork:latest", "--plan");
+  assert.equal(plan.status, 0, plan.stderr);
   assert.equal((await cairn("show", "../../fork:latest:a.txt")).stdout, "changed\n");
   assert.match((await cairn("show", "../../fork:latest:deep")).stdout, /b\.txt[\s\S]*new\.txt/);
 });
