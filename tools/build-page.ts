@@ -1,12 +1,12 @@
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+import { gzipSync } from "node:zlib";
 import { build } from "vite";
 
 const WEB = path.resolve(import.meta.dirname, "../web");
 const TEXT = /\.(?:html|js|css|svg)$/;
 
-/** Builds the page of `cairn ui` into a folder, each text beside its compressed forms. Resolves with the files of packages in it. */
+/** Builds the page of `cairn ui` into a folder, each text compressed. Resolves with the files of packages in it. */
 export async function buildPage(outDir: string): Promise<Record<string, object>> {
   const packages: Record<string, object> = {};
   await build({
@@ -28,12 +28,8 @@ export async function buildPage(outDir: string): Promise<Record<string, object>>
   });
   for (const name of readdirSync(outDir, { recursive: true, encoding: "utf8" }).filter((each) => TEXT.test(each))) {
     const file = path.join(outDir, name);
-    const text = readFileSync(file);
-    writeFileSync(`${file}.gz`, gzipSync(text, { level: 9 }));
-    writeFileSync(
-      `${file}.br`,
-      brotliCompressSync(text, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: text.length } }),
-    );
+    writeFileSync(`${file}.gz`, gzipSync(readFileSync(file), { level: 9 }));
+    rmSync(file);
   }
   return packages;
 }

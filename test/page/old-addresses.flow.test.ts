@@ -107,7 +107,9 @@ test(
     const port = await thief.start();
     const { context } = await open(t, null, { expected: /./ });
     const ui = await start(t, [folder, "--no-open"]);
-    const scripts = fs.readdirSync(ASSETS).filter((name) => name.endsWith(".js"));
+    const scripts = fs
+      .readdirSync(ASSETS)
+      .flatMap((name) => (name.endsWith(".js.gz") ? [name.slice(0, -".gz".length)] : []));
     assert.ok(scripts.length > 3);
     for (const host of HOSTS) {
       const trap = await context.newPage();

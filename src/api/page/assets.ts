@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { extname, join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { readRegular } from "../../fs/regular-file.ts";
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -11,8 +12,8 @@ const TYPES: Readonly<Record<string, string>> = {
   ".svg": "image/svg+xml",
   ".woff2": "font/woff2",
 };
-/** Endings of the files beside an asset, by their encoding, the best first. */
-const ENDINGS: Readonly<Record<string, string>> = { br: ".br", gzip: ".gz", identity: "" };
+/** Ending of the file of a compressed asset. The build keeps no other form of a text. */
+const COMPRESSED = ".gz";
 const NO_PAGE = "This build of Cairn has no page. Make it with: npm run build\n";
 const MOST_BYTES = 16 << 20;
 /** A name with a hash of its content, in the only folder with such names: a browser may cache it for ever. */
@@ -28,15 +29,17 @@ export function sendAsset(folder: string, request: IncomingMessage, response: Se
   const hashed = HASHED.exec(path)?.[1];
   if (!isPage(path) && hashed === undefined) return false;
   const file = hashed === undefined ? join(folder, "index.html") : join(folder, "assets", hashed);
-  const accepted = `${request.headers["accept-encoding"] ?? ""},identity`.split(/[\s,]+/);
-  for (const [encoding, ending] of Object.entries(ENDINGS)) {
-    const bytes = accepted.includes(encoding) ? read(file + ending) : null;
-    if (bytes === null) continue;
+  const compressed = read(file + COMPRESSED);
+  const found = compressed ?? read(file);
+  if (found !== null) {
+    const isAccepted = (request.headers["accept-encoding"] ?? "").split(/[\s,]+/).includes("gzip");
+    const isSentCompressed = compressed !== null && isAccepted;
+    const bytes = compressed === null || isAccepted ? found : gunzipSync(compressed);
     const tag = `"${createHash("sha256").update(bytes).digest("base64url")}"`;
     response.setHeader("content-type", TYPES[extname(file)] ?? "application/octet-stream");
     response.setHeader("vary", "accept-encoding").setHeader("etag", tag);
     if (hashed !== undefined) response.setHeader("cache-control", "private, max-age=31536000, immutable");
-    if (ending !== "") response.setHeader("content-encoding", encoding);
+    if (isSentCompressed) response.setHeader("content-encoding", "gzip");
     if (request.headers["if-none-match"] === tag) response.writeHead(304).end();
     else response.writeHead(200, { "content-length": bytes.length }).end(bytes);
     return true;

@@ -152,7 +152,6 @@ async function serving(
   const page = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-page-"));
   fs.mkdirSync(path.join(page, "assets"));
   fs.writeFileSync(path.join(page, "index.html"), "<!doctype html>");
-  fs.writeFileSync(path.join(page, ASSET), SCRIPT);
   fs.writeFileSync(path.join(page, `${ASSET}.gz`), gzipSync(SCRIPT));
   fs.writeFileSync(path.join(page, "assets/secret"), "secret");
   const called: string[] = [];

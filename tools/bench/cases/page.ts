@@ -1,7 +1,7 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { gzipSync } from "node:zlib";
+import { gunzipSync } from "node:zlib";
 import { chromium, type Page } from "playwright-core";
 import type { Client } from "../../../src/contract/index.ts";
 import { multiplyPoints } from "../../../test/fixtures/many-points.ts";
@@ -102,15 +102,17 @@ function resultOf(samples: Record<string, number[]>, count: number): Result {
 
 /** Returns the bytes of the index, of the files that it names, and of the timeline's own files. */
 function firstViewBytes(): number {
-  const index = readFileSync(path.join(DIST, "page/index.html"), "utf8");
-  const names = new Set(readdirSync(path.join(DIST, "page/assets")).filter((name) => /\.(?:js|css)$/.test(name)));
+  const page = path.join(DIST, "page");
+  const textOf = (file: string): string => gunzipSync(readFileSync(path.join(page, `${file}.gz`))).toString();
+  const index = textOf("index.html");
+  const all = readdirSync(path.join(page, "assets")).map((name) => name.replace(/\.gz$/, ""));
+  const names = new Set(all.filter((name) => /\.(?:js|css)$/.test(name)));
   const wanted = new Set([...names].filter((name) => index.includes(name) || name.startsWith("timeline-")));
   // A set that grows while it is gone through: modules that these import at once.
-  for (const name of wanted) {
-    const text = readFileSync(path.join(DIST, "page/assets", name), "utf8");
-    for (const [, imported] of text.matchAll(/(?:from|import)\s*"\.\/([^"]+)"/g)) wanted.add(imported!);
-  }
-  const size = (file: string): number => gzipSync(readFileSync(path.join(DIST, "page", file)), { level: 9 }).length;
+  for (const name of wanted)
+    for (const [, imported] of textOf(`assets/${name}`).matchAll(/(?:from|import)\s*"\.\/([^"]+)"/g))
+      wanted.add(imported!);
+  const size = (file: string): number => statSync(path.join(page, `${file}.gz`)).size;
   return [...wanted].reduce((sum, name) => sum + size(`assets/${name}`), size("index.html"));
 }
 
