@@ -1,5 +1,5 @@
 import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { Icon } from "./icon.tsx";
 
 /** A modal dialog. Escape or a click outside closes it; then the focus returns to the element that had it before. */
@@ -13,7 +13,8 @@ export function Dialog({
   children: ComponentChildren;
 }): JSX.Element {
   const own = useRef<HTMLDialogElement>(null);
-  useEffect(() => own.current!.showModal(), []);
+  // At once, so that no key that is pressed next reaches the view.
+  useLayoutEffect(() => own.current!.showModal(), []);
   return (
     <dialog
       ref={own}

@@ -1,6 +1,6 @@
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { call, historyOptions } from "../../app/calls.ts";
 import { isBackup, shortState } from "../../app/address.ts";
 import { useResource } from "../../app/resource.ts";
@@ -35,7 +35,7 @@ export function ChooseDialog({
   const limit = useSignal(LISTED);
   /** The text when Enter was pressed. The first point of the answer to it is chosen, not of the list that is shown until then. */
   const entered = useSignal<string | undefined>(undefined);
-  useEffect(() => field.current!.focus(), []);
+  useLayoutEffect(() => field.current!.focus(), []);
   const text = asked.value;
   const options = { ...historyOptions(text), all: true };
   const { value, problem, isLate } = useResource(`choose ${workspace} ${text} ${limit.value}`, async (signal) => ({
