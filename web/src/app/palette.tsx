@@ -31,9 +31,13 @@ export function Sheet({ close }: { close(): void }): JSX.Element {
   const at = route.value;
   const workspace = at.view === "workspaces" ? null : at.workspace;
   const wanted = asked.value.trim();
-  const places = useResource(`palette ${workspace} ${wanted}`, async (signal) => placesOf(workspace, wanted, signal));
-  const isCurrent = text.value.trim() === wanted;
-  const found = [...actions, ...(isCurrent ? (places.value.value ?? []) : [])];
+  const places = useResource(`palette ${workspace} ${wanted}`, async (signal) => ({
+    of: wanted,
+    list: await placesOf(workspace, wanted, signal),
+  }));
+  // An answer to an earlier text is not shown: Enter would choose from it.
+  const isCurrent = places.value.value?.of === text.value.trim();
+  const found = [...actions, ...(isCurrent ? places.value.value!.list : [])];
   const picked = Math.min(chosen.value, found.length - 1);
   const run = (action: Choice | undefined): void => {
     if (action === undefined) return;
@@ -84,9 +88,7 @@ export function Sheet({ close }: { close(): void }): JSX.Element {
       </ul>
       <Late isLate={places.isLate.value} />
       {places.problem.value !== null && <Problem problem={places.problem.value} />}
-      {found.length === 0 && isCurrent && places.value.value !== undefined && (
-        <p class="faint">Nothing here is called that.</p>
-      )}
+      {found.length === 0 && isCurrent && <p class="faint">Nothing here is called that.</p>}
     </Dialog>
   );
 }
