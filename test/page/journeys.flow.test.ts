@@ -232,7 +232,7 @@ test("a user finds a backup in the timeline, and restores two of its files", { s
   const id = backUp(shop, shop.ids["write two files"]!);
   shop.write("src/a.ts", "spoiled\n");
   const { page } = await open(t, shop.folder);
-  await page.getByText("tabs").waitFor();
+  await page.locator(".point-row", { hasText: "tabs" }).waitFor();
   assert.equal(await page.locator(".backup-row").count(), 0, "the first view asks no repository");
   await page.getByLabel("backups").check();
   const row = page.locator(".backup-row", { hasText: id.slice(0, 8) });
