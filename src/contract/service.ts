@@ -134,7 +134,7 @@ export type JobBegun = Of<typeof JobBegun>;
 export interface FolderList {
   /** Absolute, without a slash at its end. */
   path: string;
-  /** Names of the folders in it that are not hidden, sorted; at most 500. */
+  /** Names of the folders in `path`, sorted; at most 500. Hidden folders are left out. */
   folders: string[];
 }
 

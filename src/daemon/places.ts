@@ -4,7 +4,7 @@ import { CairnError } from "../errors.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { systemStateDirectory } from "../workspace/place/daemon-marks.ts";
 
-/** Places of a daemon: those of the system for root, a user's own otherwise. The environment overrides each place. */
+/** Places of a daemon: for root those of the system, for another user that user's own. A variable overrides each. */
 export interface DaemonPlaces {
   /** Folder of `state.json`, the instance lock and the loop image. */
   state: string;

@@ -30,16 +30,14 @@ export function sendAsset(folder: string, request: IncomingMessage, response: Se
   if (!isPage(path) && hashed === undefined) return false;
   const file = hashed === undefined ? join(folder, "index.html") : join(folder, "assets", hashed);
   const compressed = read(file + COMPRESSED);
-  const found = compressed ?? read(file);
-  if (found !== null) {
-    const isAccepted = (request.headers["accept-encoding"] ?? "").split(/[\s,]+/).includes("gzip");
-    const isSentCompressed = compressed !== null && isAccepted;
-    const bytes = compressed === null || isAccepted ? found : gunzipSync(compressed);
+  const isAccepted = (request.headers["accept-encoding"] ?? "").split(/[\s,]+/).includes("gzip");
+  const bytes = compressed === null ? read(file) : isAccepted ? compressed : gunzipSync(compressed);
+  if (bytes !== null) {
     const tag = `"${createHash("sha256").update(bytes).digest("base64url")}"`;
     response.setHeader("content-type", TYPES[extname(file)] ?? "application/octet-stream");
     response.setHeader("vary", "accept-encoding").setHeader("etag", tag);
     if (hashed !== undefined) response.setHeader("cache-control", "private, max-age=31536000, immutable");
-    if (isSentCompressed) response.setHeader("content-encoding", "gzip");
+    if (compressed !== null && isAccepted) response.setHeader("content-encoding", "gzip");
     if (request.headers["if-none-match"] === tag) response.writeHead(304).end();
     else response.writeHead(200, { "content-length": bytes.length }).end(bytes);
     return true;

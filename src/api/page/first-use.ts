@@ -61,7 +61,7 @@ export async function answerFirstUse(url: string, members: Body, use: FirstUse):
   return ANSWERS[url]!(members, use);
 }
 
-/** Lists the folders in a folder, for a person who chooses one. A name that is not UTF-8 is left out: nobody can type it. */
+/** Lists the folders in a folder, for a person who chooses one. Names that are not UTF-8 are left out, as nobody can type them. */
 async function foldersIn(path: string): Promise<FolderList> {
   const folder = resolve(path);
   try {

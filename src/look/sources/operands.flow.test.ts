@@ -195,14 +195,20 @@ test("restore elsewhere writes the folder of a point that an operand names, with
   });
 });
 
-test("verify reads a point of another workspace in that workspace, and no folder, backup or part of a state", async (t) => {
-  const { client, root, library, write } = await backupScene(t, "local");
+/** Saves, forks the workspace, and makes a folder with one file a workspace with a control directory of its own. */
+async function withOthers({ client, root, library, write }: BackupScene) {
   await client.save();
-  const fork = join(root, "fork");
+  const [fork, other] = [join(root, "fork"), join(root, "other")];
   await client.fork("head", fork, { name: "fork" });
   write("../other/a.txt", "other\n");
-  const other = join(root, "other");
-  await using opened = await library.init(other);
+  return { fork, other, opened: await library.init(other) };
+}
+
+test("verify reads a point of another workspace in that workspace, and no folder, backup or part of a state", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client } = scene;
+  const { fork, other, opened } = await withOthers(scene);
+  await using _other = opened;
   await opened.save();
   const before = (await client.history()).save_points.length;
   const { checked } = await client.verify("head");
@@ -224,13 +230,10 @@ test("verify reads a point of another workspace in that workspace, and no folder
 });
 
 test("export writes a whole point of another workspace, which the envelope names", async (t) => {
-  const { client, root, library, write } = await backupScene(t, "local");
-  await client.save();
-  const fork = join(root, "fork");
-  await client.fork("head", fork, { name: "fork" });
-  write("../other/a.txt", "other\n");
-  const other = join(root, "other");
-  await using opened = await library.init(other);
+  const scene = await backupScene(t, "local");
+  const { client, root } = scene;
+  const { fork, other, opened } = await withOthers(scene);
+  await using _other = opened;
   const { save_point_id: id } = await opened.save();
   const exported = async (target: string, name: string): Promise<{ name: string; save_point_id: string }> => {
     await client.exportPoint(target, join(root, name));

@@ -99,8 +99,8 @@ export function pointMeant(workspace: Workspace, text: string): Extract<Meant, {
 }
 
 /**
- * Runs `work` in the workspace whose point an operand means, with the point's name there. Points that `work` needs in
- * another workspace are sealed first; `problems` are those that could not be. Throws `usage` for a path in a point.
+ * Runs `work` in the workspace whose point an operand means, with the point's name there. Points of
+ * another workspace are sealed first; `problems` lists the points that could not be sealed. Throws `usage` for a path in a point.
  */
 export async function inItsWorkspace<T>(
   workspace: Workspace,

@@ -29,7 +29,7 @@ export interface SourceScene {
 
 const NOTHING = new Uint8Array(0);
 const DEEP = Buffer.from("deep");
-/** A name with a byte that is not UTF-8, for a folder. */
+/** Name of a folder; one of its bytes is not UTF-8. */
 const ODD = Buffer.from([0x6f, 0xff, 0x64]);
 /** Bytes of a file of several blobs. */
 const LARGE = 3 << 20;

@@ -1,4 +1,4 @@
-import type { AgentsIn, FolderList, HistoryOptions, InstalledAgent, KeptByPage } from "cairnstate/client";
+import type { HistoryOptions } from "cairnstate/client";
 import { tellOutcome } from "./outcome.tsx";
 import { problemOf } from "./resource.ts";
 import { client } from "./session.ts";
@@ -9,15 +9,6 @@ type Client = ReturnType<typeof client>;
 
 /** Makes a call with one answer. */
 export const call: Client["call"] = (...given) => client().call(...given);
-
-/** Lists the folders in a folder of the machine, for a person who chooses one. */
-export const foldersIn = (path: string): Promise<FolderList> => client().folders(path);
-
-export const agentsIn = (workspace?: string): Promise<AgentsIn[]> => client().agents(workspace);
-export const installAgent = (asked: Parameters<Client["installAgent"]>[0]): Promise<InstalledAgent> =>
-  client().installAgent(asked);
-export const keepRepository = (asked: Parameters<Client["keepRepository"]>[0]): Promise<KeptByPage> =>
-  client().keepRepository(asked);
 
 /** Downloads content by a link that works once. Shows the server's error if it refuses. */
 export async function download(asked: Parameters<Client["ticket"]>[0]): Promise<void> {

@@ -96,31 +96,36 @@ export function Sheet({ close }: { close(): void }): JSX.Element {
 /** Returns workspaces with a text in their path, and points and files of one workspace that fit the text. */
 async function placesOf(workspace: string | null, text: string, signal: AbortSignal): Promise<Choice[]> {
   if (text === "") return [];
-  const to = (title: string, kind: string, place: Route): Choice => ({ title, kind, run: () => go(place) });
-  const [workspaces, points, files] = await Promise.all([
+  const [own, workspaces] = await Promise.all([
+    workspace === null ? [] : placesIn(workspace, text, signal),
     call("listWorkspaces", {}, { signal }),
-    workspace === null
-      ? []
-      : call("history", { workspace, limit: MOST, options: { ...historyOptions(text), all: true } }, { signal })
-          .then(({ save_points }) => save_points)
-          // The text is an incomplete filter or pattern, for example `since:` or `[`.
-          .catch(() => []),
-    workspace === null
-      ? []
-      : call("findNames", { workspace, pattern: text, options: { ignoreCase: true, limit: MOST } }, { signal })
-          .then(({ found }) => found)
-          .catch(() => []),
   ]);
   const named = workspaces.filter(({ path }) => path.toLowerCase().includes(text.toLowerCase())).slice(0, MOST);
   return [
-    ...(workspace === null ? [] : points).map(({ save_point_id: point, message, created_at: time }) =>
-      to(message === "" ? point.slice(0, 8) : message, `save point of ${wholeTime(time)}`, {
-        view: "point",
-        workspace: workspace!,
-        point,
-      }),
-    ),
-    ...files.map((each) => to(each.path, "file", { view: "file-history", workspace: workspace!, at: refOf(each) })),
-    ...named.map(({ path }) => to(nameOf(path), `workspace ${path}`, { view: "timeline", workspace: path })),
+    ...own,
+    ...named.map(({ path }) => placeAt(nameOf(path), `workspace ${path}`, { view: "timeline", workspace: path })),
   ];
+}
+
+async function placesIn(workspace: string, text: string, signal: AbortSignal): Promise<Choice[]> {
+  const options = { ...historyOptions(text), all: true };
+  const [points, files] = await Promise.all([
+    call("history", { workspace, limit: MOST, options }, { signal })
+      .then(({ save_points }) => save_points)
+      // The text is an incomplete filter or pattern, for example `since:` or `[`.
+      .catch(() => []),
+    call("findNames", { workspace, pattern: text, options: { ignoreCase: true, limit: MOST } }, { signal })
+      .then(({ found }) => found)
+      .catch(() => []),
+  ]);
+  return [
+    ...points.map(({ save_point_id: point, message, created_at: time }) =>
+      placeAt(message || point.slice(0, 8), `save point of ${wholeTime(time)}`, { view: "point", workspace, point }),
+    ),
+    ...files.map((each) => placeAt(each.path, "file", { view: "file-history", workspace, at: refOf(each) })),
+  ];
+}
+
+function placeAt(title: string, kind: string, place: Route): Choice {
+  return { title, kind, run: () => go(place) };
 }

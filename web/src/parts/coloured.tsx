@@ -1,9 +1,7 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { type Colour, type Coloured, colourFor } from "./colours.ts";
+import { type Colour, colourFor } from "./colours.ts";
 import { visible } from "./name.tsx";
-
-export type { Colour, Coloured };
 
 /** Returns the colours of a file's language, once they are loaded; null until then, and for an unknown language. */
 export function useColour(path: string): Colour | null {

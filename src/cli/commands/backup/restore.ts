@@ -131,7 +131,7 @@ export async function restoreSnapshot(
   }: Required<Pick<RestoreBackupOptions, "paths" | "latestOf">> & {
     snapshot: string;
     subfolder: string | undefined;
-    /** The folder at which relative paths are meant to begin, if that is not the top of the snapshot. */
+    /** The folder at which relative paths begin. Absent: they begin at the top of the snapshot. */
     beginsAt?: string;
   },
 ): Promise<Outcome> {

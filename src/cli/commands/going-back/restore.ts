@@ -3,6 +3,7 @@ import { dirname, join, relative } from "node:path";
 import { CairnError } from "../../../errors.ts";
 import { printable, shellQuote } from "../../render/format.ts";
 import type { Client, PathInput } from "../../../contract/index.ts";
+import { isAtOrBelow } from "../../../fs/paths/safe-path.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, parseBase64, usage } from "../../input.ts";
@@ -130,7 +131,7 @@ function requireOutside(workspace: string, to: string): void {
   let there = to;
   while (!existsSync(there)) there = dirname(there);
   const place = join(realpathSync.native(there), relative(there, to));
-  if (place !== workspace && !place.startsWith(`${workspace}/`)) return;
+  if (!isAtOrBelow(place, workspace)) return;
   throw new CairnError("refused", `${printable(place)} lies inside the workspace`, {
     hint: "name a place outside the workspace, or restore without --to, into the workspace's folder itself",
   });

@@ -1,9 +1,9 @@
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
-import { call, foldersIn } from "../../app/calls.ts";
+import { call } from "../../app/calls.ts";
 import { tellOutcome } from "../../app/outcome.tsx";
 import { problemOf, useResource } from "../../app/resource.ts";
-import { about } from "../../app/session.ts";
+import { about, client } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name } from "../../parts/name.tsx";
@@ -74,7 +74,7 @@ function Inside({ typed, choose }: { typed: string; choose(path: string): void }
   const cut = typed.lastIndexOf("/");
   const parent = typed.slice(0, cut + 1) || "/";
   const begin = typed.slice(cut + 1).toLowerCase();
-  const { value, problem } = useResource(`folders ${parent}`, async () => foldersIn(parent), { isFresh: true });
+  const { value, problem } = useResource(`folders ${parent}`, async () => client().folders(parent), { isFresh: true });
   const found = value.value?.folders.filter((each) => each.toLowerCase().startsWith(begin)) ?? [];
   const above = parent.slice(0, parent.slice(0, -1).lastIndexOf("/") + 1);
   return (

@@ -1,8 +1,8 @@
 import { useSignal } from "@preact/signals";
 import type { AgentsIn, InstalledAgent } from "cairnstate/client";
 import type { JSX } from "preact";
-import { agentsIn, installAgent } from "../../app/calls.ts";
 import { problemOf, useResource } from "../../app/resource.ts";
+import { client } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Name, Words } from "../../parts/name.tsx";
 import { type Found, Late, Problem } from "../../parts/problem.tsx";
@@ -12,7 +12,7 @@ type Agent = AgentsIn["agents"][number];
 
 /** Lists the coding agents of a workspace, and installs their hooks after it has shown which files change. */
 export function AgentsDialog({ workspace, close }: { workspace: string; close(): void }): JSX.Element {
-  const { value, problem, reload } = useResource(`agents ${workspace}`, async () => agentsIn(workspace), {
+  const { value, problem, reload } = useResource(`agents ${workspace}`, async () => client().agents(workspace), {
     isFresh: true,
   });
   const agents = value.value?.[0]?.agents;
@@ -48,7 +48,7 @@ function AgentRow({
     isBusy.value = true;
     problem.value = null;
     try {
-      const told = await installAgent({ workspace, tool, plan: isPlan });
+      const told = await client().installAgent({ workspace, tool, plan: isPlan });
       plan.value = isPlan ? told : null;
       if (told.problem !== null) problem.value = { code: "internal", message: told.problem };
       if (!isPlan) installed();

@@ -8,7 +8,7 @@ const WIDTH = 240;
 const HEIGHT = 40;
 const BAR = 8;
 
-/** How the folder grew, and what its points take up in comparison with copies of it. */
+/** Charts of a folder's growth, and of the bytes of its points beside those of whole copies. */
 export function Charts({
   sizes,
   stored,

@@ -4,12 +4,12 @@ import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import "../../styles/overview.css";
 import { href, nameOf } from "../../app/address.ts";
-import { agentsIn, call } from "../../app/calls.ts";
+import { call } from "../../app/calls.ts";
 import { onEvent } from "../../app/events.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
 import { go } from "../../app/route.ts";
-import { about, isReadOnly } from "../../app/session.ts";
+import { about, client, isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, Words } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
@@ -151,7 +151,9 @@ async function learnStatus({ path: workspace, present }: WorkspaceInfo, stopped?
 
 /** Asks which agents work without hooks. The answer needs a process of its own, and the page waits for it nowhere. */
 async function learnAgents(infos: readonly WorkspaceInfo[]): Promise<void> {
-  const found = await agentsIn().catch(() => null);
+  const found = await client()
+    .agents()
+    .catch(() => null);
   for (const { path } of infos) {
     const agents = found?.find((each) => each.path === path)?.agents;
     noteFacts(path, { agents: agents ?? [] });

@@ -1,7 +1,8 @@
 import { type Signal, useSignal } from "@preact/signals";
 import type { ComponentChildren, JSX } from "preact";
-import { call, keepRepository } from "../../app/calls.ts";
+import { call } from "../../app/calls.ts";
 import { problemOf } from "../../app/resource.ts";
+import { client } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Words } from "../../parts/name.tsx";
 import { type Found, Problem } from "../../parts/problem.tsx";
@@ -29,7 +30,7 @@ export function RepositoryDialog({
     problem.value = null;
     try {
       const given = isNew.value ? {} : { passwordFile: file.value };
-      const answer = await keepRepository({ workspace, repository: repository.value.trim(), ...given });
+      const answer = await client().keepRepository({ workspace, repository: repository.value.trim(), ...given });
       made.value = answer.made ? answer.password_file : null;
       isDone.value = true;
       busy.value = "Backing up…";

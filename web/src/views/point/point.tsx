@@ -205,7 +205,7 @@ function Changed({
   );
 }
 
-/** True for a folder inside a backup, as in a snapshot of another program. Its paths are not those of the backup. */
+/** True for a folder inside a backup, as in a snapshot of another program. Paths in that folder do not begin at the backup's root. */
 function isPart(state: string): boolean {
   return isBackup(state) && snapshotOf(state).includes(":");
 }

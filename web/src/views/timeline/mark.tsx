@@ -24,7 +24,7 @@ export function markOf(workspace: string, state: SavePoint | BackupSnapshot): Ma
   return { workspace, state: id, at, words: message === "" ? id.slice(0, 8) : message };
 }
 
-/** Marks a row. If another one is marked, opens what the newer of both changed since the older one. */
+/** Marks a row. If another row is marked, opens the changes from the older to the newer of the two. */
 export function mark(wanted: Mark): void {
   const other = marked.value;
   marked.value = null;
