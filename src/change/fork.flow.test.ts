@@ -25,6 +25,14 @@ test("a fork is a separate workspace that equals its point and has no changes at
   assert.equal(save_point.parent_id, null);
   assert.equal(walkDigests(target).state, saved.payload_root_hash);
   assert.equal(fs.statSync(target).mtimeMs, fs.statSync(folder).mtimeMs);
+  const listed = await library.listWorkspaces();
+  assert.deepEqual(
+    listed.map(({ path, origin }) => [path, origin]),
+    [
+      [target, { workspace_id: client.workspace.id, save_point_id: saved.save_point_id }],
+      [folder, undefined],
+    ],
+  );
   const forked = await library.open(target);
   assert.equal(forked.repoId, client.repoId);
   assert.equal((await forked.status()).clean, true);

@@ -23,6 +23,7 @@ import {
   pointId,
   shownPlan,
   WorkspaceCallOptions,
+  workspaceId,
   WorkspaceRef,
 } from "./words.ts";
 
@@ -155,6 +156,12 @@ export const WorkspaceInfo = object({
   points: number(),
   store_bytes: number("size of the store, which all workspaces of one control directory share"),
   last_save_at: orNull(text()),
+  origin: opt(
+    object(
+      { workspace_id: workspaceId(), save_point_id: pointId() },
+      "a fork: the workspace and the point of which it was made",
+    ),
+  ),
   problem: opt(text("why the other members could not be read")),
 });
 export type WorkspaceInfo = Of<typeof WorkspaceInfo>;

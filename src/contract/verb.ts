@@ -32,6 +32,8 @@ export interface Rights {
   readonly passing?: true;
   /** Reason why no daemon serves the verb. */
   readonly unserved?: string;
+  /** The page of `cairn ui` makes the call in its own process, with the rights of its user, though no daemon serves the verb. */
+  readonly forPage?: true;
   /** The daemon checks the paths in the options itself, so people may name paths. */
   readonly checksPlaces?: true;
   /** The kind of cause that the save points of an agent's call have. */

@@ -13,7 +13,7 @@ import { REF, SAVED } from "../../cli/testing-fake-library.ts";
 import type { CairnLibrary, Client } from "../../contract/index.ts";
 import { CairnError } from "../../errors.ts";
 import { CLIENT_VERBS, DAEMON_CALLS, LIBRARY_VERBS } from "../../verbs/index.ts";
-import { callOf, isOfWorkspace, onlyLooks } from "../rights/capabilities.ts";
+import { callOf, isOfWorkspace, onlyLooks, servedCalls } from "../rights/capabilities.ts";
 
 import { CODE_MS, PageServer, type PageServerOptions } from "./server.ts";
 
@@ -550,6 +550,20 @@ test("a read-only page cannot call a verb that changes something", async (t) => 
   assert.equal(refused.status, 403, "also for a caller that accepts lines");
   const about = JSON.parse((await served.signedIn("/v1/about")).body) as { data: { read_only: boolean } };
   assert.equal(about.data.read_only, true);
+});
+
+test("the page makes the calls of forks, which no daemon serves, and a read-only page only plans a removal", async (t) => {
+  const [served, looking] = [await serving(t), await serving(t, { isReadOnly: true })];
+  const names = ["planAdoptFork", "adoptFork", "planRemoveFork", "removeFork"];
+  const body = { workspace: "/w", fork: "/w-fork" };
+  for (const name of names) {
+    assert.ok(!servedCalls().includes(name), name);
+    await served.call(name, body);
+    assert.equal((await served.call(name, { ...body, nonsense: 1 })).status, 400, name);
+    assert.equal((await served.ask(`/v1/${name}`, { method: "POST", body: JSON.stringify(body) })).status, 401, name);
+    assert.equal((await looking.call(name, body)).status, name === "planRemoveFork" ? 200 : 403, name);
+  }
+  assert.deepEqual([served.called, looking.called], [names, ["planRemoveFork"]]);
 });
 
 test("each server has another name and another port, and holds the port on 127.0.0.1 and ::1", async (t) => {

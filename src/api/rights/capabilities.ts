@@ -52,7 +52,7 @@ export function whoMay(name: string): string {
 
 /** True for a call that only reads, with these options. */
 export function looks(name: string, options: Options): boolean {
-  const verb = servedCall(name);
+  const verb = callOf(name);
   return verb?.looks === true && !(verb.changesWith ?? []).some((each) => isGiven(options?.[each]));
 }
 
@@ -60,7 +60,8 @@ export function looks(name: string, options: Options): boolean {
 const OF_PAGE: readonly string[] = ["listWorkspaces", "daemon", "register"];
 
 export function isForPage(name: string): boolean {
-  return OF_PAGE.includes(name) || (isOfWorkspace(name) && servedCall(name) !== undefined);
+  if (OF_PAGE.includes(name)) return true;
+  return isOfWorkspace(name) && (servedCall(name) !== undefined || callOf(name)!.forPage === true);
 }
 
 /** True for a call that writes neither records of a workspace nor to a place that its caller chooses. */

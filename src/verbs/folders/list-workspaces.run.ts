@@ -75,12 +75,14 @@ async function describe(
 ): Promise<WorkspaceInfo | null> {
   const found = workspaceNamed(controlPaths(root), ask.name);
   if (found === null) return null;
+  const { origin } = found.workspace;
   const info: WorkspaceInfo = {
     ...workspaceRef(found),
     present: isPresent(found.workspace, found.folder),
     points: 0,
     store_bytes: 0,
     last_save_at: null,
+    ...(origin === undefined ? {} : { origin }),
   };
   await using workspace = new Workspace(found, parts);
   try {

@@ -39,6 +39,7 @@ export const adoptFork = workspaceVerb({
   command: "adopt",
   by: "owners",
   unserved: UNSERVED,
+  forPage: true,
   opensPaths: throughSqlite,
   makesPoint: "undo",
   changesPoints: true,
@@ -57,6 +58,7 @@ export const planAdoptFork = workspaceVerb({
   command: { "adopt --plan": object({ plan: RestorePlan }) },
   by: "owners",
   unserved: UNSERVED,
+  forPage: true,
   looks: true,
   stores: true,
   seals: true,
@@ -75,6 +77,7 @@ export const removeFork = workspaceVerb({
   by: "owners",
   changesPoints: true,
   unserved: "the daemon does not remove folders",
+  forPage: true,
   async run({ workspace }, fork, options) {
     const { removeFork: remove } = await import("../../change/remove-fork.ts");
     const result = await remove(workspace, fork, options);
@@ -94,6 +97,7 @@ export const planRemoveFork = workspaceVerb({
   by: "owners",
   looks: true,
   unserved: "the daemon does not remove folders",
+  forPage: true,
   run: async ({ workspace }, fork, options) =>
     (await import("../../change/fork-plan.ts")).planRemoveFork(workspace, fork, options),
 });

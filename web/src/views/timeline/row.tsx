@@ -6,7 +6,7 @@ import { CauseName, type Turn, turnOf } from "../../parts/cause.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, Words } from "../../parts/name.tsx";
 import { count, Counts, dayName, plural, size, timeOfDay, When } from "../../parts/values.tsx";
-import type { Lane } from "./lanes.ts";
+import type { Fork } from "../../app/forks.ts";
 import { MarkButton, markOf } from "./mark.tsx";
 
 /** Height of every row in pixels, as in timeline.css. */
@@ -70,7 +70,7 @@ export interface PointRowProps {
   changes: Changes | null | undefined;
   isHead: boolean;
   isActive: boolean;
-  lanes: readonly (Lane & { isStart: boolean; isDrawn: boolean })[];
+  lanes: readonly (Fork & { isStart: boolean; isDrawn: boolean })[];
   onPick(): void;
 }
 

@@ -5,6 +5,7 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import "./timeline.css";
 import { call } from "../../app/calls.ts";
 import { onEvent } from "../../app/events.ts";
+import { type Fork, forksOf } from "../../app/forks.ts";
 import { useActions } from "../../app/keys.ts";
 import { isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
@@ -17,7 +18,6 @@ import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { SearchField, useTyped } from "../../parts/search-field.tsx";
 import { plural, wholeTime, When } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
-import { type Lane, lanesOf } from "./lanes.ts";
 import { type Filter, TimelinePoints } from "./points.ts";
 import { Filters } from "./filters.tsx";
 import { mark, MarkBar, markOf } from "./mark.tsx";
@@ -29,6 +29,8 @@ import { TurnRow } from "./turn-row.tsx";
 const TYPING_MS = 120;
 /** Milliseconds between two looks at the agents' hooks. */
 const HOOKS_MS = 30_000;
+/** Most forks that are drawn as lines: more would leave too little space for the messages. */
+const MOST_LANES = 6;
 /** Events after which the list is loaded again. */
 const CHANGING = ["save", "restore", "undo", "pin", "unpin", "tag", "cleanup", "reset"];
 
@@ -48,7 +50,8 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   const filter = useRef<HTMLInputElement>(null);
 
   const points = usePoints(workspace, { all: withUndo.value, text: asked.value });
-  const lanes = useResource(`lanes ${workspace}`, (signal) => lanesOf(workspace, signal));
+  const forks = useResource(`forks ${workspace}`, (signal) => forksOf(workspace, signal));
+  const lanes = (forks.value.value ?? []).filter(({ present }) => present).slice(0, MOST_LANES);
   void points.version.value;
 
   // The open point stays selected when newer points are added above it.
@@ -100,7 +103,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
               key={points.keyOf(index)}
               index={index}
               points={points}
-              lanes={lanes.value.value ?? []}
+              lanes={lanes}
               workspace={workspace}
               activeAt={at}
               pick={(picked) => (active.value = picked)}
@@ -314,7 +317,7 @@ function TimelineRow({
 }: {
   index: number;
   points: TimelinePoints;
-  lanes: readonly Lane[];
+  lanes: readonly Fork[];
   workspace: string;
   activeAt: number;
   pick(at: number): void;
@@ -335,7 +338,7 @@ function TimelineRow({
       isHead={point.save_point_id === points.head && !points.isInPart}
       isActive={row.at === activeAt}
       lanes={lanes.map((lane) => {
-        const start = points.indexOf(lane.from);
+        const start = points.indexOf(lane.origin.save_point_id);
         return { ...lane, isStart: start === row.at, isDrawn: start >= row.at };
       })}
       onPick={() => pick(row.at)}
