@@ -4,6 +4,7 @@ import { describeContent } from "../bundle/export-directory/directory.ts";
 import { packTar } from "../bundle/export-directory/tar.ts";
 import { savedIn } from "../capture/vm/state.ts";
 import type { ExportPointOptions, ExportPointResult } from "../contract/export-directory.ts";
+import { readOperand } from "../contract/operand.ts";
 import { advice, CairnError, call, toCairnError, word } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { CONTENT, type Envelope, ENVELOPE, encodeEnvelope, type EnvelopeEntry } from "../formats/envelope/envelope.ts";
@@ -15,43 +16,56 @@ import { printablePath } from "../fs/paths/safe-path.ts";
 import { unfinishedBeside } from "../fs/work-directory.ts";
 import { throttled } from "../pacer.ts";
 import { freeFolder, requireFree } from "../workspace/new-folder/new-folder.ts";
-import { requireOutside, restoreTo } from "../workspace/new-folder/restore-to.ts";
+import { requireOutside } from "../workspace/new-folder/restore-to.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
-import { inItsWorkspace } from "../look/sources/operands.ts";
-import { publicPoint } from "../look/public-point.ts";
+import { digestOf, type WrittenState, writeSnapshot, writeState } from "./exported-state.ts";
+import { inItsWorkspace, type Looking, placedPoint, requireOwner } from "../look/sources/operands.ts";
 
 /**
- * Writes a point of this workspace, or of another one, as an export directory: its content under a temporary name beside
- * the directory; every file is read again for its hash; then the envelope. After all is durable, the rename is the
- * commit. A tar file is packed from that directory, which is then removed.
+ * Writes a point of this or another workspace, a backup, or an entry of one, as an export directory: its content under a
+ * temporary name beside the directory; every file is read again for its hash; then the envelope. After all is durable,
+ * the rename is the commit. A tar file is packed from that directory, which is then removed.
  */
 export async function exportPoint(
-  workspace: Workspace,
+  hand: Looking,
   target: string,
   to: string,
   options: ExportPointOptions,
 ): Promise<ExportPointResult> {
+  const { workspace, backups } = hand;
   const directory = options.asTar === true ? freeFile(to) : freeFolder(to);
   requireOutside(workspace, realPathOf(directory));
-  return inItsWorkspace(workspace, target, options, async (owner, id) => writeExport(owner, id, directory, options));
+  const [operand] = readOperand(target);
+  if (operand?.kind === "backup") {
+    requireOwner();
+    return backups(workspace, options, async (access) =>
+      writeExport(workspace, directory, options, async (content) =>
+        writeSnapshot(access, operand, content, { workspace, options }),
+      ),
+    );
+  }
+  const placed = placedPoint(workspace, target);
+  return inItsWorkspace(workspace, placed, options, async (owner) =>
+    writeExport(owner, directory, options, async (content) => writeState(owner, placed, content, options)),
+  );
 }
 
 async function writeExport(
   workspace: Workspace,
-  target: string,
   directory: string,
   options: ExportPointOptions,
+  write: (content: string) => Promise<WrittenState>,
 ): Promise<ExportPointResult> {
   const started = performance.now();
   requireOutside(workspace, realPathOf(directory));
-  const point = workspace.resolveOwn(target);
   const stage = unfinishedBeside(directory);
   mkdirSync(stage, { mode: 0o700 });
   try {
-    const { leftOut } = await restoreTo(workspace, { ...options, point, to: join(stage, CONTENT), paths: null });
+    const { leftOut, message, config: common, ...written } = await write(join(stage, CONTENT));
+    const { save_point_id } = common;
     if (leftOut.length > 0)
-      throw new CairnError("incomplete", `${plural(leftOut.length, "entry")} of the point could not be written`, {
+      throw new CairnError("incomplete", `${plural(leftOut.length, "entry")} of the state could not be written`, {
         hint: advice`${call("restore POINT --to DIR", "restore", { target: word("target"), to: word("to") })} writes the other entries, and lists those that it could not write`,
       });
     failpoint("export-directory.written");
@@ -60,10 +74,9 @@ async function writeExport(
       signal: options.signal,
       onFile: (done) => onFile({ phase: "verifying", done }),
     });
-    const { save_point_id, payload_root_hash: digest, created_at, message, tags, cause } = publicPoint(point);
+    const digest = written.digest ?? (await digestOf(workspace, join(stage, CONTENT), options));
     const { id, name } = workspace.found.workspace;
     const machine = savedIn(join(stage, CONTENT, SIDECAR));
-    const common = { save_point_id, created_at, tags, cause };
     const envelope: Envelope = {
       kind: machine === null ? "workspace" : "vm",
       config:
@@ -88,7 +101,7 @@ async function writeExport(
     return {
       path: directory,
       save_point_id,
-      state_digest: digest!,
+      state_digest: digest,
       files: content.files.length,
       entries: content.entries.length,
       bytes: content.files.reduce((sum, { size }) => sum + size, 0),

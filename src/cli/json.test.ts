@@ -53,6 +53,7 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
   adopt: ["adopt ../try-it"],
   fork: ["fork head ../try-it", "fork --remove ../try-it", "fork --remove ../try-it --plan"],
   diff: ["diff", "diff head~1 head --stat", "diff --sql app.db head~1", "diff 1a2b3c4d --path src"],
+  export: ["export head --to app", "export backup:latest:src --to src -r x"],
   restore: ["restore head", "restore 1a2b3c4d src/main.ts", "restore head~3 --plan", "restore latest --to /tmp/look"],
   "backup use": ["backup use -r x --password-file p"],
   "backup show": ["backup show latest -r x", "backup show -R latest -r x"],

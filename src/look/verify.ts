@@ -1,4 +1,5 @@
 import { advice, adviceOf, CairnError, call, see, toCairnError } from "../errors.ts";
+import { shellQuote } from "../fs/paths/safe-path.ts";
 import { workspaceIn } from "../workspace/place/find-workspace.ts";
 import { allPoints } from "../workspace/points/points.ts";
 import { ensureSealed, sealAll, type SealProblem, unsealed, wantedAt } from "../workspace/save/seal.ts";
@@ -8,7 +9,7 @@ import type { VerifyOptions, VerifyResult } from "../contract/looking.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
 import { checkRowsOf } from "./check-rows.ts";
 import { recoverWorkspace } from "../workspace/open/recovery.ts";
-import { inItsWorkspace } from "./sources/operands.ts";
+import { inItsWorkspace, placedPoint } from "./sources/operands.ts";
 
 /** Verifies one point of this workspace, or of another one there. `unsealed`: points of this one that could not be sealed. */
 export async function verify(
@@ -16,8 +17,13 @@ export async function verify(
   target: string,
   { unsealed, ...options }: VerifyOptions & WorkspaceCallOptions & { unsealed: readonly SealProblem[] },
 ): Promise<VerifyResult> {
-  return inItsWorkspace(workspace, target, options, async (owner, id, problems = unsealed) =>
-    verifyIn(owner, id, { ...options, unsealed: problems }),
+  const placed = placedPoint(workspace, target);
+  if (placed.path !== "")
+    throw new CairnError("usage", `${target} has a path, and a whole save point is needed`, {
+      hint: `leave out the path: ${shellQuote(target.slice(0, target.lastIndexOf(placed.path) - 1))}`,
+    });
+  return inItsWorkspace(workspace, placed, options, async (owner, problems = unsealed) =>
+    verifyIn(owner, placed.id, { ...options, unsealed: problems }),
   );
 }
 

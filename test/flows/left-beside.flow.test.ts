@@ -36,6 +36,25 @@ test("the temporary folder of a killed export is in no point, and the next save 
   assert.deepEqual(leftIn(folder), [".cairn-tmp-notes"]);
 });
 
+test("an export of a backup that was killed is written again from the start, and leaves nothing", () => {
+  const [folder, place] = [path.join(SCRATCH, "backed"), path.join(SCRATCH, "out")];
+  for (const each of [folder, place]) fs.mkdirSync(each);
+  fs.writeFileSync(path.join(folder, "file"), "1");
+  const repository = ["-r", path.join(SCRATCH, "repository"), "--password-file", path.join(SCRATCH, "password")];
+  fs.writeFileSync(path.join(SCRATCH, "password"), "secret");
+  cairnOk(["backup", "init", ...repository]);
+  cairnOk(["-C", folder, "backup", "create", ...repository]);
+  const line = ["-C", folder, "export", "backup:latest", "--to", path.join(place, "export"), ...repository];
+  for (const failpoint of ["restore-backup.written", "restore-backup.committed", "export-directory.described"]) {
+    const killed = cairn(line, { failpoint });
+    assert.equal(killed.killed, true, killed.stderr);
+    assert.deepEqual([leftIn(place).length, fs.readdirSync(place).length], [1, 1], failpoint);
+  }
+  cairnOk(line);
+  assert.deepEqual(fs.readdirSync(place), ["export"]);
+  assert.equal(fs.readFileSync(path.join(place, "export/content/file"), "utf8"), "1");
+});
+
 test("import removes the temporary folder of a killed import, and keeps that of a running process", () => {
   const [folder, place] = [path.join(SCRATCH, "source"), path.join(SCRATCH, "place")];
   for (const each of [folder, place]) fs.mkdirSync(each);

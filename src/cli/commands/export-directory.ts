@@ -1,10 +1,12 @@
 import type { ExportPointResult } from "../../contract/export-directory.ts";
+import { isBackupOperand } from "../../contract/operand.ts";
 import { pick } from "../../contract/schema.ts";
 import { ImportDirectoryOptions, type ImportDirectoryResult } from "../../verbs/schemas.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { type Input, usage } from "../input.ts";
-import { operandOf } from "../operands.ts";
+import { BACKUP_OPTIONS, operandOf } from "../operands.ts";
+import { looked } from "./looking/with-backups.ts";
 import { VerbOptions } from "../options.ts";
 import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 import { statSync } from "node:fs";
@@ -33,8 +35,15 @@ export function exported({ style }: Context, { files, bytes, path }: ExportPoint
 
 export const exportCommand: CommandDefinition = {
   name: "export",
-  arguments: [{ name: "<point>", text: "a save point, also of another workspace (NAME:POINT)", completes: "points" }],
+  arguments: [
+    {
+      name: "<state>",
+      text: "POINT[:PATH], NAME:POINT[:PATH] of another workspace, or backup:SNAPSHOT[:PATH]",
+      completes: "points",
+    },
+  ],
   options: [
+    ...BACKUP_OPTIONS,
     {
       flags: "--to <place>",
       text: "the export directory to write, absent or empty; if its name ends in .tar, one tar file",
@@ -45,19 +54,18 @@ export const exportCommand: CommandDefinition = {
       line: "cairn export head --to /mnt/share/app",
       text: "a directory that rsync can copy, or that many machines can read",
     },
+    { line: "cairn export backup:latest:src --to /mnt/share/src", text: "a folder of the last backup" },
     { line: "cairn export head --to app.tar", text: "one file, which any tar unpacks to the same directory" },
   ],
   async run(context, input) {
     const place = placeOf(input, "to");
     const client = await context.open();
-    const result = await client.exportPoint(operandOf(context, client, input.required(0)), context.place(place), {
-      ...context.callOptions(),
-      asTar: /\.tar$/i.test(place),
+    const state = operandOf(context, client, input.required(0));
+    return looked(context, input, isBackupOperand(state), async (look) => {
+      const asTar = /\.tar$/i.test(place);
+      const result = await client.exportPoint(state, context.place(place), { ...look, asTar });
+      return { data: result, text: () => `${exported(context, result)}\n  state ${result.state_digest}` };
     });
-    return {
-      data: result,
-      text: () => `${exported(context, result)}\n  state ${result.state_digest}`,
-    };
   },
 };
 

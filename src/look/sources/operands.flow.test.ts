@@ -245,10 +245,40 @@ test("export writes a whole point of another workspace, which the envelope names
   assert.equal(readFileSync(join(root, "e2/content/a.txt"), "utf8"), "other\n");
   const refused = async (target: string, to: string, code: string): Promise<void> =>
     assert.rejects(client.exportPoint(target, to), hasCode(code));
-  for (const target of ["head:deep", ".", fork, "backup:latest"]) await refused(target, join(root, "e3"), "usage");
+  for (const target of [".", fork]) await refused(target, join(root, "e3"), "usage");
   for (const place of [other, client.workspacePath()]) await refused(`${other}:latest`, join(place, "e3"), "refused");
   await ownPointsOnly.run(true, async () => {
     await refused("fork:latest", join(root, "e3"), "invalid_id");
-    await refused(`${other}:latest`, join(root, "e3"), "permission");
+    for (const target of [`${other}:latest`, "backup:latest"]) await refused(target, join(root, "e3"), "permission");
   });
 });
+
+for (const scheme of ["local", "far"] as const)
+  test(`export writes a ${scheme} backup, and entries of it, as it writes the point's`, async (t) => {
+    const { client, library, root, first, ask } = await twoStates(t, scheme);
+    let count = 0;
+    const exported = async (target: string, options: object = {}): Promise<object> => {
+      const to = join(root, `export-${count++}`);
+      const { path, duration_ms: _, ...result } = await client.exportPoint(target, to, { ...ask, ...options });
+      const { config, files, entries } = JSON.parse(readFileSync(join(path, "snapshot.json"), "utf8")) as {
+        config: { save_point_id: string; path?: string };
+        files: object[];
+        entries: object[];
+      };
+      assert.equal(config.save_point_id, first);
+      return { result, part: config.path, files: files.map((file) => ({ ...file, allocated: 0 })), entries };
+    };
+    for (const path of ["", ":deep", ":deep/er/c.txt", ":deep/rows.db", ":link"])
+      assert.deepEqual(await exported(`backup:latest${path}`), await exported(`${first}${path}`), path);
+    const tar = join(root, "deep.tar");
+    const { state_digest: digest } = await client.exportPoint("backup:latest:deep", tar, { ...ask, asTar: true });
+    const imported = await library.importDirectory(tar, join(root, "imported"), { isTar: true });
+    assert.equal(imported.state_digest, digest);
+    assert.equal(readFileSync(join(root, "imported/er/c.txt"), "utf8"), "c\n");
+    for (const target of ["backup:latest:nowhere", `${first}:nowhere`, "backup:none"])
+      await assert.rejects(client.exportPoint(target, join(root, "none"), ask), hasCode("not_found"), target);
+    assert.deepEqual(
+      readdirSync(root).filter((name) => name.startsWith(".cairn-tmp-") || name === "none"),
+      [],
+    );
+  });

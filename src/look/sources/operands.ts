@@ -7,15 +7,7 @@ import type { LookOptions } from "../../contract/looking.ts";
 import type { PathInput } from "../../contract/words.ts";
 import { isLocation, NOW, type Operand, readOperand } from "../../contract/operand.ts";
 import { advice, CairnError, call, line, toCairnError, word } from "../../errors.ts";
-import {
-  displayPath,
-  isAtOrBelow,
-  joinRaw,
-  normalizeTyped,
-  rawBytes,
-  shellPath,
-  shellQuote,
-} from "../../fs/paths/safe-path.ts";
+import { displayPath, isAtOrBelow, joinRaw, normalizeTyped, rawBytes, shellPath } from "../../fs/paths/safe-path.ts";
 import { listWorkspaces } from "../../workspace/place/control-directory.ts";
 import { isUnknownHere, ownPointsOnly, pointElsewhere } from "../../workspace/open/siblings.ts";
 import { Workspace, type WorkspaceCall } from "../../workspace/open/workspace.ts";
@@ -98,35 +90,33 @@ export function pointMeant(workspace: Workspace, text: string): Extract<Meant, {
   });
 }
 
-/**
- * Runs `work` in the workspace whose point an operand means, with the point's name there. Points of
- * another workspace are sealed first; `problems` lists the points that could not be sealed. Throws `usage` for a path in a point.
- */
-export async function inItsWorkspace<T>(
-  workspace: Workspace,
-  target: string,
-  options: WorkspaceCall,
-  work: (owner: Workspace, point: string, problems?: readonly SealProblem[]) => Promise<T>,
-): Promise<T> {
-  const { found, id } = wholePoint(workspace, target);
-  if (found === workspace.found) return work(workspace, id);
-  await using other = new Workspace(found, workspace.parts, workspace.removals);
-  return await withSealed(other, options, async (problems) => work(other, id, problems));
+/** A point that an operand means, by its name in its workspace. `path`: as typed, below the root; empty for the whole. */
+export interface PlacedPoint {
+  readonly found: FoundWorkspace;
+  readonly id: string;
+  readonly path: string;
 }
 
-/** Returns the workspace whose point an operand means, and the point's name there. Throws `usage` for a path in it. */
-function wholePoint(workspace: Workspace, target: string): { found: FoundWorkspace; id: string } {
+/** Runs `work` in the workspace of a point. Points of another workspace are sealed first; `problems` lists the points that could not be sealed. */
+export async function inItsWorkspace<T>(
+  workspace: Workspace,
+  { found }: PlacedPoint,
+  options: WorkspaceCall,
+  work: (owner: Workspace, problems?: readonly SealProblem[]) => Promise<T>,
+): Promise<T> {
+  if (found === workspace.found) return work(workspace);
+  await using other = new Workspace(found, workspace.parts, workspace.removals);
+  return await withSealed(other, options, async (problems) => work(other, problems));
+}
+
+/** Returns the point that an operand means. Throws `usage` for another state, and the errors of `meantBy`. */
+export function placedPoint(workspace: Workspace, target: string): PlacedPoint {
   for (const operand of readOperand(target)) {
-    if (operand.kind !== "point") continue;
-    const found = placeOf(workspace, operand.point);
-    if (found === null) continue;
-    if (operand.path === "") return found;
-    throw new CairnError("usage", `${target} has a path, and a whole save point is needed`, {
-      hint: `leave out the path: ${shellQuote(operand.point)}`,
-    });
+    const found = operand.kind === "point" ? placeOf(workspace, operand.point) : null;
+    if (found !== null) return { ...found, path: (operand as { path: string }).path };
   }
   // Throws, because no workspace has the point.
-  return { found: workspace.found, id: pointMeant(workspace, target).point.descriptor.save_point_id };
+  return { found: workspace.found, id: pointMeant(workspace, target).point.descriptor.save_point_id, path: "" };
 }
 
 function placeOf(workspace: Workspace, target: string): { found: FoundWorkspace; id: string } | null {

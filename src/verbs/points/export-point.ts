@@ -1,4 +1,5 @@
-import { target } from "../../contract/words.ts";
+import { operand } from "../../contract/words.ts";
+import { lookErrors } from "../../contract/repositories.ts";
 import { ExportPointOptions, ExportPointResult } from "../../contract/export-directory.ts";
 
 import { place } from "../../contract/schema.ts";
@@ -7,15 +8,15 @@ import { workspaceVerb } from "../kinds/define.ts";
 
 export const exportPoint = workspaceVerb({
   about:
-    "Writes a save point, also of another workspace, as an export directory: its content, and an envelope that is written last. The directory must be absent or empty.",
-  takes: [arg("target", target()), arg("to", place("the directory (absolute)"))],
+    "Writes a save point, also of another workspace, a backup, or an entry of one, as an export directory: its content, and an envelope that is written last. The directory must be absent or empty.",
+  takes: [arg("target", operand()), arg("to", place("the directory (absolute)"))],
   options: ExportPointOptions,
   output: ExportPointResult,
-  errors: ["already_exists", "incomplete", "refused", "no_space", "unsupported"],
+  errors: [...lookErrors, "already_exists", "incomplete", "refused", "no_space", "unsupported"],
   command: "export",
   by: "operators",
   looks: true,
   seals: true,
-  run: async ({ workspace }, point, to, options) =>
-    (await import("../../change/export.ts")).exportPoint(workspace, point, to, options),
+  run: async (hand, target, to, options) =>
+    (await import("../../change/export.ts")).exportPoint(hand, target, to, options),
 });

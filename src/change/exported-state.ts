@@ -1,0 +1,93 @@
+import { basename, dirname } from "node:path/posix";
+import { ScanMemory } from "../archive/scan/scan-memory.ts";
+import { scan } from "../archive/scan/scan.ts";
+import type { OpenRepository } from "../backup/open/open-repository.ts";
+import type { ExportPointOptions } from "../contract/export-directory.ts";
+import type { PathChoice, RestoreBackupResult } from "../contract/snapshots.ts";
+import { advice, CairnError, call, toCairnError, word } from "../errors.ts";
+import { hex } from "../formats/bytes.ts";
+import type { JsonObject } from "../formats/fields.ts";
+import { NO_RULES } from "../fs/ignore.ts";
+import { normalizeTyped } from "../fs/paths/safe-path.ts";
+import { publicPoint } from "../look/public-point.ts";
+import type { PlacedPoint } from "../look/sources/operands.ts";
+import { restoreTo } from "../workspace/new-folder/restore-to.ts";
+import type { Workspace } from "../workspace/open/workspace.ts";
+import { workspaceRef } from "../workspace/place/find-workspace.ts";
+import { findNode } from "../workspace/points/tree-diff.ts";
+import { withSidecars } from "../workspace/restore/open-databases.ts";
+
+const SLASH = 0x2f;
+
+/** A state that was written as the content of an export. */
+export interface WrittenState {
+  leftOut: readonly unknown[];
+  /** Null if no digest is recorded for exactly these entries. */
+  digest: string | null;
+  message: string | null;
+  config: JsonObject & { save_point_id: string };
+}
+
+/** Writes a point, or an entry of it, into a folder that does not exist. */
+export async function writeState(
+  workspace: Workspace,
+  { id, path: typed }: PlacedPoint,
+  to: string,
+  options: ExportPointOptions,
+): Promise<WrittenState> {
+  const point = workspace.resolveOwn(id);
+  const path = normalizeTyped(typed);
+  const source =
+    path.length === 0 ? null : await workspace.engine.reading(async () => workspace.source(point), options);
+  const isFile = source !== null && (findNode(source, path) ?? { type: "dir" }).type !== "dir";
+  const below = isFile ? path.subarray(0, Math.max(0, path.lastIndexOf(SLASH))) : path;
+  const paths = isFile ? withSidecars([], point.descriptor, [path]) : null;
+  const { leftOut } = await restoreTo(workspace, { ...options, point, to, below, paths });
+  const { save_point_id, payload_root_hash: digest, created_at, message, tags, cause } = publicPoint(point);
+  const config = { save_point_id, created_at, tags, cause, ...partOf(typed) };
+  return { leftOut, digest: source === null ? digest : null, message, config };
+}
+
+/** Writes a snapshot, or an entry of it. Throws `unsupported` if no save point was backed up by it. */
+export async function writeSnapshot(
+  access: OpenRepository,
+  { snapshot, path }: { snapshot: string; path: string },
+  to: string,
+  { workspace, options: { signal, onProgress, onWarning } }: { workspace: Workspace; options: ExportPointOptions },
+): Promise<WrittenState> {
+  const { restoreBackup } = await import("../backup/restore/restore.ts");
+  const latestOf = { paths: [workspaceRef(workspace.found).path] };
+  const write = async (more: PathChoice): Promise<RestoreBackupResult> =>
+    restoreBackup(access, { snapshot, to }, { latestOf, signal, onProgress, onWarning, ...more });
+  const restored = await (path === "" ? write({}) : write({ subfolder: path })).catch((error: unknown) => {
+    // The entry is no folder.
+    if (path === "" || toCairnError(error).code !== "conflict") throw error;
+    const above = dirname(path);
+    return write({ ...(above === "." ? {} : { subfolder: above }), paths: [basename(path)] });
+  });
+  const { snapshot_id, save_point_id, created_at, left_out: leftOut, proof, repository_id } = restored;
+  if (save_point_id === null)
+    throw new CairnError(
+      "unsupported",
+      `snapshot ${snapshot_id.slice(0, 8)} was not made from a save point, so no envelope can name one`,
+      {
+        hint: advice`${call("backup restore SNAPSHOT --to DIR", "restore", word("snapshot"), word("to"))} writes it as a folder`,
+      },
+    );
+  const cause = { kind: "backup", snapshot_id, repository_id };
+  const config = { save_point_id, created_at, tags: [], cause, ...partOf(path) };
+  return { leftOut, digest: proof?.state_digest ?? null, message: null, config };
+}
+
+function partOf(path: string): JsonObject {
+  return path === "" ? {} : { path };
+}
+
+/** Returns the state digest of a folder that was written, as a save of its copy will compute it. */
+export async function digestOf(workspace: Workspace, folder: string, { signal }: ExportPointOptions): Promise<string> {
+  await using memory = new ScanMemory();
+  const { repository } = await workspace.engine.store();
+  const request = { root: Buffer.from(folder), rules: NO_RULES, skip: [] };
+  const found = await scan({ request, cache: null, memory, chunkerPolynomial: repository.chunkerPolynomial, signal });
+  return hex(found.state);
+}
