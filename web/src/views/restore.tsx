@@ -1,10 +1,8 @@
 import { type Signal, useSignal } from "@preact/signals";
-import type { RestorePlan, RestoreResult, SavePoint } from "cairnstate/client";
+import type { RestoreResult, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
-import { useEffect, useMemo } from "preact/hooks";
 import "../styles/restore.css";
 import { call } from "../app/calls.ts";
-import { onEvent } from "../app/events.ts";
 import { useActions } from "../app/keys.ts";
 import { act, isBusy } from "../app/outcome.tsx";
 import { useResource } from "../app/resource.ts";
@@ -12,95 +10,97 @@ import { href, isBackup, type PathRef, type Route, snapshotOf, toInput, toText }
 import { go, route as current } from "../app/route.ts";
 import { isReadOnly } from "../app/session.ts";
 import { Icon } from "../parts/icon.tsx";
-import { Name, PathName, visible, Words } from "../parts/name.tsx";
+import { Name, PathName, Words } from "../parts/name.tsx";
 import { Empty, Late, Problem } from "../parts/problem.tsx";
-import { count, plural, size, When, wholeTime } from "../parts/values.tsx";
-import { VirtualList } from "../parts/virtual-list.tsx";
+import { count, plural, When, wholeTime } from "../parts/values.tsx";
+import { Plan, type Planned, usePlan } from "./restore-plan.tsx";
 
 type RestoreRoute = Extract<Route, { view: "restore" }>;
-type Action = RestorePlan["entries"][number]["action"];
-type Shown = Pick<RestorePlan, "id" | "entries" | "left_out" | "holders">;
-
-/** Height of a row of the plan in pixels, as in restore.css. */
-const ROW = 28;
-const ACTIONS: Readonly<Record<Action, readonly [sign: string, title: string]>> = {
-  create: ["+", "created"],
-  update: ["~", "changed"],
-  delete: ["−", "removed"],
-  metadata: ["·", "only mode, owner or times"],
-  keep: ["=", "kept"],
-};
-
 /** The plan of a restore, and the button that runs it. */
 export function View({ route }: { route: RestoreRoute }): JSX.Element {
-  const { workspace, point, paths, turn } = route;
+  const { workspace, point, paths } = route;
   const keepPresent = useSignal(false);
   const folder = useSignal("");
   const into = useSignal<"folder" | "elsewhere">("folder");
-  const shown = useResource(`point head ${workspace} ${point}`, (signal) => headOf(route, signal));
-  const plan = useResource(
-    `plan ${workspace} ${point} ${turn} ${paths.map(toText).join("\n")} ${keepPresent.value}`,
-    (signal) => planOf(route, keepPresent.value, signal),
-    { isFresh: true },
+  const plan = usePlan(
+    { of: `${href(route)} ${keepPresent.value}`, workspace, paths, isBackup: isBackup(point) },
+    (chosen, signal) => planOf({ ...route, paths: chosen }, keepPresent.value, signal),
   );
+  const { shown, chosen } = plan;
   const isElsewhere = into.value === "elsewhere";
   const run = async (): Promise<void> => {
     if (isElsewhere && folder.value === "") return;
     const to = isElsewhere ? folder.value : null;
     const done = await act(
       // The plan on the screen is done exactly, or nothing is.
-      async () => restored(route, { keepPresent: keepPresent.value, plan: plan.value.value?.id, to }),
+      async () =>
+        restored(to === null ? { ...route, paths: chosen } : route, {
+          keepPresent: keepPresent.value,
+          plan: shown?.id,
+          to,
+        }),
       (answer) => outcomeOf(workspace, answer, to),
     );
     if (done === null) plan.reload();
     if (done !== null && route === current.value) go({ view: "timeline", workspace });
   };
-  // Loads the plan again after each event, so that it includes changes that were made meanwhile. That of a backup reads
-  // the repository, so only its id guards it.
-  useEffect(
-    () =>
-      isBackup(point)
-        ? undefined
-        : onEvent((event) => (event.workspace === workspace || event.workspace === null) && plan.reload()),
-    [workspace],
-  );
   useActions([{ key: "Escape", title: "Leave without a restore", run: () => go({ view: "point", workspace, point }) }]);
   if (isReadOnly()) return <Empty title="This page is read-only" />;
-  const head = shown.value.value;
-  const found = plan.value.value;
   return (
     <section class="restore" aria-label="Restore">
-      <header class="point-head">
-        <h1>{titleOf(route)}</h1>
-        <p class="facts faint">
-          {head !== undefined && (
-            <>
-              <When at={head.created_at} as={wholeTime} />
-              <Words text={head.message} />
-            </>
-          )}
-        </p>
-        {paths.length > 0 && <Paths paths={paths} />}
-        {turn === undefined ? (
-          <Where folder={folder} into={isBackup(point) ? null : into} keepPresent={keepPresent} />
-        ) : (
-          <p class="note">
-            Takes back what this session changed since the turn began. Changes of others stay, and so does an entry that
-            was edited afterwards.
-          </p>
-        )}
-      </header>
-      <Late isLate={plan.isLate.value} />
-      {plan.problem.value !== null && <Problem problem={plan.problem.value} again={plan.reload} />}
-      {found !== undefined && !isElsewhere && <Plan plan={found} />}
-      {isElsewhere && <p class="note">The workspace stays as it is. The other folder must be absent or empty.</p>}
+      <Head route={route} folder={folder} into={into} keepPresent={keepPresent} />
+      <Late isLate={plan.isLate} />
+      {plan.problem !== null && <Problem problem={plan.problem} again={plan.reload} />}
+      {isElsewhere ? (
+        <p class="note">The workspace stays as it is. The other folder must be absent or empty.</p>
+      ) : (
+        <Plan plan={plan} paths={paths} />
+      )}
       <Foot
         route={route}
         isElsewhere={isElsewhere}
-        isReady={isElsewhere ? folder.value !== "" : found !== undefined && found.entries.length > 0}
+        isReady={isElsewhere ? folder.value !== "" : shown !== undefined && shown.entries.length > 0}
         run={() => void run()}
       />
     </section>
+  );
+}
+
+/** The title of a restore, the state that comes back, and the choices. */
+function Head({
+  route,
+  folder,
+  into,
+  keepPresent,
+}: {
+  route: RestoreRoute;
+  folder: Signal<string>;
+  into: Signal<"folder" | "elsewhere">;
+  keepPresent: Signal<boolean>;
+}): JSX.Element {
+  const { workspace, point, paths, turn } = route;
+  const head = useResource(`point head ${workspace} ${point}`, (signal) => headOf(route, signal)).value.value;
+  return (
+    <header class="point-head">
+      <h1>{titleOf(route)}</h1>
+      <p class="facts faint">
+        {head !== undefined && (
+          <>
+            <When at={head.created_at} as={wholeTime} />
+            <Words text={head.message} />
+          </>
+        )}
+      </p>
+      {paths.length > 0 && <Paths paths={paths} />}
+      {turn === undefined ? (
+        <Where folder={folder} into={isBackup(point) ? null : into} keepPresent={keepPresent} />
+      ) : (
+        <p class="note">
+          Takes back what this session changed since the turn began. Changes of others stay, and so does an entry that
+          was edited afterwards.
+        </p>
+      )}
+    </header>
   );
 }
 
@@ -115,9 +115,9 @@ async function headOf(
   return { created_at: snapshot.created_at, message: `Backup ${snapshot.snapshot_id.slice(0, 8)}` };
 }
 
-async function planOf(route: RestoreRoute, keepPresent: boolean, signal: AbortSignal): Promise<Shown> {
+async function planOf(route: RestoreRoute, keepPresent: boolean, signal: AbortSignal): Promise<Planned> {
   const { workspace, point, turn } = route;
-  if (turn !== undefined) return call("planRewind", { workspace, turn }, { signal });
+  if (turn !== undefined) return call("planRewind", { workspace, turn, options: pathsOf(route) }, { signal });
   const options = { ...pathsOf(route), ...(keepPresent ? { keepPresent } : {}) };
   if (!isBackup(point)) return call("planRestore", { workspace, options: { ...options, target: point } }, { signal });
   const asked = { workspace, snapshot: snapshotOf(point), options: { ...options, dryRun: true } };
@@ -132,7 +132,7 @@ async function restored(
 ): Promise<RestoreResult> {
   const { workspace, point, turn } = route;
   const asPlanned = plan === undefined ? {} : { plan };
-  if (turn !== undefined) return call("rewind", { workspace, turn, options: asPlanned });
+  if (turn !== undefined) return call("rewind", { workspace, turn, options: { ...pathsOf(route), ...asPlanned } });
   const options = {
     ...pathsOf(route),
     ...(to === null ? { ...asPlanned, ...(keepPresent ? { keepPresent } : {}) } : { to }),
@@ -283,74 +283,5 @@ function Paths({ paths }: { paths: readonly PathRef[] }): JSX.Element {
       ))}
       {paths.length > 8 && <li class="faint">and {count(paths.length - 8)} more</li>}
     </ul>
-  );
-}
-
-function Plan({ plan }: { plan: Shown }): JSX.Element {
-  const { entries, holders, left_out } = plan;
-  const sums = useMemo(() => {
-    const made = new Map<Action, number>();
-    for (const { action } of entries) made.set(action, (made.get(action) ?? 0) + 1);
-    return [...made];
-  }, [entries]);
-  const bytes = useMemo(() => entries.reduce((sum, each) => sum + (each.size ?? 0), 0), [entries]);
-  if (entries.length === 0 && left_out.length === 0)
-    return <Empty title="The folder already has this state: there is nothing to restore" />;
-  return (
-    <div class="plan">
-      <p class="changed-sums">
-        {sums.map(([action, value]) => (
-          <span key={action} class={`plan-${action}`}>
-            <strong>{count(value)}</strong> {ACTIONS[action][1]}
-          </span>
-        ))}
-        {bytes > 0 && <span class="faint">{size(bytes)} to write</span>}
-      </p>
-      {holders.length > 0 && (
-        <div class="plan-holders" role="note">
-          <Icon name="warning" />
-          <div>
-            <p>Programs have files of this folder open for writing:</p>
-            <ul>
-              {holders.slice(0, 6).map((each) => (
-                <li key={`${each.pid} ${each.path}`}>
-                  <Name text={each.command} /> ({each.pid}): <PathName path={each.path} />
-                </li>
-              ))}
-            </ul>
-          </div>
-        </div>
-      )}
-      {left_out.length > 0 && (
-        <div class="plan-holders" role="note">
-          <Icon name="warning" />
-          <ul>
-            {left_out.slice(0, 6).map((each) => (
-              <li key={each.path}>
-                <PathName path={each.path} />: {visible(each.detail)}
-              </li>
-            ))}
-          </ul>
-        </div>
-      )}
-      <VirtualList
-        label="What the restore does"
-        count={entries.length}
-        rowHeight={ROW}
-        row={(index) => {
-          const { action, path, kind, size: bytesOf } = entries[index]!;
-          return (
-            <div key={index} class="plan-row" role="listitem">
-              <span class={`plan-sign plan-${action}`} title={ACTIONS[action][1]}>
-                {ACTIONS[action][0]}
-              </span>
-              <PathName path={kind === "directory" ? `${path}/` : path} />
-              <span class="space" />
-              <span class="faint">{bytesOf === undefined ? "" : size(bytesOf)}</span>
-            </div>
-          );
-        }}
-      />
-    </div>
   );
 }

@@ -10,10 +10,11 @@ import { href, isBackup, nameOf, partsOf, refOf, type Route, snapshotOf, toInput
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
-import { Name, Words } from "../../parts/name.tsx";
+import { Name, PathName, visible, Words } from "../../parts/name.tsx";
 import { Late, Problem } from "../../parts/problem.tsx";
 import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
+import { chooseNone, chosenIn, foldersOf, toggle } from "./chosen.ts";
 import { Preview } from "./preview.tsx";
 
 type FilesRoute = Extract<Route, { view: "files" }>;
@@ -112,7 +113,9 @@ function Folder({ route, listed }: { route: FilesRoute; listed: Listed }): JSX.E
   const point = listed.state;
   const entries = useMemo(() => foldersFirst(listed.entries), [listed]);
   const active = useSignal(0);
-  const chosen = useSignal<ReadonlySet<string>>(new Set());
+  const state = `${workspace} ${point}`;
+  const chosen = chosenIn(state);
+  const isWithFolder = partsOf(route.at).some(({ at }) => chosen.has(toText(at)));
   const previewed = useSignal<ListedEntry | null>(null);
   const entry = (index: number): ListedEntry | undefined => entries[index];
   const open = (each: ListedEntry | undefined): void => {
@@ -121,24 +124,14 @@ function Folder({ route, listed }: { route: FilesRoute; listed: Listed }): JSX.E
     else previewed.value = each;
   };
   const choose = (each: ListedEntry | undefined): void => {
-    if (each === undefined) return;
-    const next = new Set(chosen.value);
-    if (!next.delete(toText(refOf(each)))) next.add(toText(refOf(each)));
-    chosen.value = next;
+    if (each !== undefined && !isWithFolder) toggle(state, each);
   };
   useFolderKeys(route, { entry, open, choose, active, previewed, count: entries.length });
-  const isChosen = (each: ListedEntry): boolean => chosen.value.has(toText(refOf(each)));
-  const picked = entries.filter(isChosen);
   return (
     <div class="folder" data-preview={previewed.value !== null}>
       <div class="folder-list">
-        <FolderBar
-          route={route}
-          point={point}
-          entries={entries}
-          picked={picked}
-          clear={() => (chosen.value = new Set())}
-        />
+        <FolderBar route={route} point={point} entries={entries} picked={[...chosen.values()]} />
+        <ChosenList state={state} picked={[...chosen.values()]} />
         <div class="entries" role="grid" aria-label="Entries">
           <Columns route={route} />
           {entries.length === 0 ? (
@@ -160,7 +153,8 @@ function Folder({ route, listed }: { route: FilesRoute; listed: Listed }): JSX.E
                     route={route}
                     entry={each}
                     isActive={index === active.value}
-                    isChosen={isChosen(each)}
+                    isChosen={isWithFolder || chosen.has(toText(refOf(each)))}
+                    isWithFolder={isWithFolder}
                     choose={() => choose(each)}
                     open={() => {
                       active.value = index;
@@ -231,24 +225,22 @@ function useFolderKeys(
   ]);
 }
 
-/** The actions for the selected entries, or for the whole folder. */
+/** The actions for the chosen entries of all folders, or for the whole folder. */
 function FolderBar({
   route,
   point,
   entries,
   picked,
-  clear,
 }: {
   route: FilesRoute;
   point: string;
   entries: readonly ListedEntry[];
   picked: readonly ListedEntry[];
-  clear(): void;
 }): JSX.Element {
   const { workspace, at } = route;
-  const bytes = (picked.length > 0 ? picked : entries).reduce((sum, each) => sum + each.size, 0);
-  const paths = picked.length > 0 ? picked.map(refOf) : [at];
-  const name = picked.length === 1 ? nameOf(picked[0]!.path) : nameOf(at.path === "" ? workspace : at.path);
+  const isWhole = picked.length === 0;
+  const paths = isWhole ? [at] : picked.map(refOf);
+  const name = archiveName(route, picked);
   const save = (as: "zip" | "tar"): void => {
     // A call without paths means the whole folder.
     const chosen = paths.filter(({ path }) => path !== "").map(toInput);
@@ -258,17 +250,11 @@ function FolderBar({
   return (
     <div class="folder-bar">
       <span class="faint">
-        {picked.length > 0
-          ? `${count(picked.length)} of ${plural(entries.length, "entry", "entries")} chosen`
-          : plural(entries.length, "entry", "entries")}
-        {bytes > 0 && `, ${size(bytes)}`}
+        {plural(entries.length, "entry", "entries")}
+        {sizeOf(entries)}
       </span>
       <span class="space" />
-      {picked.length > 0 && (
-        <button type="button" class="quiet" onClick={clear}>
-          Choose none
-        </button>
-      )}
+      <span class="faint">{isWhole ? "The whole folder:" : `${count(picked.length)} chosen:`}</span>
       <button type="button" onClick={() => save("zip")}>
         <Icon name="download" /> Zip
       </button>
@@ -278,11 +264,56 @@ function FolderBar({
       {!isReadOnly() && (
         <a
           class="button strong"
-          href={href({ view: "restore", workspace, point, paths: at.path === "" && picked.length === 0 ? [] : paths })}
+          href={href({ view: "restore", workspace, point, paths: at.path === "" && isWhole ? [] : paths })}
         >
           <Icon name="restore" /> Restore…
         </a>
       )}
+    </div>
+  );
+}
+
+/** `, 12 KiB`; empty if a folder is among the entries, of which no size is known. */
+function sizeOf(entries: readonly ListedEntry[]): string {
+  const bytes = entries.reduce((sum, each) => sum + each.size, 0);
+  return bytes === 0 || entries.some(({ kind }) => kind === "directory") ? "" : `, ${size(bytes)}`;
+}
+
+/** Returns the name of an archive: of the only chosen entry, else of the folder that has all entries. */
+function archiveName({ workspace, at }: FilesRoute, picked: readonly ListedEntry[]): string {
+  if (picked.length === 1) return nameOf(picked[0]!.path);
+  const isHere = picked.every((each) => (foldersOf(refOf(each)).at(-1) ?? "") === toText(at));
+  return nameOf(isHere && at.path !== "" ? at.path : workspace);
+}
+
+/** Lists the chosen entries of all folders of a point or a backup. */
+function ChosenList({ state, picked }: { state: string; picked: readonly ListedEntry[] }): JSX.Element | null {
+  if (picked.length === 0) return null;
+  return (
+    <div class="chosen">
+      <details>
+        <summary>
+          {count(picked.length)} chosen{sizeOf(picked)}
+        </summary>
+        <ul>
+          {picked.map((each) => (
+            <li key={toText(refOf(each))}>
+              <PathName path={each.kind === "directory" ? `${each.path}/` : each.path} />
+              <button
+                type="button"
+                class="quiet"
+                aria-label={`Do not choose ${visible(each.path)}`}
+                onClick={() => toggle(state, each)}
+              >
+                <Icon name="close" />
+              </button>
+            </li>
+          ))}
+        </ul>
+      </details>
+      <button type="button" class="quiet" onClick={() => chooseNone(state)}>
+        Choose none
+      </button>
     </div>
   );
 }
@@ -319,6 +350,7 @@ function EntryRow({
   entry,
   isActive,
   isChosen,
+  isWithFolder,
   choose,
   open,
 }: {
@@ -326,6 +358,8 @@ function EntryRow({
   entry: ListedEntry;
   isActive: boolean;
   isChosen: boolean;
+  /** True if a folder above is chosen. */
+  isWithFolder: boolean;
   choose(): void;
   open(): void;
 }): JSX.Element {
@@ -335,7 +369,15 @@ function EntryRow({
   return (
     <div class="entry-row" role="row" aria-selected={isChosen} data-active={isActive}>
       <span class="entry-check" role="gridcell">
-        <input type="checkbox" aria-label={`choose ${name}`} tabIndex={-1} checked={isChosen} onChange={choose} />
+        <input
+          type="checkbox"
+          aria-label={`choose ${name}`}
+          tabIndex={-1}
+          checked={isChosen}
+          disabled={isWithFolder}
+          onChange={choose}
+          {...(isWithFolder ? { title: "Chosen with its folder" } : {})}
+        />
       </span>
       <span class="entry-name" role="gridcell">
         <a

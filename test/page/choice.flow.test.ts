@@ -1,0 +1,114 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { violations } from "./axe.ts";
+import { open, SKIP } from "./browser.ts";
+import { makeShop, unzipped } from "./shop.ts";
+
+/** What a user chooses in the files of a point, and in the plan of a restore. */
+
+test(
+  "files chosen in several folders are archived and restored, without one that the plan leaves",
+  { skip: SKIP },
+  async (t) => {
+    const shop = makeShop("choice");
+    const { page, go } = await open(t, shop.folder);
+    const point = shop.ids["write two files"]!;
+    await go({ view: "files", workspace: shop.folder, point, at: { path: "" } });
+    await page.getByRole("checkbox", { name: "choose blob.bin" }).check();
+    await page.getByRole("checkbox", { name: "choose docs" }).check();
+    await page.getByRole("row", { name: /src/ }).getByRole("link").click();
+    await page.getByRole("checkbox", { name: "choose total.ts" }).check();
+    await page.getByText("3 chosen:").waitFor();
+    const list = page.locator(".chosen");
+    await list.getByText("3 chosen").click();
+    assert.deepEqual(
+      await list
+        .locator("li")
+        .allInnerTexts()
+        .then((all) => all.map((each) => each.replaceAll("\n", ""))),
+      ["blob.bin", "docs/", "src/total.ts"],
+    );
+    assert.deepEqual(await violations(page), []);
+    const [download] = await Promise.all([
+      page.waitForEvent("download"),
+      page.getByRole("button", { name: "Zip" }).click(),
+    ]);
+    assert.deepEqual(Object.keys(unzipped(await download.path())).toSorted(), [
+      "blob.bin",
+      "docs/readme.md",
+      "src/total.ts",
+    ]);
+
+    await page.getByRole("link", { name: "Restore…" }).click();
+    await page.getByText("2 changed").waitFor();
+    await page.getByRole("checkbox", { name: "Restore blob.bin" }).uncheck();
+    await page.getByText("stays as it is").waitFor();
+    await page.getByText("1 changed").waitFor();
+    assert.deepEqual(await violations(page), []);
+    await page.getByRole("button", { name: "Restore", exact: true }).click();
+    await page.getByRole("status").getByText("Restored").waitFor();
+    assert.equal(fs.readFileSync(path.join(shop.folder, "docs/readme.md"), "utf8"), "# Shop\n");
+    assert.match(fs.readFileSync(path.join(shop.folder, "src/total.ts"), "utf8"), /^ {2}let sum/m);
+    assert.deepEqual(
+      [...fs.readFileSync(path.join(shop.folder, "blob.bin"))],
+      [0, 1, 2, 4, 5],
+      "the path without a mark stays",
+    );
+
+    await go({ view: "files", workspace: shop.folder, point, at: { path: "docs" } });
+    const readme = page.getByRole("checkbox", { name: "choose readme.md" });
+    await readme.and(page.locator(":checked:disabled")).waitFor();
+    await page.getByRole("button", { name: "Choose none" }).click();
+    await readme.and(page.locator(":enabled")).waitFor();
+    assert.equal(await readme.isChecked(), false);
+  },
+);
+
+test(
+  "a plan without any mark restores nothing, and a folder's mark is that of all in it",
+  { skip: SKIP },
+  async (t) => {
+    const shop = makeShop("marks");
+    fs.rmSync(path.join(shop.folder, "src"), { recursive: true });
+    shop.write("docs/new.md", "new\n");
+    const { page, go } = await open(t, shop.folder);
+    await go({ view: "restore", workspace: shop.folder, point: "latest", paths: [] });
+    const mark = (name: string) => page.getByRole("checkbox", { name: `Restore ${name}`, exact: true });
+    const run = page.getByRole("button", { name: "Restore", exact: true });
+    await mark("src/").uncheck();
+    await mark("docs/new.md").uncheck();
+    await page.getByText("No path is chosen.").waitFor();
+    assert.equal(await run.isDisabled(), true);
+    await mark("src/a.ts").check();
+    // The folder that holds the file is made with it.
+    await mark("src/").and(page.locator(":checked")).waitFor();
+    assert.equal(await mark("src/total.ts").isChecked(), false);
+    await run.click();
+    await page.getByRole("status").getByText("Restored").waitFor();
+    assert.deepEqual(fs.readdirSync(path.join(shop.folder, "src")), ["a.ts"]);
+    assert.equal(fs.existsSync(path.join(shop.folder, "docs/new.md")), true);
+  },
+);
+
+test(
+  "a restore of a path that is already so says so, and an open plan says that the folder changed",
+  { skip: SKIP },
+  async (t) => {
+    const shop = makeShop("already");
+    const { page, go } = await open(t, shop.folder);
+    await go({ view: "restore", workspace: shop.folder, point: "latest", paths: [{ path: "img/logo.png" }] });
+    await page.getByRole("heading", { name: "img/logo.png is already so" }).waitFor();
+    await go({ view: "restore", workspace: shop.folder, point: shop.ids["edit the total"]!, paths: [] });
+    await page.getByRole("button", { name: "Restore", exact: true }).click();
+    const status = page.getByRole("status");
+    await status.getByText("Restored").waitFor();
+    await go({ view: "restore", workspace: shop.folder, point: shop.ids["the template"]!, paths: [] });
+    await page.getByRole("checkbox", { name: "Restore src/total.ts" }).waitFor();
+    await status.getByRole("button", { name: "Undo" }).click();
+    await status.getByText("Undone").waitFor();
+    await page.getByText("The folder changed while this plan was open").waitFor();
+    await page.getByRole("checkbox", { name: "Restore src/a.ts" }).waitFor();
+  },
+);

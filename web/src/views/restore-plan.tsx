@@ -1,0 +1,316 @@
+import { type Signal, useSignal } from "@preact/signals";
+import type { PlanEntry, RestorePlan } from "cairnstate/client";
+import type { JSX } from "preact";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { type PathRef, partsOf, refOf, toText } from "../app/address.ts";
+import { onEvent } from "../app/events.ts";
+import { useResource } from "../app/resource.ts";
+import { Icon } from "../parts/icon.tsx";
+import { Name, PathName, visible } from "../parts/name.tsx";
+import { Empty, type Found } from "../parts/problem.tsx";
+import { count, plural, size } from "../parts/values.tsx";
+import { VirtualList } from "../parts/virtual-list.tsx";
+
+/** The plan of a restore: all that would change, of which each path can be left as it is. */
+
+export type Planned = Pick<RestorePlan, "id" | "entries" | "left_out" | "holders">;
+type Action = PlanEntry["action"];
+
+/** Height of a row of the plan in pixels, as in restore.css. */
+const ROW = 28;
+const ACTIONS: Readonly<Record<Action, readonly [sign: string, title: string]>> = {
+  create: ["+", "created"],
+  update: ["~", "changed"],
+  delete: ["−", "removed"],
+  metadata: ["·", "only mode, owner or times"],
+  keep: ["=", "kept"],
+};
+
+export interface ShownPlan {
+  /** The plan of the chosen paths, which the restore does. Undefined while it is made, and if no path is chosen. */
+  shown: Planned | undefined;
+  /** The paths of `shown`; none: the whole folder. */
+  chosen: PathRef[];
+  /** The plan of all paths. */
+  all: Planned | undefined;
+  /** True if no path of `all` is chosen. */
+  isNone: boolean;
+  /** `renewed`: the folder changed, and the plan is another one now. `old`: something happened, and the plan was not made again. */
+  changed: "renewed" | "old" | null;
+  isLate: boolean;
+  problem: Found | null;
+  reload(): void;
+  isChosen(entry: PlanEntry): boolean;
+  choose(entry: PlanEntry, isWanted: boolean): void;
+}
+
+/**
+ * Makes a plan of all paths, and one of the paths that stay chosen. `of` names what is planned. The plans are made again
+ * after each event of the workspace; those of a backup are not, because that reads the repository.
+ */
+export function usePlan(
+  { of, workspace, paths, isBackup }: { of: string; workspace: string; paths: PathRef[]; isBackup: boolean },
+  make: (paths: PathRef[], signal: AbortSignal) => Promise<Planned>,
+): ShownPlan {
+  const without = useSignal<{ of: string; keys: ReadonlySet<string> }>({ of, keys: new Set() });
+  const keys = without.value.of === of ? without.value.keys : new Set<string>();
+  const whole = useResource(`plan ${of}`, (signal) => make(paths, signal), { isFresh: true });
+  const all = whole.value.value;
+  const isPart = keys.size > 0 && all !== undefined;
+  const chosen = isPart ? chosenPaths(all.entries, keys, paths) : paths;
+  const isNone = isPart && chosen.length === 0;
+  const key = `part ${of} ${isPart ? chosen.map(toText).join("\n") : ""}`;
+  const part = useResource(
+    key,
+    // Without paths the whole folder would be planned.
+    async (signal) => ({ key, plan: isPart && !isNone ? await make(chosen, signal) : undefined }),
+    { isFresh: true },
+  );
+  const again = (): void => {
+    whole.reload();
+    part.reload();
+  };
+  const changed = useChanged(of, { plan: all?.id, workspace, heard: isBackup ? null : again });
+  const reload = (): void => {
+    changed.value = null;
+    again();
+  };
+  const own = part.value.value;
+  const shown = !isPart ? all : own?.key === key ? own.plan : undefined;
+  const planned = useMemo(() => (isPart ? new Set(shown?.entries.map(keyOf)) : null), [isPart, shown]);
+  return {
+    shown,
+    chosen,
+    all,
+    isNone,
+    changed: changed.value?.of === of ? changed.value.how : null,
+    isLate: whole.isLate.value || part.isLate.value,
+    problem: whole.problem.value ?? part.problem.value,
+    reload,
+    isChosen: (entry) =>
+      planned === null || shown === undefined ? !keys.has(keyOf(entry)) : planned.has(keyOf(entry)),
+    choose: (entry, isWanted) =>
+      (without.value = { of, keys: chooseIn(all?.entries ?? [], keys, { entry, isWanted }) }),
+  };
+}
+
+type Changed = { of: string; how: "renewed" | "old" } | null;
+
+/** Returns how events of the workspace changed the plan. Calls `heard` after each event; null: the plan is not made again. */
+function useChanged(
+  of: string,
+  { plan, workspace, heard }: { plan: string | undefined; workspace: string; heard: (() => void) | null },
+): Signal<Changed> {
+  const changed = useSignal<Changed>(null);
+  const last = useRef<{ of: string; plan: string; isHeard: boolean } | null>(null);
+  useEffect(
+    () =>
+      onEvent((event) => {
+        if (event.workspace !== workspace && event.workspace !== null) return;
+        if (last.current !== null) last.current.isHeard = true;
+        if (heard === null) changed.value = { of, how: "old" };
+        else heard();
+      }),
+    [workspace, of],
+  );
+  useEffect(() => {
+    if (plan === undefined) return;
+    const { current } = last;
+    if (heard !== null && current?.of === of && current.isHeard && current.plan !== plan)
+      changed.value = { of, how: "renewed" };
+    last.current = { of, plan, isHeard: false };
+  }, [plan, of]);
+  return changed;
+}
+
+const keyOf = (entry: PlanEntry): string => toText(refOf(entry));
+const foldersOf = (entry: PlanEntry): string[] =>
+  partsOf(refOf(entry))
+    .map(({ at }) => toText(at))
+    .slice(0, -1);
+
+/** Returns the keys of the entries that stay as they are, after a choice. A choice of a folder is one of all below it. */
+function chooseIn(
+  entries: readonly PlanEntry[],
+  keys: ReadonlySet<string>,
+  { entry, isWanted }: { entry: PlanEntry; isWanted: boolean },
+): ReadonlySet<string> {
+  const own = keyOf(entry);
+  const next = new Set(keys);
+  for (const each of entries)
+    if (keyOf(each) === own || foldersOf(each).includes(own)) {
+      if (isWanted) next.delete(keyOf(each));
+      else next.add(keyOf(each));
+    }
+  return next;
+}
+
+/**
+ * Returns the paths to restore so that the entries of `without` stay. Leaves out a folder with such an entry below it,
+ * and a folder above the paths that were asked for: a restore of a folder restores everything in it.
+ */
+function chosenPaths(
+  entries: readonly PlanEntry[],
+  without: ReadonlySet<string>,
+  asked: readonly PathRef[],
+): PathRef[] {
+  const scope = new Set(asked.map(toText));
+  const kept = entries.filter((each) => without.has(keyOf(each)));
+  const above = new Set(kept.flatMap(foldersOf));
+  const wanted = entries.filter((each) => {
+    if (each.action === "keep" || without.has(keyOf(each))) return false;
+    if (each.kind !== "directory") return true;
+    const isAsked = scope.size === 0 || scope.has(keyOf(each)) || foldersOf(each).some((one) => scope.has(one));
+    return isAsked && !above.has(keyOf(each));
+  });
+  const folders = new Set(wanted.filter(({ kind }) => kind === "directory").map(keyOf));
+  return wanted.filter((each) => !foldersOf(each).some((one) => folders.has(one))).map(refOf);
+}
+
+/** The rows of a plan with a checkbox for each path, and what the plan warns of. */
+export function Plan({ plan, paths }: { plan: ShownPlan; paths: readonly PathRef[] }): JSX.Element | null {
+  const { all, shown, isNone, changed, reload } = plan;
+  const rows = useMemo(() => (all === undefined ? [] : rowsOf(all.entries, shown?.entries ?? [])), [all, shown]);
+  if (all === undefined) return null;
+  return (
+    <div class="plan">
+      {changed !== null && (
+        <p class="note plan-changed" role="status">
+          {changed === "renewed"
+            ? "The folder changed while this plan was open: this is the plan of now."
+            : "The folder changed after this plan was made."}
+          {changed === "old" && (
+            <button type="button" onClick={reload}>
+              Plan again
+            </button>
+          )}
+        </p>
+      )}
+      {all.entries.length === 0 && all.left_out.length === 0 ? (
+        <AlreadySo paths={paths} />
+      ) : (
+        <>
+          <Sums plan={shown} isNone={isNone} />
+          {shown !== undefined && <Warnings plan={shown} />}
+          <VirtualList
+            label="What the restore does"
+            count={rows.length}
+            rowHeight={ROW}
+            row={(index) => <PlanRow key={keyOf(rows[index]!)} entry={rows[index]!} plan={plan} />}
+          />
+        </>
+      )}
+    </div>
+  );
+}
+
+/** Returns the entries of the plan of all paths, each as the plan of the chosen paths has it, and what only that has. */
+function rowsOf(all: readonly PlanEntry[], chosen: readonly PlanEntry[]): PlanEntry[] {
+  const own = new Map(chosen.map((each) => [keyOf(each), each]));
+  const rows = all.map((each) => {
+    const key = keyOf(each);
+    const found = own.get(key) ?? each;
+    own.delete(key);
+    return found;
+  });
+  return [...own.values(), ...rows];
+}
+
+function AlreadySo({ paths }: { paths: readonly PathRef[] }): JSX.Element {
+  if (paths.length === 0) return <Empty title="The folder already has this state: there is nothing to restore" />;
+  const [first] = paths;
+  return (
+    <Empty
+      title={
+        paths.length === 1
+          ? `${visible(first!.path)} is already so`
+          : `These ${count(paths.length)} paths are already so`
+      }
+    >
+      <p>There is nothing to restore.</p>
+    </Empty>
+  );
+}
+
+function Sums({ plan, isNone }: { plan: Planned | undefined; isNone: boolean }): JSX.Element {
+  const sums = useMemo(() => {
+    const made = new Map<Action, number>();
+    for (const { action } of plan?.entries ?? []) made.set(action, (made.get(action) ?? 0) + 1);
+    return [...made];
+  }, [plan]);
+  const bytes = useMemo(() => (plan?.entries ?? []).reduce((sum, each) => sum + (each.size ?? 0), 0), [plan]);
+  return (
+    <p class="changed-sums">
+      {isNone && <span class="faint">No path is chosen.</span>}
+      {plan === undefined && !isNone && <span class="faint">The plan of the chosen paths is being made.</span>}
+      {sums.map(([action, value]) => (
+        <span key={action} class={`plan-${action}`}>
+          <strong>{count(value)}</strong> {ACTIONS[action][1]}
+        </span>
+      ))}
+      {bytes > 0 && <span class="faint">{size(bytes)} to write</span>}
+    </p>
+  );
+}
+
+function Warnings({ plan: { holders, left_out } }: { plan: Planned }): JSX.Element {
+  return (
+    <>
+      {holders.length > 0 && (
+        <div class="plan-holders" role="note">
+          <Icon name="warning" />
+          <div>
+            <p>Programs have files of this folder open for writing:</p>
+            <ul>
+              {holders.slice(0, 6).map((each) => (
+                <li key={`${each.pid} ${each.path}`}>
+                  <Name text={each.command} /> ({each.pid}): <PathName path={each.path} />
+                </li>
+              ))}
+            </ul>
+          </div>
+        </div>
+      )}
+      {left_out.length > 0 && (
+        <div class="plan-holders" role="note">
+          <Icon name="warning" />
+          <ul>
+            {left_out.slice(0, 6).map((each) => (
+              <li key={each.path}>
+                <PathName path={each.path} />: {visible(each.detail)}
+              </li>
+            ))}
+            {left_out.length > 6 && <li>{`and ${plural(left_out.length - 6, "more entry", "more entries")}`}</li>}
+          </ul>
+        </div>
+      )}
+    </>
+  );
+}
+
+function PlanRow({ entry, plan }: { entry: PlanEntry; plan: ShownPlan }): JSX.Element {
+  const { action, path, kind, size: bytes } = entry;
+  const isChosen = plan.isChosen(entry);
+  const name = kind === "directory" ? `${path}/` : path;
+  return (
+    <div class="plan-row" role="listitem" data-chosen={isChosen}>
+      {action === "keep" ? (
+        <span class="plan-check" />
+      ) : (
+        <input
+          class="plan-check"
+          type="checkbox"
+          aria-label={`Restore ${visible(name)}`}
+          checked={isChosen}
+          onChange={(event) => plan.choose(entry, event.currentTarget.checked)}
+        />
+      )}
+      <span class={`plan-sign plan-${action}`} title={ACTIONS[action][1]}>
+        {ACTIONS[action][0]}
+      </span>
+      <PathName path={name} />
+      <span class="space" />
+      <span class="faint">{isChosen ? (bytes === undefined ? "" : size(bytes)) : "stays as it is"}</span>
+    </div>
+  );
+}
