@@ -1,15 +1,15 @@
-import { sha256 } from "../../crypto/hash.ts";
-import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
-import { decodeTree, encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { hex, latin1 } from "../../formats/bytes.ts";
+import { decodeTree, encodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { HASHES_NAME, PAGES_NAME } from "../../formats/payloads/sqlite-pages.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import type { TransferPlan } from "../../repository/transfer/transfer-plan.ts";
+import { type EditEntry, editTree, newTree, type OnTree } from "../../repository/trees/edit-tree.ts";
 import type { ReadTree } from "../../repository/trees/live.ts";
 import { CHECKS_NAME } from "../../formats/records/manifest.ts";
 import { directoryNode, fileNode } from "../write/root-metadata.ts";
-import { nameOf, readNodes } from "./nodes.ts";
+import { nameOf, nodeAt, readNodes } from "./nodes.ts";
 import type { FileContent, PagedDatabase, StoreBlob } from "./page-store.ts";
 
 const PRIVATE = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
@@ -51,13 +51,12 @@ export class PagedTrees {
     },
     store: StoreBlob,
   ): Promise<PagedTrees> {
-    const replaced = new Map<string, Set<string>>();
     const own = { files: 0, bytes: 0 };
-    const add = async (nodes: Iterable<TreeNode>): Promise<Uint8Array> => {
-      const bytes = encodeTree([...nodes].toSorted((a, b) => compareBytes(a.name, b.name)));
-      const id = sha256(bytes);
-      await store("tree", id, bytes);
-      return id;
+    const made: { id: Uint8Array; bytes: Uint8Array }[] = [];
+    const add = (nodes: readonly TreeNode[]): Uint8Array => {
+      const tree = newTree(nodes);
+      made.push(tree);
+      return tree.id;
     };
     const fileAt =
       (mtimeSec: number) =>
@@ -66,54 +65,49 @@ export class PagedTrees {
         own.bytes += content.size;
         return fileNode(Buffer.from(name), { ...PRIVATE, mode: 0o600, mtimeSec }, content);
       };
-    const folder = async (mtimeSec: number): Promise<TreeNode> => {
+    const folder = (mtimeSec: number): TreeNode => {
       const nodes: TreeNode[] = [];
       const file = fileAt(mtimeSec);
       for (const { name, files, folders } of databases) {
         const inside = [...files].map(([each, content]) => file(each, content));
         for (const { name: of, pages, hashes, kept } of folders) {
           const both = [file(PAGES_NAME, pages), ...(hashes === null ? [] : [file(HASHES_NAME, hashes)])];
-          inside.push(kept ?? directoryNode(Buffer.from(of), await add(both), { ...PRIVATE, mtimeSec }));
+          inside.push(kept ?? directoryNode(Buffer.from(of), add(both), { ...PRIVATE, mtimeSec }));
         }
-        nodes.push(directoryNode(Buffer.from(name), await add(inside), { ...PRIVATE, mtimeSec }));
+        nodes.push(directoryNode(Buffer.from(name), add(inside), { ...PRIVATE, mtimeSec }));
       }
-      return directoryNode(Buffer.from("databases"), await add(nodes), { ...PRIVATE, mtimeSec });
+      return directoryNode(Buffer.from("databases"), add(nodes), { ...PRIVATE, mtimeSec });
     };
-    const records = async (node: TreeNode): Promise<TreeNode> => {
+    const edits = new Map<string, EditEntry>();
+    const dropped = new Set<string>();
+    for (const { path, stored } of databases) {
+      const own = [...lead, latin1(path)].join("/");
+      edits.set(own, () => null);
+      // The pages of a base lie in the blobs of the plain file.
+      if (stored !== "base") dropped.add(own);
+    }
+    const records = await nodeAt(blobs, top, [".cairn"]);
+    if (records?.subtree !== undefined) {
       // A point may have its own databases by pages.
-      const others = [...(await readNodes(blobs, node.subtree!))].filter((each) => nameOf(each) !== "databases");
-      replaced.set(hex(node.subtree!), new Set(["databases"]));
+      const others = [...(await readNodes(blobs, records.subtree))].filter((each) => nameOf(each) !== "databases");
       own.files += others.length;
       own.bytes += others.reduce((sum, { size }) => sum + size, 0);
-      if (databases.length > 0) others.push(await folder(node.mtimeSec));
-      if (record !== null) others.push(fileAt(node.mtimeSec)(CHECKS_NAME, record));
-      return { ...node, subtree: await add(others) };
-    };
-    const without = async (tree: Uint8Array, gone: readonly Gone[], depth: number): Promise<Uint8Array> => {
-      const byName = Map.groupBy(gone, ({ parts }) => parts[depth]!);
-      const nodes: TreeNode[] = [];
-      const dropped = new Set<string>();
-      for (const node of await readNodes(blobs, tree)) {
-        const inside = byName.get(nameOf(node));
-        if (depth === 0 && nameOf(node) === ".cairn") nodes.push(await records(node));
-        else if (inside === undefined) nodes.push(node);
-        else if (inside[0]!.parts.length > depth + 1)
-          nodes.push({ ...node, subtree: await without(node.subtree!, inside, depth + 1) });
-        else if (!inside[0]!.isBase) dropped.add(nameOf(node));
-      }
+      edits.set(".cairn/databases", () => (databases.length > 0 ? folder(records.mtimeSec) : null));
+      if (record !== null) edits.set(`.cairn/${CHECKS_NAME}`, () => fileAt(records.mtimeSec)(CHECKS_NAME, record));
+      dropped.add(".cairn/databases");
+    }
+    const replaced = new Map<string, ReadonlySet<string>>();
+    const onTree: OnTree = (id, bytes, at) => {
+      made.push({ id, bytes });
+      const names = new Set(namesIn(dropped, at.path));
       // An equal tree may exist elsewhere, with other entries to be left out.
-      const before = replaced.get(hex(tree));
-      replaced.set(
-        hex(tree),
-        before === undefined ? dropped : new Set([...before].filter((name) => dropped.has(name))),
-      );
-      return add(nodes);
+      const before = replaced.get(hex(at.id));
+      replaced.set(hex(at.id), before === undefined ? names : before.intersection(names));
     };
-    const gone = databases.map(({ path, stored }) => ({
-      parts: [...lead, ...latin1(path).split("/")],
-      isBase: stored === "base",
-    }));
-    return new PagedTrees(await without(top, gone, 0), own, replaced);
+    const list = async (id: Uint8Array): Promise<TreeNodes> => readNodes(blobs, id);
+    const tree = await editTree(top, edits, { list, onTree });
+    for (const { id, bytes } of made) await store("tree", id, bytes);
+    return new PagedTrees(tree, own, replaced);
   }
 
   /** Returns a function that reads a store's trees for a plan, without the entries whose content is not transferred. */
@@ -144,7 +138,10 @@ export class PagedTrees {
   }
 }
 
-interface Gone {
-  parts: readonly string[];
-  isBase: boolean;
+/** Yields the names of the paths that lie directly in a folder. */
+function* namesIn(paths: Iterable<string>, folder: string): Generator<string> {
+  for (const path of paths) {
+    const end = Math.max(path.lastIndexOf("/"), 0);
+    if (path.slice(0, end) === folder) yield path.slice(end === 0 ? 0 : end + 1);
+  }
 }

@@ -1,16 +1,17 @@
-import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
-import { compareBytes, hex, latin1 } from "../../formats/bytes.ts";
+import { hex, latin1 } from "../../formats/bytes.ts";
 import type { FileHash } from "../../formats/records/manifest.ts";
-import { encodeTree, isEntryName, type TreeNode } from "../../formats/restic/tree.ts";
+import { isEntryName, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
+import { editTree, type OnTree } from "../../repository/trees/edit-tree.ts";
 import type { FolderFacts } from "../../repository/verify/folder-facts.ts";
 import { fileNode } from "../write/root-metadata.ts";
 import { nameOf, nodeAt, nodeIn, readNodes } from "./nodes.ts";
 import { folderName, readDatabase, type StoredDatabase } from "./stored-database.ts";
 
 const NOTHING = new Uint8Array(0);
+const SLASH = 0x2f;
 
 /** A database and its place, a path relative to a folder. */
 export interface PlacedDatabase {
@@ -99,8 +100,15 @@ export class PlacedDatabases {
   ): Promise<PlacedDatabases> {
     const trees = new Map<string, LentTree>();
     const databases = all.map((database) => ({ path: database.manifest.path, database }));
-    const top = databases.length === 0 ? root : await insert(reader, trees, { tree: root, databases });
-    return new PlacedDatabases(top, trees, damaged);
+    const edits = new Map(databases.map(({ path, database }) => [latin1(path), () => nodeFor(database, path)]));
+    const onTree: OnTree = (id, bytes, { id: stored, path }) => {
+      const below = databases.filter((each) => path === "" || latin1(each.path).startsWith(`${path}/`));
+      const length = path === "" ? 0 : path.length + 1;
+      const own = below.map((each) => ({ ...each, path: each.path.subarray(length) }));
+      trees.set(hex(id), { bytes, stored, databases: own });
+    };
+    const list = async (id: Uint8Array): Promise<TreeNodes> => readNodes(reader, id);
+    return new PlacedDatabases(await editTree(root, edits, { list, onTree }), trees, damaged);
   }
 
   /** Makes a reader return these trees. */
@@ -141,7 +149,7 @@ export class PlacedDatabases {
       const parts = latin1(path).split("/");
       const folder = parts.slice(0, -1).join("/");
       const { content: _ids, ...withoutIds } = database;
-      added.set(folder, [...(added.get(folder) ?? []), nodeFor(withoutIds, parts.at(-1)!)]);
+      added.set(folder, [...(added.get(folder) ?? []), nodeFor(withoutIds, path)]);
       for (let n = 0; n < parts.length; n++) special.add(parts.slice(0, n).join("/"));
     }
     return { ...facts, special, added };
@@ -169,31 +177,7 @@ async function isFree(reader: BlobSource, root: Uint8Array, path: Uint8Array): P
   return folder !== undefined && isEntryName(name) && (await nodeIn(reader, folder, name)) === undefined;
 }
 
-async function insert(
-  reader: BlobSource,
-  trees: Map<string, LentTree>,
-  { tree, databases }: { tree: Uint8Array; databases: readonly PlacedDatabase[] },
-): Promise<Uint8Array> {
-  const byName = Map.groupBy(databases, ({ path }) => latin1(path).split("/")[0]!);
-  const nodes: TreeNode[] = [];
-  for (const node of await readNodes(reader, tree)) {
-    const inside = byName.get(nameOf(node));
-    if (inside === undefined) {
-      nodes.push(node);
-      continue;
-    }
-    const below = inside.map(({ path, database }) => ({ path: path.subarray(node.name.length + 1), database }));
-    nodes.push({ ...node, subtree: await insert(reader, trees, { tree: node.subtree!, databases: below }) });
-    byName.delete(nameOf(node));
-  }
-  for (const [name, [placed]] of byName) nodes.push(nodeFor(placed!.database, name));
-  const bytes = encodeTree(nodes.toSorted((a, b) => compareBytes(a.name, b.name)));
-  const id = sha256(bytes);
-  trees.set(hex(id), { bytes, stored: tree, databases });
-  return id;
-}
-
-function nodeFor({ manifest, content }: StoredDatabase, name: string): TreeNode {
+function nodeFor({ manifest, content }: StoredDatabase, path: Uint8Array): TreeNode {
   const ids = content ?? Buffer.from(manifest.sha256, "hex");
-  return { ...manifest.node, name: Buffer.from(name, "latin1"), content: ids };
+  return { ...manifest.node, name: path.subarray(path.lastIndexOf(SLASH) + 1), content: ids };
 }

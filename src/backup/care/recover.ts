@@ -1,15 +1,15 @@
 import { hostname } from "node:os";
-import { sha256 } from "../../crypto/hash.ts";
 import { directoryNode } from "../../archive/write/root-metadata.ts";
 import { toCairnError, tellsOfDamage } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { compareBytes } from "../../formats/bytes.ts";
-import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { currentUser } from "../../fs/users.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { dropMarks } from "../../repository/care/marks.ts";
 import { TREE_BLOB } from "../../repository/index/blob-index.ts";
 import { EntrySet } from "../../repository/index/entry-set.ts";
+import { newTree } from "../../repository/trees/edit-tree.ts";
 import { LiveSet } from "../../repository/trees/live.ts";
 import { TreeMender } from "../../repository/trees/tree-mender.ts";
 import type { RecoverBackupsOptions, RecoverBackupsResult } from "../../contract/index.ts";
@@ -81,8 +81,7 @@ async function gather(session: Session, options: RecoverBackupsOptions): Promise
     const nodes = [...whole.keys()].map((id, at) =>
       directoryNode(Buffer.from(names[at]!), Buffer.from(id, "hex"), facts),
     );
-    const bytes = encodeTree(nodes.toSorted((a, b) => compareBytes(a.name, b.name)));
-    const tree = sha256(bytes);
+    const { id: tree, bytes } = newTree(nodes);
     onTree(tree, bytes);
     await blobs?.finish();
     failpoint("recover.trees-written");

@@ -1,10 +1,7 @@
-import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
-import { ByteWriter, compareBytes, comparePaths, hex, latin1 } from "../../formats/bytes.ts";
+import { ByteWriter, comparePaths, hex, latin1 } from "../../formats/bytes.ts";
 import { CHECKS_NAME, encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
-import type { BlobType } from "../../formats/restic/pack-header.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
-import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
@@ -13,7 +10,7 @@ import { packsToProve } from "../../repository/read/near-packs.ts";
 import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { isGoneBy, manifestWithout } from "../../workspace/store/content-without.ts";
-import { manifestNode, manifestPieces, recordsNode } from "../../workspace/store/snapshot-tree.ts";
+import { editSnapshot } from "../../workspace/store/snapshot-tree.ts";
 import { countBelow } from "../../workspace/points/listed-entry.ts";
 import {
   factsOfContent,
@@ -104,33 +101,14 @@ export class TopTrees {
     if (content === null || content.manifest === null || below.length === 0) return mended.tree;
     const { manifest } = content;
     const bytes = await repairedManifest(walk, { reader, content: { ...content, manifest }, lost: below });
-    return this.#withManifest(mended.tree, bytes, snapshot);
-  }
-
-  /** Makes `/.cairn` and the manifest in it anew if they are lost. */
-  async #withManifest(top: Uint8Array, manifest: Uint8Array, { time }: Snapshot): Promise<Uint8Array> {
-    const { reader } = this.#parts.session;
-    const pieces = manifestPieces(manifest).map(({ id, bytes }) => this.#add("data", id, bytes));
-    const withNode = (nodes: Iterable<TreeNode>, node: TreeNode): Uint8Array => {
-      const others = [...nodes].filter((each) => nameOf(each) !== nameOf(node));
-      const bytes = encodeTree([...others, node].toSorted((a, b) => compareBytes(a.name, b.name)));
-      return this.#add("tree", sha256(bytes), bytes);
-    };
-    const nodes = await readNodes(reader, top);
-    const folder = nodes.find((node) => nameOf(node) === ".cairn");
-    const all = folder === undefined ? [] : await readNodes(reader, folder.subtree!);
-    // A copy that lacks entries answers otherwise.
-    const own = [...all].filter((node) => nameOf(node) !== CHECKS_NAME);
-    const file = { content: Buffer.concat(pieces), size: manifest.length };
-    const recordedAt = Math.floor(Date.parse(time) / 1000);
-    const known = own.find((node) => nameOf(node) === "manifest.json");
-    const subtree = withNode(own, known === undefined ? manifestNode(recordedAt, file) : { ...known, ...file });
-    return withNode(nodes, folder === undefined ? recordsNode(recordedAt, subtree) : { ...folder, subtree });
-  }
-
-  #add(type: BlobType, id: Uint8Array, bytes: Uint8Array): Uint8Array {
-    this.#parts.blobs.addNew(type, id, bytes);
-    return id;
+    return editSnapshot(mended.tree, {
+      manifest: bytes,
+      recordedAt: Math.floor(Date.parse(snapshot.time) / 1000),
+      // A copy that lacks entries answers otherwise.
+      edits: [[`.cairn/${CHECKS_NAME}`, () => null]],
+      list: async (id) => readNodes(reader, id),
+      add: (...blob) => this.#parts.blobs.addNew(...blob),
+    });
   }
 }
 

@@ -1,11 +1,11 @@
-import { sha256 } from "../../crypto/hash.ts";
 import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { TAKEN_OUT } from "../../formats/records/manifest.ts";
-import { decodeTree, encodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { decodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../index/blob-index.ts";
 import { EntrySet } from "../index/entry-set.ts";
+import { newTree } from "./edit-tree.ts";
 import type { ReadTree } from "./live.ts";
 import { type NodeAndBelow, pathIn, type TreeAt, walkTrees } from "./walk-trees.ts";
 
@@ -136,8 +136,7 @@ export class TreeMender {
       }
     }
     if (lost.length === 0) return { tree, lost: NOTHING };
-    const bytes = encodeTree(kept);
-    const id = sha256(bytes);
+    const { id, bytes } = newTree(kept);
     this.#options.onTree(id, bytes);
     return { tree: id, lost };
   }

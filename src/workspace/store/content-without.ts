@@ -1,22 +1,24 @@
 import { type PlacedDatabase, PlacedDatabases } from "../../archive/databases/placed-databases.ts";
 import { folderName } from "../../archive/databases/stored-database.ts";
-import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter, hex, latin1 } from "../../formats/bytes.ts";
 import type { EntryCounts } from "../../formats/records/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { SealFile } from "../../formats/records/seal-file.ts";
-import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
+import type { EditEntry } from "../../repository/trees/edit-tree.ts";
+import type { ListTree } from "../../repository/trees/walk-trees.ts";
 import type { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { factsOf, NO_FACTS } from "../../repository/verify/folder-facts.ts";
 import type { CopyContent } from "./copy-content.ts";
 import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-import { manifestPieces } from "./snapshot-tree.ts";
+import { pathToTree } from "./point-remains.ts";
+import { editSnapshot } from "./snapshot-tree.ts";
 import { countEntry } from "./survey-tree.ts";
 
 /** Makes the content of points anew, without some paths. */
@@ -114,7 +116,7 @@ export async function contentOf(
   const metadataDigest = meta && hex(meta);
   const writer = new ByteWriter(4096);
   if (left !== null) encodeManifest(writer, { ...left, stateDigest, metadataDigest });
-  const top = topTree(store, old, { tree, manifest: left === null ? null : writer.copy(), gone, add });
+  const top = await topTree(store, old, { tree, manifest: left === null ? null : writer.copy(), gone, kept, add });
   const content = {
     tree: hex(placed.root) as ObjectId,
     snapshot_tree: hex(top) as ObjectId,
@@ -189,49 +191,25 @@ export function nodeAt(store: EmbeddedStore, root: string, path: Uint8Array): Tr
   return found!;
 }
 
-interface NewTop {
-  /** of the folder */
-  tree: Uint8Array;
+interface NewTop extends Pick<PointWithout, "tree" | "gone" | "kept"> {
   /** null if the snapshot has none */
   manifest: Uint8Array | null;
-  /** databases that are left out */
-  gone: readonly PlacedDatabase[];
   add: PackedBlobs["addNew"];
 }
 
 /** Stores the trees from the top of a point's snapshot down to its folder, with the folder's new tree. Returns the top tree's id. */
-function topTree(store: EmbeddedStore, old: CopyContent, { tree, manifest, gone, add }: NewTop): Uint8Array {
-  const added = (nodes: readonly TreeNode[]): Uint8Array => {
-    const bytes = encodeTree(nodes);
-    const id = sha256(bytes);
-    add("tree", id, bytes);
-    return id;
-  };
-  const isRecords = ({ name }: TreeNode, depth: number): boolean => depth === 0 && latin1(name) === ".cairn";
-  const folders = new Set(gone.map(({ path }) => folderName(path)));
-  const databases = (id: Uint8Array): TreeNode[] =>
-    [...store.tree(id)].filter(({ name }) => !folders.has(latin1(name)));
-  const records = (id: Uint8Array): Uint8Array => {
-    const pieces = manifest === null ? [] : manifestPieces(manifest);
-    for (const piece of pieces) add("data", piece.id, piece.bytes);
-    const file = { size: manifest?.length ?? 0, content: Buffer.concat(pieces.map((piece) => piece.id)) };
-    return added(
-      [...store.tree(id)].flatMap((node) => {
-        if (latin1(node.name) === "manifest.json" && manifest !== null) return { ...node, ...file };
-        if (node.subtree === undefined || folders.size === 0) return node;
-        const left = databases(node.subtree);
-        return left.length === 0 ? [] : { ...node, subtree: added(left) };
-      }),
-    );
-  };
-  const above = (id: Uint8Array, depth: number): Uint8Array => {
-    if (hex(id) === storedTree(old)) return tree;
-    const nodes = [...store.tree(id)].map((node) => {
-      if (node.subtree === undefined) return node;
-      if (isRecords(node, depth)) return { ...node, subtree: records(node.subtree) };
-      return { ...node, subtree: above(node.subtree, depth + 1) };
-    });
-    return added(nodes);
-  };
-  return above(Buffer.from(old.snapshot_tree, "hex"), 0);
+async function topTree(
+  store: EmbeddedStore,
+  old: CopyContent,
+  { tree, manifest, gone, kept, add }: NewTop,
+): Promise<Uint8Array> {
+  // A snapshot of the root directory has no other trees.
+  if (old.snapshot_tree === storedTree(old)) return tree;
+  const folder = pathToTree(store, old.snapshot_tree, storedTree(old));
+  if (folder === null) throw new CairnError("internal", "the snapshot of a point does not contain the point's folder");
+  const edits = new Map<string, EditEntry>([[latin1(folder.subarray(1)), (node) => ({ ...node!, subtree: tree })]]);
+  for (const { path } of gone) edits.set(`.cairn/databases/${folderName(path)}`, () => null);
+  if (gone.length > 0 && kept.length === 0) edits.set(".cairn/databases", () => null);
+  const list: ListTree = (id) => store.tree(id);
+  return editSnapshot(Buffer.from(old.snapshot_tree, "hex"), { manifest, recordedAt: 0, edits, list, add });
 }

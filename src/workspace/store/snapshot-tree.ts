@@ -1,14 +1,17 @@
 import fs from "node:fs";
 import { hostname } from "node:os";
 import { sha256 } from "../../crypto/hash.ts";
-import { ByteWriter, latin1 } from "../../formats/bytes.ts";
-import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/restic/tree.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import { nodeNamed, type TreeNode } from "../../formats/restic/tree.ts";
 import { decodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { outsideOwner } from "../../fs/linux/syscalls.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { currentUser } from "../../fs/users.ts";
 import type { ObjectId } from "../../ids.ts";
+import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
+import { type EditEntry, editTree, newTree } from "../../repository/trees/edit-tree.ts";
+import type { ListTree } from "../../repository/trees/walk-trees.ts";
 import { directoryNode, fileNode, type RootMetadata, modeWithoutList } from "../../archive/write/root-metadata.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
@@ -134,13 +137,46 @@ export function manifestPieces(manifest: Uint8Array): { id: Uint8Array; bytes: U
   return pieces;
 }
 
+interface EditedSnapshot {
+  /** Null: the snapshot gets no other manifest. */
+  manifest: Uint8Array | null;
+  /** Seconds since 1970: the times of a manifest and a folder `/.cairn` that the snapshot lacks. */
+  recordedAt: number;
+  /** Further changed entries, by their paths from the topmost tree. */
+  edits: Iterable<readonly [string, EditEntry]>;
+  list: ListTree;
+  add: PackedBlobs["addNew"];
+}
+
+/** Writes the topmost tree of a snapshot again, with another manifest and changed entries. Returns the tree's id. */
+export async function editSnapshot(
+  top: Uint8Array,
+  { manifest, recordedAt, edits: others, list, add }: EditedSnapshot,
+): Promise<Uint8Array> {
+  const edits = new Map(others);
+  if (manifest !== null) {
+    const pieces = manifestPieces(manifest);
+    for (const { id, bytes } of pieces) add("data", id, bytes);
+    const file = { content: Buffer.concat(pieces.map(({ id }) => id)), size: manifest.length };
+    const isThere = nodeNamed(await list(top), Buffer.from(".cairn")) !== undefined;
+    if (isThere)
+      edits.set(".cairn/manifest.json", (node) => ({ ...(node ?? manifestNode(recordedAt, file)), ...file }));
+    else {
+      const { id, bytes } = newTree([manifestNode(recordedAt, file)]);
+      add("tree", id, bytes);
+      edits.set(".cairn", () => recordsNode(recordedAt, id));
+    }
+  }
+  return editTree(top, edits, { list, onTree: (id, bytes) => add("tree", id, bytes) });
+}
+
 /** The node of `/.cairn`; `recordedAt`: seconds since 1970. */
-export function recordsNode(recordedAt: number, tree: Uint8Array): TreeNode {
+function recordsNode(recordedAt: number, tree: Uint8Array): TreeNode {
   return directoryNode(Buffer.from(".cairn"), tree, { ...RECORDS, mtimeSec: recordedAt });
 }
 
 /** Returns the node of the manifest; `content`: ids of its blobs. */
-export function manifestNode(recordedAt: number, file: { size: number; content: Uint8Array }): TreeNode {
+function manifestNode(recordedAt: number, file: { size: number; content: Uint8Array }): TreeNode {
   return fileNode(Buffer.from("manifest.json"), { ...RECORDS, mode: 0o600, mtimeSec: recordedAt }, file);
 }
 
@@ -153,12 +189,7 @@ function ancestorMetadata(components: readonly Buffer[], registeredAt: number): 
 }
 
 function addTree(blobs: ExtraBlob[], nodes: TreeNode[]): Uint8Array {
-  const writer = new ByteWriter(4096);
-  beginTree(writer);
-  for (const node of nodes.toSorted((a, b) => Buffer.compare(a.name, b.name))) appendNode(writer, node);
-  endTree(writer);
-  const bytes = Uint8Array.from(writer.view());
-  const id = sha256(bytes);
+  const { id, bytes } = newTree(nodes);
   blobs.push({ id, type: "tree", bytes });
   return id;
 }
