@@ -49,6 +49,16 @@ export const MachineInfo = object({
 });
 export type MachineInfo = Of<typeof MachineInfo>;
 
+const seed = {
+  userData: opt(
+    place("file with user data for cloud-init in the guest, e.g. a script or #cloud-config"),
+    "--user-data <file>",
+  ),
+  sshKeys: opt(
+    list(place(), "file with a public key that may log in to the guest by SSH; for a private key, the file with .pub"),
+    "--ssh-key <file>",
+  ),
+};
 export const CreateMachineOptions = object({
   ...CallOptions.entries,
   description: opt(text()),
@@ -67,6 +77,7 @@ export const CreateMachineOptions = object({
   memory: opt(size("memory in whole MiB; default 256 MiB")),
   cpu: opt(text("QEMU's CPU model; default Nehalem")),
   nics: opt(list(text(), "`user`, or the name of an existing tap device"), "--nic <network>"),
+  ...seed,
   start: opt(flag("boot the machine after creating it")),
 });
 export type CreateMachineOptions = Of<typeof CreateMachineOptions>;
@@ -122,6 +133,7 @@ export const CloneMachineOptions = object({
   ...CallOptions.entries,
   ...source,
   nics: opt(list(text(), "`user` or a tap device for each network device, instead of the source's"), "--nic <network>"),
+  ...seed,
 });
 export type CloneMachineOptions = Of<typeof CloneMachineOptions>;
 const brought = {

@@ -21,7 +21,7 @@ export interface Host {
 
 const PROGRAM = "qemu-system-x86_64";
 const PROBE_SECONDS = 3;
-const INSTALL = "apt-get install qemu-system-x86 qemu-utils coreutils";
+const INSTALL = "apt-get install qemu-system-x86 qemu-utils coreutils xorriso";
 
 /**
  * Examines this machine's QEMU once, since that takes longer than a clone. The folder of machines keeps the result

@@ -38,6 +38,7 @@ import {
   waitUntilGone,
 } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
+import { requireSeed, type Seed, writeSeed } from "./seed.ts";
 import { newGeneration, newMac, renewNics } from "./state.ts";
 
 /** The life of machines: one operation at a time changes a machine, and the next one cleans up after a killed one. */
@@ -246,6 +247,7 @@ export interface NewMachine extends Omit<MachineNames, "image"> {
   append: string;
   /** `user`, or the name of an existing tap. */
   nics: readonly string[];
+  seed: Seed;
 }
 
 /** A network device with an address of its own: `user`, or the name of a tap. */
@@ -289,7 +291,7 @@ export async function createMachine(
   given: NewMachine,
   options: OperationOptions,
 ): Promise<MachineRecord> {
-  const { name, description, image, disks, nics, kernel, initrd, ...rest } = given;
+  const { name, description, image, disks, nics, kernel, initrd, seed, ...rest } = given;
   const { signal } = options;
   requireFreeName(new Machine(root, name));
   using _shared = await shareBlobs(root, options);
@@ -309,6 +311,8 @@ export async function createMachine(
       base: i === 0 ? base : null,
     })),
     nics: nics.map(newNic),
+    seed: true,
+    port: true,
   };
   const small = hardware.disks.find(({ size }, i) => i === 0 && size < least);
   if (small !== undefined)
@@ -316,6 +320,7 @@ export async function createMachine(
   const record = newRecord({ name, description, image: image ?? "" }, hardware);
   return await makeMachine(root, record, options, {
     async fill(machine) {
+      await writeSeed(machine, record, seed);
       mkdirSync(machine.live, { mode: 0o700 });
       for (const [i, { size }] of hardware.disks.entries()) await newDisk(machine.live, i, size);
       await flushFiles(machine.live);
@@ -340,9 +345,10 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
       hint: advice`restore a saved state: ${line("vm restore", "restoreMachine", word("machines"), word("name"))}`,
     });
   rmSync(join(machine.live, "memory"), { force: true });
-  // A fresh boot uses the present devices and any accelerator.
+  // A fresh boot uses the present devices and any accelerator, and machines of earlier builds get the port.
   const { hardware } = record;
-  const fresh = { ...record, hardware: { ...hardware, accelerator: host.accelerator } };
+  const fresh = { ...record, hardware: { ...hardware, accelerator: host.accelerator, port: true } };
+  if (hardware.seed) await requireSeed(machine, record);
   using qmp = await startQemu(host, machine, fresh, { folder: machine.live, incoming: false, mapped: null });
   await orEnded(machine.live, qmp, async () => {
     machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });

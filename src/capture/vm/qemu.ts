@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, hintOfErrno, throwIfAborted, toCairnError } from "../../errors.ts";
-import { diskFile, type Hardware, MEMORY } from "../../formats/machine/machine.ts";
+import { diskFile, type Hardware, MEMORY, PORT_NAME, SEED_FILE, SEED_SIZE } from "../../formats/machine/machine.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { readSmallFile, temporaryName } from "../../fs/durable.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -26,7 +26,7 @@ const SMALL = 1 << 20;
 /** File in QEMU's folder that says how QEMU ended: its exit status in a shell, then the free blocks and their size. */
 const ENDED = "ended";
 /** Files of a folder's QEMU that belong to no saved state. */
-export const RUN_FILES = [PID_FILE, ENDED, "qemu.log", "qmp.sock", "console.sock", "console.log"];
+export const RUN_FILES = [PID_FILE, ENDED, "qemu.log", "qmp.sock", "console.sock", "identity.sock", "console.log"];
 /** The exit status in a shell of a program that was ended by SIGBUS: the kernel had no block for its mapped memory. */
 const NO_BLOCK = 128 + constants.signals.SIGBUS;
 /** Runs QEMU and records how it ended. The memory of a guest that ended for lack of space makes room for the record. */
@@ -34,11 +34,11 @@ const KEEPER = `"$@" 3>&-
 status=$? room=$(stat -f -c '%a %S' .)
 [ $status = ${NO_BLOCK} ] && rm -f ${MEMORY}
 echo "$status $room" >&3 || { sync -f .; echo "$status $room" >&3; }`;
-/** Bus address of the first disk and of the first network port; each device has its own. */
-const [FIRST_DISK, FIRST_PORT] = [3, 16];
+/** Bus addresses of the first disk, the seed disk, the serial port's controller and the first network port. A machine has at most 8 disks. */
+const [FIRST_DISK, SEED_ADDRESS, SERIAL_ADDRESS, FIRST_PORT] = [3, 14, 15, 16];
 
 /** Devices with their addresses, and everything else that a saved state depends on: equal lists accept the same state. */
-export function devicesOf({ machine, cpu, cpus, memory, disks, nics }: Hardware): string[] {
+export function devicesOf({ machine, cpu, cpus, memory, disks, nics, seed, port }: Hardware): string[] {
   return [
     `machine ${machine}`,
     `cpu ${cpu} ${cpus}`,
@@ -46,6 +46,8 @@ export function devicesOf({ machine, cpu, cpus, memory, disks, nics }: Hardware)
     "vmgenid",
     "virtio-rng-pci addr=0x2",
     ...disks.map(({ size }, i) => `virtio-blk-pci addr=${hex(FIRST_DISK + i)} size=${size}`),
+    ...(seed ? [`virtio-blk-pci addr=${hex(SEED_ADDRESS)} size=${SEED_SIZE}`] : []),
+    ...(port ? [`virtio-serial-pci addr=${hex(SERIAL_ADDRESS)} port=${PORT_NAME}`] : []),
     ...nics.flatMap((_, i) => [`pcie-root-port addr=${hex(FIRST_PORT + i)}`, `virtio-net-pci bus=port${i}`]),
   ];
 }
@@ -64,7 +66,7 @@ export interface Start {
 /** The arguments of QEMU. Paths are relative to QEMU's folder, which is one level below the machine's. */
 function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped }: Start): string[] {
   const { hardware, generation } = record;
-  const { disks, nics, kernel, initrd, append } = hardware;
+  const { disks, nics, kernel, initrd, append, seed, port } = hardware;
   const blob = (digest: string): string => `../../${SHARED}/blobs/${digest}`;
   const memory = mapped === null ? `mem-path=${MEMORY},share=on` : `mem-path=${blob(mapped)},share=off`;
   return [
@@ -78,8 +80,26 @@ function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped
     kernel === null ? [] : ["-kernel", blob(kernel), "-append", append],
     initrd === null ? [] : ["-initrd", blob(initrd)],
     disks.flatMap(({ base }, i) => diskArguments(i, base === null ? null : blob(base))),
+    seed ? seedArguments() : [],
+    port ? portArguments() : [],
     nics.flatMap((_, i) => nicArguments(hardware, i)),
     incoming ? ["-S", "-incoming", "defer"] : [],
+  ].flat();
+}
+
+/** The seed disk belongs to the machine, so it is in the folder above QEMU's. */
+function seedArguments(): string[] {
+  const node = { driver: "raw", "node-name": "seed", "read-only": true };
+  const file = { driver: "file", filename: `../${SEED_FILE}` };
+  const device = `virtio-blk-pci,id=seed0,drive=seed,addr=${hex(SEED_ADDRESS)}`;
+  return ["-blockdev", JSON.stringify({ ...node, file }), "-device", device];
+}
+
+function portArguments(): string[] {
+  return [
+    ["-chardev", "socket,id=identity,path=identity.sock,server=on,wait=off"],
+    ["-device", `virtio-serial-pci,id=serial0,addr=${hex(SERIAL_ADDRESS)}`],
+    ["-device", `virtserialport,bus=serial0.0,nr=1,chardev=identity,name=${PORT_NAME}`],
   ].flat();
 }
 
@@ -133,7 +153,8 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
     throw new CairnError("not_found", `there is no tap ${tap}`, {
       hint: "make the tap: ip tuntap add dev NAME mode tap",
     });
-  for (const name of [PID_FILE, "qmp.sock", "console.sock"]) rmSync(join(folder, name), { force: true });
+  for (const name of [PID_FILE, "qmp.sock", "console.sock", "identity.sock"])
+    rmSync(join(folder, name), { force: true });
   const log = openSync(join(folder, "qemu.log"), "w", 0o600);
   const ended = openSync(join(folder, ENDED), "w", 0o600);
   let gone = false;

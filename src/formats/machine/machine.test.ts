@@ -26,6 +26,8 @@ const SAVED: SavedMachine = {
       { size: 1 << 20, base: DIGEST },
     ],
     nics: [{ network: "tap", tap: "tap0", mac: "52:54:00:00:00:01" }],
+    seed: true,
+    port: true,
   },
   devices: ["machine pc-q35-7.2"],
 };
@@ -33,6 +35,9 @@ const SAVED: SavedMachine = {
 test("decodeSaved returns the encoded machine, and ignores unknown members", () => {
   const bytes = encodeSaved(SAVED);
   assert.deepEqual(decodeSaved(bytes), SAVED);
+  const earlier = { ...SAVED, hardware: { ...SAVED.hardware, seed: undefined, port: undefined } };
+  const { seed, port } = decodeSaved(encodeSaved(earlier as unknown as SavedMachine)).hardware;
+  assert.deepEqual([seed, port], [false, false], "a state of an earlier build");
   const more = { ...(JSON.parse(Buffer.from(bytes).toString()) as object), more: 1 };
   assert.deepEqual(decodeSaved(Buffer.from(JSON.stringify(more))), SAVED);
   assert.deepEqual(filesOf(SAVED), ["memory", "devices", "disk-0.qcow2", "disk-1.qcow2", `blobs/${DIGEST}`]);

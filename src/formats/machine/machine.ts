@@ -35,6 +35,10 @@ export interface Hardware {
   append: string;
   disks: Disk[];
   nics: Nic[];
+  /** True: the guest has the seed disk, from which cloud-init configures it. */
+  seed: boolean;
+  /** True: the guest has the serial port of Cairn's service in it. */
+  port: boolean;
 }
 
 /** Texts that the user chose. */
@@ -64,6 +68,11 @@ export interface SavedMachine extends MachineNames {
 export const MEMORY = "memory";
 export const DEVICES = "devices";
 export const BLOBS = "blobs";
+/** The seed disk's file in a machine's folder, and its size: equal sizes let every guest with a seed load the state of another. */
+export const SEED_FILE = "seed.iso";
+export const SEED_SIZE = 1 << 20;
+/** Name of the serial port at which Cairn's service in the guest listens. */
+export const PORT_NAME = "org.cairn.identity";
 export const diskFile = (index: number): string => `disk-${index}.qcow2`;
 
 /** Returns the hashes of all images, kernels and initramfs of a machine, each once. */
@@ -148,6 +157,9 @@ export function decodeHardware(fields: Fields): Hardware {
       const tap = network === "tap" ? matching(from, "tap", TAP, "the name of a tap") : null;
       return { network, tap, mac: matching(from, "mac", MAC, "six bytes in hex") };
     }),
+    // Machines of earlier builds have neither.
+    seed: fields.has("seed") && fields.boolean("seed"),
+    port: fields.has("port") && fields.boolean("port"),
   };
 }
 

@@ -12,6 +12,7 @@ import {
   withMachine,
 } from "../../capture/vm/life.ts";
 import { Machine, machinesFolder, processIn } from "../../capture/vm/machine.ts";
+import { readSeed } from "../../capture/vm/seed.ts";
 import type {
   CreateMachineOptions,
   ListMachinesResult,
@@ -60,7 +61,7 @@ export function ownInfo(machine: Machine): MachineInfo {
 }
 
 export async function createMachine(root: string, name: string, options: CreateMachineOptions): Promise<MachineInfo> {
-  const { image, kernel, initrd, append, disks, nics, start: boot, ...rest } = options;
+  const { image, kernel, initrd, append, disks, nics, userData, sshKeys, start: boot, ...rest } = options;
   if (image === undefined && kernel === undefined)
     throw new CairnError("usage", "a machine needs a disk image or a kernel to boot from");
   if (kernel === undefined && (initrd !== undefined || append !== undefined))
@@ -82,6 +83,7 @@ export async function createMachine(root: string, name: string, options: CreateM
       cpus: rest.cpus ?? 1,
       memory: rest.memory ?? 256 << 20,
       nics: nics ?? [],
+      seed: readSeed({ userData, sshKeys }),
     },
     options,
   );

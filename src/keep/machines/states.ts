@@ -13,6 +13,7 @@ import {
   withMachine,
 } from "../../capture/vm/life.ts";
 import { Machine, type MachineRecord, machinesFolder, sharedFile } from "../../capture/vm/machine.ts";
+import { readSeed, requireSeed, writeSeed } from "../../capture/vm/seed.ts";
 import { resume, runningIn } from "../../capture/vm/qemu.ts";
 import type { Qmp } from "../../capture/vm/qmp.ts";
 import { bringState, checkFits, giveState, loadState, newGeneration, takeState } from "../../capture/vm/state.ts";
@@ -30,11 +31,10 @@ import type {
 import type { CallOptions } from "../../contract/words.ts";
 import { advice, CairnError, line, option, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { SavedMachine } from "../../formats/machine/machine.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import type { LibraryHand } from "../hand.ts";
-import { checkedDirectory, checkedPoint, type CheckedState } from "./checked.ts";
+import { checkedDirectory, checkedPoint, type CheckedState, requireTaps, warnOf } from "./checked.ts";
 import { ownInfo } from "./life.ts";
 import { callOf, causeOf, newestOf, withClient } from "./saved-workspace.ts";
 
@@ -147,25 +147,6 @@ async function withState<T>(
 }
 
 /**
- * Throws `usage` if a guest with a tap would continue without one: QEMU cannot change such a device to user mode. A
- * tap's name in an export directory is not trusted.
- */
-function requireTaps({ hardware, hasMemory }: SavedMachine, networks: readonly string[]): void {
-  if (!hasMemory || !hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user")) return;
-  throw new CairnError("usage", "the saved guest has a tap, so the new machine needs a tap of its own", {
-    hint: advice`name one for each network device: ${option("nics", "--nic TAP")}`,
-  });
-}
-
-/** Warns of a guest that draws the same random numbers again: keys and tokens of two machines would be equal. */
-function warnOfRandomness({ reseeds, saved }: CheckedState, name: string, { onWarning }: CallOptions): void {
-  if (reseeds) return;
-  onWarning?.(
-    `the kernel of ${saved.name}'s guest has no VM generation driver (CONFIG_VMGENID), so ${name} generates the same random numbers as every other machine that continues from this state: make no keys in it before a reboot with cairn vm stop and start; Debian's linux-image-amd64 has the driver, its cloud kernel does not`,
-  );
-}
-
-/**
  * Makes a machine from a saved state. Steps: the state is checked; the machine gets its name, then its files; the guest
  * waits in a QEMU of its own; the record is the commit; the guest runs, and gets network devices of its own.
  */
@@ -176,12 +157,13 @@ export async function cloneMachine(
   options: CloneMachineOptions,
 ): Promise<CloneMachineResult> {
   const started = performance.now();
-  const { point, fromDirectory, nics: given, ...call } = options;
+  const { point, fromDirectory, nics: given, userData, sshKeys, ...call } = options;
   if ((point === undefined) === (fromDirectory === undefined))
     throw new CairnError("usage", "a save point or an export directory is named, and not both");
   const folder = machinesFolder(root);
   const machine = new Machine(folder, name);
   requireFreeName(machine);
+  const seed = readSeed({ userData, sshKeys });
   const [, from = "", at = "latest"] = /^([^@]*)(?:@(.*))?$/s.exec(point ?? "") ?? [];
   const source = fromDirectory === undefined ? { machine: from, point: at } : { fromDirectory };
   // A machine with mapped memory needs a second QEMU when it is saved, which cannot use the same tap.
@@ -209,6 +191,7 @@ export async function cloneMachine(
     let watcher: Watcher | null = null;
     await makeMachine(folder, record, options, {
       async fill() {
+        if (hardware.seed) await writeSeed(machine, record, seed);
         await bringState(state, machine.live, options.signal);
         state.requireUnchanged();
         failpoint("vm-clone.brought");
@@ -225,7 +208,7 @@ export async function cloneMachine(
         watcher?.done();
       },
     });
-    warnOfRandomness(state, name, options);
+    warnOf(state, name, options);
     return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory };
   });
 }
@@ -302,6 +285,7 @@ export async function restoreMachine(
         own.map(({ tap }) => tap ?? "user"),
       );
       try {
+        if (hardware.seed) await requireSeed(machine, record);
         await bringState(state, machine.next, signal);
         state.requireUnchanged();
         await flushFiles(machine.next);
@@ -321,7 +305,7 @@ export async function restoreMachine(
           const qmp = await swapState(machine, record, after, hasMemory ? load : null);
           const readyMs = performance.now() - started;
           await goOn(machine, after, qmp, options);
-          warnOfRandomness(state, name, options);
+          warnOf(state, name, options);
           return { ...ownInfo(machine), state_id: id, ...times(started, readyMs), has_memory: hasMemory };
         });
       } finally {
