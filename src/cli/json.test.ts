@@ -38,7 +38,10 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
   cleanup: ["cleanup --keep-last 50 --keep-daily 30 --plan", "cleanup --keep-last 50 --keep-daily 30"],
   "service install": ["service install --plan"],
   ...Object.fromEntries(
-    ["uninstall", "status", "logs", "reload", "token", "unregister", "recover"].map((verb) => [`service ${verb}`, []]),
+    ["uninstall", "status", "logs", "reload", "token", "unregister", "recover", "running", "cancel"].map((verb) => [
+      `service ${verb}`,
+      [],
+    ]),
   ),
   "agent install": ["agent install claude-code --plan"],
   "agent remove": [],

@@ -27,6 +27,35 @@ export const JobState = oneOf(
 );
 export type JobState = Of<typeof JobState>;
 
+/** A call or a scheduled run, from its start to its end. */
+export const RunningCall = object({
+  running_id: text("16 hex digits"),
+  verb: text("the call, or the kind of scheduled work, for example `backup`"),
+  workspace: orNull(text("the folder, absolute")),
+  repository: orNull(text("the repository of scheduled work, without a password")),
+  state: oneOf(
+    ["waiting", "running", "stopping", "done", "failed", "cancelled"],
+    "`waiting`: for the workspace's turn; `stopping`: it was cancelled and has not ended yet",
+  ),
+  since: text(),
+  progress: orNull(Progress),
+  scheduled: flag("true: the daemon's schedule began it; false: a caller asked for it"),
+  uid: number("the caller's user id; for scheduled work the daemon's"),
+  pid: orNull(number("the caller's process; null: scheduled work, or a caller on TCP")),
+  token: orNull(text("id of the caller's token")),
+  error: orNull(object({ code: text(), message: text() })),
+});
+export type RunningCall = Of<typeof RunningCall>;
+
+export const RunningCalls = object({ calls: rows(RunningCall, "the oldest first") });
+export type RunningCalls = Of<typeof RunningCalls>;
+
+export const CancelResult = object({
+  ...RunningCall.entries,
+  stays: text("what the call leaves, as a sentence"),
+});
+export type CancelResult = Of<typeof CancelResult>;
+
 const marked = object(pick(SavePoint, "save_point_id", "tags", "pinned"));
 const wentBack = object(pick(RestoreResult, "restored_to", "undo_id", "changes", "method"));
 
@@ -59,6 +88,7 @@ export const EVENT_DATA = {
     state: JobState,
     progress: orNull(Progress),
   }),
+  call: RunningCall,
 };
 export type EventType = keyof typeof EVENT_DATA;
 export const EVENT_TYPES = Object.keys(EVENT_DATA) as EventType[];
@@ -66,7 +96,9 @@ export type EventData = { [T in EventType]: Of<(typeof EVENT_DATA)[T]> };
 
 /** Members of each event besides its type and data. */
 export const EVENT_HEAD = {
-  id: orNull(number("increases with each event; null for a job's progress, which is not stored")),
+  id: orNull(
+    number("increases with each event; null for what is not stored: progress, and calls that have not failed"),
+  ),
   at: text(),
   workspace: orNull(text("the workspace's folder, absolute; null if the event is about no workspace")),
   workspace_id: orNull(text("32 hex digits")),
@@ -175,6 +207,8 @@ export interface About {
   version: string;
   /** True: calls that change something are refused. */
   read_only: boolean;
+  /** The server's process. */
+  pid: number;
   user: string;
   host: string;
   home: string;

@@ -1,6 +1,7 @@
 import { lstatSync } from "node:fs";
 import { advice, CairnError, call, type Hint, line, toCairnError, word } from "../errors.ts";
 import type {
+  CancelResult,
   InitOptions,
   CairnLibrary,
   CallOptions,
@@ -9,6 +10,7 @@ import type {
   EngineOptions,
   ReleaseOptions,
   ReleaseResult,
+  RunningCalls,
   SaveOptions,
   SaveResult,
   WorkspaceInfo,
@@ -153,6 +155,7 @@ export class Daemon {
       client: async (served) => this.#client(served),
       save: async (served, signal, how) => this.#saveBySelf(served, signal, how),
       cleanUp: async (signal) => this.#cleanUp(signal),
+      running: this.running,
       log,
     });
     this.#schedules.begin(this.#config);
@@ -214,6 +217,18 @@ export class Daemon {
 
   get jobs(): KeptRecords["jobs"] {
     return this.#records.jobs;
+  }
+
+  get running(): KeptRecords["running"] {
+    return this.#records.running;
+  }
+
+  listRunning(peer: Caller): RunningCalls {
+    return { calls: this.running.list(peer) };
+  }
+
+  cancel(peer: Caller, id: string): Promise<CancelResult> {
+    return this.running.cancel(peer, id);
   }
 
   get config(): DaemonConfig {
@@ -674,7 +689,7 @@ export class Daemon {
   async #saveBySelf(
     served: ServedWorkspace,
     signal: AbortSignal,
-    how: Pick<SaveOptions, "hooks">,
+    how: Pick<SaveOptions, "hooks" | "onProgress">,
   ): Promise<SaveResult> {
     const save = async (): Promise<SaveResult> => {
       const { owner_uid: uid } = served;

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import type { CallOptions } from "../contract/words.ts";
 import { type CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeSchedule, encodeSchedule, type ScheduledRun, type ScheduleFile } from "../formats/records/schedule.ts";
@@ -26,6 +27,7 @@ export interface TaskCall {
   before: ScheduledRun;
   /** Gets ids as soon as they are known. */
   made?: ((made: Made) => void) | undefined;
+  onProgress?: CallOptions["onProgress"];
 }
 
 /** Ids of the points and snapshots that a run made or removed. */
@@ -177,11 +179,11 @@ interface RunOptions extends Omit<TaskCall, "before"> {
 
 /**
  * Runs a task if it is due, and records how the run ended. A kill before the record leaves the old record, and the task
- * runs again. Returns null if the task was not due, another process runs it, or it was stopped.
+ * runs again. Returns null if the task was not due, another process runs it, or it was stopped or cancelled.
  */
 export async function runIfDue(
   task: Task,
-  { now, signal, made, earlyMs = 0, isForced = false }: RunOptions,
+  { now, signal, made, onProgress, earlyMs = 0, isForced = false }: RunOptions,
 ): Promise<ScheduledRun | null> {
   return alone(task, "run", async () => {
     const before = runOf(task, new Date(now()).toISOString());
@@ -190,11 +192,11 @@ export async function runIfDue(
     if (!isForced && dueAt(before, task, now()) > now() + early) return null;
     let found: Partial<ScheduledRun> & { error: string | null };
     try {
-      found = { error: null, ...(await task.run({ signal, before, made })) };
+      found = { error: null, ...(await task.run({ signal, before, made, onProgress })) };
     } catch (error) {
       found = failureOf(error);
     }
-    if (signal.aborted && found.error !== null) return null;
+    if ((signal.aborted && found.error !== null) || found.code === "interrupted") return null;
     failpoint("daemon.schedule-ran");
     return recordRun(task, found, new Date(now()).toISOString());
   });

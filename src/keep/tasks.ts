@@ -28,7 +28,7 @@ export interface WorkHands {
   openRepository: (options: RepositoryOptions) => Promise<BackupRepository>;
   client: (folder: Folder) => Promise<Client>;
   /** Saves the folder in its turn if it changed. */
-  save: (folder: Folder, signal: AbortSignal, how: Pick<SaveOptions, "hooks">) => Promise<SaveResult>;
+  save: (folder: Folder, signal: AbortSignal, how: Pick<SaveOptions, "hooks" | "onProgress">) => Promise<SaveResult>;
   warn: (message: string, folder: Folder) => void;
   now: () => number;
 }
@@ -97,11 +97,16 @@ export async function passwordOf({ repository, ...row }: KeptPlace, signal?: Abo
 
 async function withRepository<T>(
   row: BackupRow,
-  { hands, signal }: Pick<Call, "hands" | "signal">,
+  { hands, signal, onProgress }: Pick<Call, "hands" | "signal" | "onProgress">,
   work: (open: BackupRepository) => Promise<T>,
 ): Promise<T> {
   const { repository } = row;
-  await using open = await hands.openRepository({ repository, password: async () => passwordOf(row, signal), signal });
+  await using open = await hands.openRepository({
+    repository,
+    password: async () => passwordOf(row, signal),
+    signal,
+    onProgress,
+  });
   return await work(open);
 }
 
@@ -114,7 +119,7 @@ function host(): string {
 /** Saves a folder, and records how that ended. A record that cannot be written is a warning. */
 export async function saveFolder(
   folder: Folder,
-  { hands, signal, made }: Omit<Call, "before">,
+  { hands, signal, made, onProgress }: Omit<Call, "before">,
   how: Pick<SaveOptions, "hooks"> = {},
 ): Promise<SaveResult> {
   // Changes after this moment may be missing.
@@ -127,7 +132,7 @@ export async function saveFolder(
   };
   let saved: SaveResult;
   try {
-    saved = await hands.save(folder, signal, how);
+    saved = await hands.save(folder, signal, { ...how, ...(onProgress && { onProgress }) });
   } catch (error) {
     if (!signal.aborted) await record(failureOf(error));
     throw error;
@@ -148,12 +153,12 @@ export function saveTask(folder: Folder, hands: WorkHands): Task {
 
 /** Backs up the folder as it is now, between its hooks. Makes no snapshot if the newest one has the same content. */
 async function backUp(row: BackupRow, folder: Folder, call: Call): Promise<Partial<ScheduledRun>> {
-  const { hands, signal } = call;
+  const { hands, signal, onProgress } = call;
   const work = async (): Promise<CreateBackupResult> => {
     const saved = await saveFolder(folder, call);
     return withRepository(row, call, async (open) => {
       const client = await hands.client(folder);
-      const how = { probe: [...row.probe], skipIfUnchanged: true, hostname: host(), signal };
+      const how = { probe: [...row.probe], skipIfUnchanged: true, hostname: host(), signal, onProgress };
       const result = await client.createBackup(open, { point: saved.save_point_id, ...how });
       return { ...result, left_out: [...result.left_out, ...saved.left_out] };
     });
@@ -173,14 +178,14 @@ function hasFailed(runs: readonly HookRun[] = []): boolean {
 
 /** Restores the newest snapshot of a workspace to a temporary place, and compares it with the recorded digest. Throws `damaged`. */
 async function checkRestore(row: BackupRow, { path }: Folder, call: Call): Promise<void> {
-  const { signal } = call;
+  const { signal, onProgress } = call;
   await withRepository(row, call, async (open) => {
     const { snapshots } = await open.list({ paths: [path], hosts: [host()], signal });
     const newest = snapshots.at(-1);
     if (newest === undefined)
       throw new CairnError("not_found", `${open.info.location} has no backup of ${printablePath(path)} yet`);
     const checked = { snapshots: [newest.snapshot_id], quick: true, restoreCheck: true, probe: [...row.probe] };
-    const result = await open.verify({ ...checked, signal });
+    const result = await open.verify({ ...checked, signal, onProgress });
     const damage = damageIn(result);
     if (damage !== null) throw new CairnError("damaged", damage);
     requireProven("the snapshot can be restored", result.restored.flatMap(unprovenBy));
@@ -197,7 +202,7 @@ function requireProven(done: string, why: readonly string[]): void {
  * that names the first problem.
  */
 async function verifyParts(row: BackupRow, call: Call): Promise<Partial<ScheduledRun>> {
-  const { hands, signal, before } = call;
+  const { hands, signal, before, onProgress } = call;
   const { verify_every_ms: every, read_all_within_ms: withinMs } = row;
   const everyMs = every!;
   const of = partCount(withinMs, everyMs);
@@ -209,7 +214,9 @@ async function verifyParts(row: BackupRow, call: Call): Promise<Partial<Schedule
     for (const [i, part] of (whole ? [0] : parts).entries()) {
       const begun = hands.now();
       try {
-        damage ??= damageIn(await open.verify({ ...(whole ? {} : { subset: { part: part + 1, of } }), signal }));
+        damage ??= damageIn(
+          await open.verify({ ...(whole ? {} : { subset: { part: part + 1, of } }), signal, onProgress }),
+        );
       } catch (error) {
         if (i === 0) throw error;
         damage ??= toCairnError(error).message;
@@ -239,14 +246,14 @@ function damageIn({ problems, location }: VerifyBackupResult): string | null {
  * Snapshots of other folders stay.
  */
 async function prune(row: BackupRow, folders: readonly Folder[], call: Call): Promise<Partial<ScheduledRun>> {
-  const { before, signal, made } = call;
+  const { before, signal, made, onProgress } = call;
   return withRepository(row, call, async (open) => {
     if (row.keep !== null)
       for (const { path } of folders) {
         const { removed } = await open.forget({ paths: [path], hosts: [host()], retention: row.keep, signal });
         made?.({ removed });
       }
-    const { free_from: again } = await open.prune({ signal });
+    const { free_from: again } = await open.prune({ signal, onProgress });
     // A second look is not followed by a third one, so that each run does not bring the next.
     return again === null || before.again_at !== undefined ? {} : { again_at: again };
   });

@@ -101,6 +101,7 @@ test("each call accepts and answers what the daemon's OpenAPI document describes
   /** Those that are about no workspace. */
   const own: Record<string, object> = {
     daemon: {},
+    running: {},
     list: {},
     at: { path: workspace },
     register: { path: workspace },

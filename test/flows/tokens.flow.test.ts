@@ -130,6 +130,8 @@ const AGENTS: Readonly<Record<string, string>> = {
   previewCleanup: "retention only",
   fork: "name",
   daemon: "",
+  running: "",
+  cancel: "",
   at: "",
   list: "",
   register: "",

@@ -23,7 +23,7 @@ const VIEWS: Views = {
   "file-history": () => import("./views/file-history.tsx"),
   restore: () => import("./views/restore.tsx"),
   search: () => import("./views/search.tsx"),
-  activity: () => import("./views/activity.tsx"),
+  activity: () => import("./views/activity/activity.tsx"),
 };
 
 const start = signal<"signing in" | "signed in" | "signed out" | Found>("signing in");

@@ -5,11 +5,18 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { OPERATION_KINDS } from "../../contract/points.ts";
 import type { InitOptions } from "../../contract/care.ts";
 import { EVENT_DATA } from "../../contract/service.ts";
-import type { CairnLibrary, CallOptions, Client, WorkspaceInfo } from "../../contract/index.ts";
+import type {
+  CairnLibrary,
+  CallOptions,
+  CancelResult,
+  Client,
+  RunningCalls,
+  WorkspaceInfo,
+} from "../../contract/index.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
-import { Events, type Happening, Records } from "../../daemon/records/kept-records.ts";
+import { Events, type Happening, notRunning, Records, Running } from "../../daemon/records/kept-records.ts";
 import type { Caller } from "../../daemon/state/peer.ts";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import type { Reference } from "../../verbs/schemas.ts";
 import { controlPaths, sequenceOfName, workspacePaths } from "../../workspace/place/control-layout.ts";
 import { askDaemon, serviceOf } from "../client/service.ts";
@@ -44,6 +51,8 @@ export class PageHost implements OwnHost {
   readonly caller: Caller;
   readonly workspaces: OpenWorkspaces;
   readonly events: Events;
+  /** Calls of the page. */
+  readonly running: Running;
   readonly library = {
     listWorkspaces: (options: CallOptions) => this.follow(options),
     register: (path: string, options: InitOptions & CallOptions) => this.#register(path, options),
@@ -59,6 +68,7 @@ export class PageHost implements OwnHost {
     this.caller = { pid: process.pid, uid, gid, isAgent: false, token: null, only: null, page };
     this.workspaces = new OpenWorkspaces(open);
     this.events = new Events(Records.inMemory(), { killed: false, log });
+    this.running = new Running(this.events);
   }
 
   withClient: OwnHost["withClient"] = (_caller, { path }, work) =>
@@ -71,6 +81,26 @@ export class PageHost implements OwnHost {
 
   status(): Promise<unknown> {
     return askDaemon(socketsToAsk(), "daemon");
+  }
+
+  /** Lists the page's calls, and those of daemons that are not the page's own. */
+  async listRunning(caller: Caller): Promise<RunningCalls> {
+    const asked = socketsToAsk().map((socket) => askDaemon([socket], "running").catch(() => ({ calls: [] })));
+    const found = (await Promise.all(asked)) as RunningCalls[];
+    const others = found.flatMap(({ calls }) => calls.filter(({ pid }) => pid !== process.pid));
+    return { calls: [...this.running.list(caller), ...others] };
+  }
+
+  /** Cancels a call of the page, or else of the daemon that has it. Throws `not_found`. */
+  async cancel(caller: Caller, id: string): Promise<CancelResult> {
+    if (this.running.has(caller, id)) return this.running.cancel(caller, id);
+    for (const socket of socketsToAsk())
+      try {
+        return (await askDaemon([socket], "cancel", { id })) as CancelResult;
+      } catch (error) {
+        if (!["not_found", "no_daemon"].includes(toCairnError(error).code)) throw error;
+      }
+    throw notRunning(id);
   }
 
   mayHear(): boolean {
@@ -127,6 +157,8 @@ export class PageHost implements OwnHost {
           const { id, workspace: path, workspace_id, type, data } = each;
           wasThere = true;
           const workspace = path === null ? null : { id: workspace_id!, path };
+          // A call that the daemon does for this page is told by the page's own call.
+          if (type === "call" && data.pid === process.pid) continue;
           // A newer daemon may have events that the page does not know.
           if (Object.hasOwn(EVENT_DATA, type)) this.#add({ workspace, type, data } as Happening, id === null);
         }

@@ -257,6 +257,8 @@ test("every address refuses requests with another host name or from pages of ano
       ["/v1/about", {}],
       ["/v1/events", {}],
       ["/v1/save", { method: "POST", body: '{"workspace":"/w"}' }],
+      ["/v1/running", { method: "POST", body: "{}" }],
+      ["/v1/cancel", { method: "POST", body: '{"id":"0"}' }],
       ["/tickets", { method: "POST" }],
       [await served.ticket("page.html"), {}],
     ] as const) {
@@ -534,7 +536,10 @@ test("a read-only page cannot call a verb that changes something", async (t) => 
     assert.ok(status !== 403 || !onlyLooks(name, undefined), name);
   }
   for (const name of done)
-    assert.ok(callOf(name)!.looks === true || ["listWorkspaces", "daemon"].includes(name), `${name} was done`);
+    assert.ok(
+      callOf(name)!.looks === true || ["listWorkspaces", "daemon", "running"].includes(name),
+      `${name} was done`,
+    );
   assert.deepEqual(
     ["save", "restore", "undo", "fork", "tag", "pin", "release", "exportPoint", "view", "runCleanup"].filter((name) =>
       done.includes(name),
@@ -545,6 +550,7 @@ test("a read-only page cannot call a verb that changes something", async (t) => 
     ["history", "show", "diff", "status", "planRestore", "listWorkspaces"].every((name) => done.includes(name)),
   );
   assert.equal(onlyLooks("exportPoint", undefined), false, "it writes to a place of its caller's choice");
+  assert.equal((await served.call("cancel", { id: "0" })).status, 403);
   const headers = { accept: "application/x-ndjson" };
   const refused = await served.signedIn("/v1/save", { method: "POST", headers, body: '{"workspace":"/w"}' });
   assert.equal(refused.status, 403, "also for a caller that accepts lines");

@@ -238,6 +238,7 @@ export class PageServer {
     return {
       version: VERSION,
       read_only: this.#options.isReadOnly,
+      pid: process.pid,
       user: currentUser().username,
       host: hostname(),
       home: knownHome() ?? "/",

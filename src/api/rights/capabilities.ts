@@ -57,7 +57,8 @@ export function looks(name: string, options: Options): boolean {
 }
 
 /** Calls of the page of `cairn ui` besides the verbs of a workspace. */
-const OF_PAGE: readonly string[] = ["listWorkspaces", "daemon", "register"];
+const OF_PAGE: readonly string[] = ["listWorkspaces", "daemon", "running", "register", "cancel"];
+const CHANGES_OF_PAGE: readonly string[] = ["register", "cancel"];
 
 export function isForPage(name: string): boolean {
   if (OF_PAGE.includes(name)) return true;
@@ -66,7 +67,7 @@ export function isForPage(name: string): boolean {
 
 /** True for a call that writes neither records of a workspace nor to a place that its caller chooses. */
 export function onlyLooks(name: string, options: Options): boolean {
-  if (OF_PAGE.includes(name)) return name !== "register";
+  if (OF_PAGE.includes(name)) return !CHANGES_OF_PAGE.includes(name);
   const { takes, stores } = callOf(name)!;
   return (
     looks(name, options) &&
@@ -83,6 +84,11 @@ function isGiven(value: unknown): boolean {
 /** True for a call that changes something with these options, and runs once per idempotency key. */
 export function isChanging(name: string, options: Options): boolean {
   return isJob(name) && !looks(name, options);
+}
+
+/** True for a call that is listed while it runs: one that changes something, or records its result. */
+export function isListed(name: string, options: Options): boolean {
+  return isJob(name) && (!looks(name, options) || servedCall(name)!.stores === true);
 }
 
 /** True for a call with a single answer, which can be a job. */

@@ -26,6 +26,8 @@ export interface Told extends CallOptions {
   onItem(item: unknown): Promise<void>;
   /** Called when the call's turn has come. */
   onBegin?(): void;
+  /** Cancels the job that the call is; absent if it is none. */
+  cancelJob?(): void;
   /** Identity of a call with an idempotency key; absent without a key. */
   asked?: Asked;
 }
@@ -49,6 +51,8 @@ export async function answer(
   if (isOfWorkspace(name)) return callClient(host, peer, call);
   call.told.onBegin?.();
   if (name === "daemon") return host.status(peer);
+  if (name === "running") return host.listRunning(peer);
+  if (name === "cancel") return host.cancel(peer, textOf(body, "id"));
   return isDaemon(host) ? callDaemon(host, peer, call) : callLibrary(host, name, call.body, call.told);
 }
 

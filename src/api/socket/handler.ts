@@ -16,7 +16,8 @@ import type { Admission } from "./caller.ts";
 import { EventStreams } from "./events.ts";
 import { type Host, isDaemon } from "./host.ts";
 import { HEALTH, healthOf, READY, readinessOf } from "./health.ts";
-import { answerOnJobs, beginJob, JOBS, type JobRequest, jobRequestOf } from "./jobs.ts";
+import { answerOnJobs, beginJob, JOBS, type JobRequest, jobRequestOf, placeOf } from "./jobs.ts";
+import { isListed, type Options } from "../rights/capabilities.ts";
 import { Refusals } from "./refusals.ts";
 
 export interface HandlerOptions {
@@ -182,7 +183,7 @@ export class RequestHandler {
   ): Promise<unknown> {
     const made = { ...call, caller, startedAt: performance.now() };
     try {
-      const answered = await answer(this.#host, caller, call, accepted);
+      const answered = await this.#carryOut(caller, call, accepted);
       logCall(this.#options.log, made, null);
       return answered;
     } catch (error) {
@@ -192,6 +193,40 @@ export class RequestHandler {
       logCall(this.#options.log, made, failed);
       throw failed;
     }
+  }
+
+  /** Makes a call, and lists it meanwhile unless it only looks. */
+  async #carryOut(
+    caller: Caller,
+    { name, body, told: given }: { name: string; body: Body; told: Told },
+    accepted: () => void,
+  ): Promise<unknown> {
+    const host = this.#host;
+    const { cancelJob, ...told } = given;
+    if (!isListed(name, body["options"] as Options)) return answer(host, caller, { name, body, told }, accepted);
+    const { workspace, place } = placeOf(isDaemon(host) ? host : null, caller, body);
+    return host.running.during(
+      { verb: name, workspace, place, caller, cancelJob },
+      told.signal,
+      async ({ signal, ...hand }) => {
+        const both: Told = {
+          ...told,
+          signal,
+          onBegin: () => {
+            hand.onBegin();
+            told.onBegin?.();
+          },
+          onProgress: (progress) => {
+            hand.onProgress(progress);
+            told.onProgress?.(progress);
+          },
+        };
+        return answer(host, caller, { name, body, told: both }, () => {
+          hand.onAccepted();
+          accepted();
+        });
+      },
+    );
   }
 
   #fail(

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import type { Job } from "../../contract/service.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
+import type { EventPlace } from "../../daemon/records/kept-records.ts";
 import { type Caller, keyOf } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import type { Body } from "../request.ts";
@@ -52,12 +53,11 @@ export function beginJob(
   { name, body, key }: JobRequest,
   { work, ended, stopped }: { work: (told: Told) => Promise<unknown>; ended: () => void; stopped: AbortSignal },
 ): string {
-  const path = (body["workspace"] ?? body["path"] ?? null) as unknown;
-  const shown = typeof path === "string" ? path.slice(0, 4096) : null;
+  const { workspace: path, place } = placeOf(daemon, peer, body);
   const request = digestOf(peer, key, name, body);
   return daemon.jobs.begin(
     peer,
-    { verb: name, path: shown, place: placeOf(daemon, peer, shown), key, request },
+    { verb: name, path, place, key, request },
     async ({ signal, since, onBegin, ...listener }) => {
       return work({
         ...listener,
@@ -71,12 +71,18 @@ export function beginJob(
   );
 }
 
-/** Returns the workspace of the job's events, if the caller may act on it. */
-function placeOf(daemon: Daemon, peer: Caller, path: string | null) {
+/** Returns the folder of a call, and its workspace if the caller may act on it. `daemon` null: no workspace is looked for. */
+export function placeOf(
+  daemon: Daemon | null,
+  peer: Caller,
+  body: Body,
+): { workspace: string | null; place: EventPlace | null } {
+  const path = body["workspace"] ?? body["path"];
+  const workspace = typeof path === "string" ? path.slice(0, 4096) : null;
   try {
-    return path === null ? null : daemon.at(peer, path);
+    return { workspace, place: workspace === null ? null : (daemon?.at(peer, workspace) ?? null) };
   } catch {
-    return null;
+    return { workspace, place: null };
   }
 }
 

@@ -33,6 +33,8 @@ export interface JobCall {
 /** Reports a job's progress, and tells the work when to end. */
 export interface Hand extends Required<Pick<CallOptions, "onProgress" | "onWarning">> {
   signal: AbortSignal;
+  /** Cancels the job. */
+  cancelJob(): void;
   /** Called when the work's turn has come. */
   onBegin(): void;
   /** If an earlier call with this key ended in an unknown state: its start, in milliseconds since 1970. Else null. */
@@ -167,6 +169,7 @@ export class Jobs {
     });
     const hand: Hand = {
       signal,
+      cancelJob: () => live.cancel.abort(new Error("the job was cancelled")),
       since,
       onBegin: () => {
         live.started = Date.now();

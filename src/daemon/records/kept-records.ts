@@ -3,9 +3,11 @@ import { CLIENT_VERBS } from "../../verbs/index.ts";
 import { type EventPlace, Events, type Happening } from "./events.ts";
 import { Jobs } from "./jobs.ts";
 import { Records } from "./records.ts";
+import { Running } from "./running.ts";
 
 export { type EventPlace, Events, type Happening, type Noted } from "./events.ts";
 export { Records } from "./records.ts";
+export { notRunning, Running } from "./running.ts";
 
 export type VerbOfWorkspace = keyof typeof CLIENT_VERBS;
 
@@ -13,6 +15,7 @@ export type VerbOfWorkspace = keyof typeof CLIENT_VERBS;
 export class KeptRecords {
   readonly events: Events;
   readonly jobs: Jobs;
+  readonly running: Running;
   readonly #records: Records;
 
   /** Throws the errors of `Records.open()`. `killed`: the daemon before this one did not end in order. */
@@ -20,6 +23,7 @@ export class KeptRecords {
     this.#records = Records.open(directory, log);
     this.events = new Events(this.#records, { killed, log });
     this.jobs = new Jobs(this.#records, this.events, log);
+    this.running = new Running(this.events);
   }
 
   /** Appends the event of a call that changed `workspace`. Returns the verb of the call. */

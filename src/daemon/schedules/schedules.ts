@@ -1,4 +1,4 @@
-import { toCairnError } from "../../errors.ts";
+import { throwIfAborted, toCairnError } from "../../errors.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
 import type { ScheduledRun } from "../../formats/records/schedule.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -11,6 +11,7 @@ import type { DaemonStatus } from "../../verbs/schemas.ts";
 import { findWorkspace, realPathOf } from "../../workspace/place/find-workspace.ts";
 import type { DaemonConfig } from "../config.ts";
 import type { Log } from "../log/log.ts";
+import type { Running } from "../records/kept-records.ts";
 import { folderOf, type KeptState } from "../state/kept-state.ts";
 import { agesOf } from "./ages.ts";
 import { type Alarmed, Alarms } from "./alarms.ts";
@@ -28,6 +29,8 @@ export interface ScheduleHands extends Pick<WorkHands, "openRepository"> {
   lastPointAt: (served: ServedWorkspace) => string | null;
   /** Removes points by the keep rules. Returns their number, and the failures. */
   cleanUp: (signal: AbortSignal) => Promise<{ removed: number; failed: string[] }>;
+  /** Lists runs while they are under way. */
+  running: Pick<Running, "during">;
   /** A line for the operator's log. */
   log: Log;
 }
@@ -266,14 +269,23 @@ export class Schedules {
     const about = { workspace: folderOf(served), verb: "save" };
     const shown = printablePath(about.workspace);
     try {
-      // The files of a hook would be a change, and the next save would follow at once.
-      const { made, save_point_id: point } = await saveFolder(served, { hands: this.#work, signal }, { hooks: false });
+      const { made, save_point_id: point } = await this.#hands.running.during(
+        { verb: "save", place: served, caller: null },
+        signal,
+        async ({ onAccepted, onBegin, ...hand }) => {
+          onAccepted();
+          onBegin();
+          // The files of a hook would be a change, and the next save would follow at once.
+          return saveFolder(served, { hands: this.#work, ...hand }, { hooks: false });
+        },
+      );
       if (this.#unsaved.delete(id)) this.#look();
       const duration_ms = clock.now() - started;
       if (made) log(`${shown}: saved automatically, ${point.slice(0, 8)}`, { ...about, outcome: "ok", duration_ms });
     } catch (error) {
       const { code, message } = toCairnError(error);
       const duration_ms = clock.now() - started;
+      if (code === "interrupted") throw error;
       this.#unsaved.add(id);
       this.#look();
       if (!signal.aborted)
@@ -307,7 +319,19 @@ export class Schedules {
         else log(`${shown}: ${error}`, { ...about, priority: "warning", outcome, duration_ms });
       };
       try {
-        const found = await task.run(call);
+        const { kind: verb, repository } = task;
+        const found = await this.#hands.running.during(
+          { verb, repository, place: served ?? null, caller: null },
+          call.signal,
+          async ({ onAccepted, onBegin, ...hand }) => {
+            onAccepted();
+            onBegin();
+            const ended = await task.run({ ...call, ...hand });
+            // A cleanup returns the failures of workspaces, also those of its cancellation.
+            if ((ended ?? {}).error !== undefined) throwIfAborted(hand.signal);
+            return ended;
+          },
+        );
         const error = (found ?? {}).error ?? null;
         tell(error, error === null ? "ok" : "failed");
         return found;

@@ -69,7 +69,7 @@ export async function due(hand: Opened, options: WorkspaceCallOptions): Promise<
   for (const task of tasks) {
     throwIfAborted(signal);
     if (task.repository !== null && failed.has(task.repository)) continue;
-    const run = await runIfDue(task, { now: Date.now, signal, made, earlyMs: TIMER_MS });
+    const run = await runIfDue(task, { now: Date.now, signal, made, onProgress, earlyMs: TIMER_MS });
     throwIfAborted(signal);
     if (run === null) continue;
     if (run.error !== null) failed.add(task.repository);

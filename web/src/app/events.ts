@@ -11,6 +11,7 @@ const RETRY_MS = 1_000;
 const MOST_RETRY_MS = 10_000;
 const tabs = new BroadcastChannel("cairn-events");
 const listeners = new Set<Listener>();
+const callListeners = new Set<Listener>();
 
 /** False while the server does not answer. */
 export const isConnected = signal(true);
@@ -26,6 +27,12 @@ export function onEvent(listener: Listener): () => void {
   return () => listeners.delete(listener);
 }
 
+/** Calls `listener` for each step of a running call, which changes no workspace by itself, and with `reset`. */
+export function onCall(listener: Listener): () => void {
+  callListeners.add(listener);
+  return () => callListeners.delete(listener);
+}
+
 /** Follows the server's events for as long as this tab is signed in. */
 export function followEvents(): void {
   void navigator.locks.request("cairn-events", async () => read());
@@ -36,8 +43,10 @@ function take(message: TabMessage): void {
     isConnected.value = message.isConnected;
     return;
   }
-  if (message.event.id !== null) last = message.event.id;
-  for (const each of listeners) each(message.event);
+  const { event } = message;
+  if (event.id !== null) last = event.id;
+  if (event.type !== "call") for (const each of listeners) each(event);
+  if (event.type === "call" || event.type === "reset") for (const each of callListeners) each(event);
 }
 
 function tell(message: TabMessage): void {

@@ -22,6 +22,11 @@ export const command = group({
       summary: "show the daemon and the state of each workspace",
       load: () => import("./status.ts"),
     },
+    running: { summary: "show what the daemon does now", load: () => import("./running.ts") },
+    cancel: {
+      summary: "stop something that the daemon does now",
+      load: async () => ({ command: (await import("./running.ts")).cancel }),
+    },
     logs: { summary: "show what the daemon did, and for which user", load: () => import("./logs.ts") },
     reload: {
       summary: "make the daemon read its configuration again",

@@ -2,19 +2,20 @@ import { useSignal } from "@preact/signals";
 import type { AgentEvent, CleanupPlan, Operation, OperationList } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
-import "../styles/activity.css";
-import { href, type Route } from "../app/address.ts";
-import { call } from "../app/calls.ts";
-import { onEvent } from "../app/events.ts";
-import { act, isBusy } from "../app/outcome.tsx";
-import { useResource } from "../app/resource.ts";
-import { isReadOnly } from "../app/session.ts";
-import { Icon } from "../parts/icon.tsx";
-import { Name, PathName, visible, Words } from "../parts/name.tsx";
-import { Empty, Late, Problem } from "../parts/problem.tsx";
-import { count, plural, size, When, wholeTime } from "../parts/values.tsx";
+import "./activity.css";
+import { href, type Route } from "../../app/address.ts";
+import { call } from "../../app/calls.ts";
+import { onEvent } from "../../app/events.ts";
+import { act, isBusy } from "../../app/outcome.tsx";
+import { useResource } from "../../app/resource.ts";
+import { isReadOnly } from "../../app/session.ts";
+import { Icon } from "../../parts/icon.tsx";
+import { Name, PathName, visible, Words } from "../../parts/name.tsx";
+import { Empty, Late, Problem } from "../../parts/problem.tsx";
+import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
+import { RunningCalls } from "./running.tsx";
 
-/** What changed the folder and can be reverted, what agents' hooks did, and what a cleanup would remove. */
+/** What runs now, what changed the folder and can be reverted, what agents' hooks did, and what a cleanup would remove. */
 
 type ActivityRoute = Extract<Route, { view: "activity" }>;
 
@@ -46,6 +47,7 @@ export function View({ route: { workspace } }: { route: ActivityRoute }): JSX.El
   return (
     <section class="activity" aria-label="Activity">
       <h1>Activity</h1>
+      <RunningCalls workspace={workspace} />
       <Late isLate={isLate.value && found === undefined} />
       {found !== undefined && (
         <>

@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { RunningCall } from "../../contract/service.ts";
+import { CairnError } from "../../errors.ts";
+import type { Caller } from "../state/peer.ts";
+import { Events } from "./events.ts";
+import { Records } from "./records.ts";
+import { type Asked, Running, type RunningHand } from "./running.ts";
+
+const ME: Caller = { pid: 7, uid: 4711, gid: 4711, isAgent: false, token: null, only: null };
+const OTHER: Caller = { ...ME, uid: 4712 };
+const AGENT: Caller = { ...ME, isAgent: true, token: "abc" };
+const OPERATOR: Caller = { ...ME, uid: 0 };
+const SAVE: Asked = { verb: "save", workspace: "/w", place: null, caller: ME };
+
+function opened(): { running: Running; events: Events; told: RunningCall[] } {
+  const events = new Events(Records.inMemory(), { killed: false, log: assert.fail });
+  const told: RunningCall[] = [];
+  events.listen(({ event }) => event.type === "call" && told.push(event.data));
+  return { running: new Running(events), events, told };
+}
+
+/** Begins a call that ends as the test wants, or when its signal fires. */
+function begun(running: Running, asked: Asked = SAVE) {
+  const work = Promise.withResolvers<void>();
+  const hand = Promise.withResolvers<RunningHand>();
+  const ended = running.during(asked, undefined, async (its) => {
+    its.signal.addEventListener("abort", () => work.reject(new CairnError("interrupted", "stopped by the caller")));
+    hand.resolve(its);
+    await work.promise;
+  });
+  ended.catch(() => undefined);
+  return { ended, hand: hand.promise, ...work };
+}
+
+test("a call is listed from its acceptance to its end, and its steps are told", async () => {
+  const { running, told, events } = opened();
+  const { hand, resolve, ended } = begun(running);
+  const its = await hand;
+  assert.deepEqual(running.list(ME), [], "it may still be refused");
+  its.onAccepted();
+  its.onBegin();
+  its.onProgress({ phase: "storing", done: 2, total: 5, bytes: 10, total_bytes: 20 });
+  const [listed] = running.list(ME);
+  assert.deepEqual(
+    [listed!.verb, listed!.workspace, listed!.state, listed!.progress?.done, listed!.pid, listed!.scheduled],
+    ["save", "/w", "running", 2, 7, false],
+  );
+  resolve();
+  await ended;
+  assert.deepEqual(running.list(ME), []);
+  const states = told.map(({ state }) => state);
+  assert.deepEqual([states[0], states.at(-1)], ["waiting", "done"]);
+  assert.equal(events.after(0, 10).filter(({ event }) => event.type === "call").length, 0, "it is not stored");
+});
+
+test("a cancelled call ends with `interrupted`, and the answer says what stays", async () => {
+  const { running } = opened();
+  const { hand, ended } = begun(running, { ...SAVE, verb: "backup", repository: "/r", caller: null });
+  (await hand).onAccepted();
+  const { running_id: id } = running.list(OPERATOR)[0]!;
+  const { state, stays } = await running.cancel(OPERATOR, id);
+  assert.equal(state, "cancelled");
+  assert.match(stays, /no snapshot of it/);
+  await assert.rejects(ended, { code: "interrupted", message: "cancelled by user 0" });
+  await assert.rejects(running.cancel(OPERATOR, id), { code: "not_found" });
+});
+
+test("a call that was done before it could stop says so when it is cancelled", async () => {
+  const { running } = opened();
+  const hand = Promise.withResolvers<RunningHand>();
+  const ended = running.during(SAVE, undefined, async (its) => {
+    its.onAccepted();
+    hand.resolve(its);
+    await new Promise((done) => its.signal.addEventListener("abort", done));
+    return 1;
+  });
+  await hand.promise;
+  const { state, stays } = await running.cancel(ME, running.list(ME)[0]!.running_id);
+  assert.deepEqual([state, stays], ["done", "It had passed its commit point, and is done."]);
+  assert.equal(await ended, 1);
+});
+
+test("callers see and cancel their own calls, agents those of their token, operators all", async () => {
+  const { running } = opened();
+  for (const caller of [ME, OTHER, AGENT, null]) (await begun(running, { ...SAVE, caller }).hand).onAccepted();
+  const all = running.list(OPERATOR);
+  assert.equal(all.length, 4);
+  const owners = (peer: Caller): (number | string)[] => running.list(peer).map(({ uid, token }) => token ?? uid);
+  assert.deepEqual(owners(OTHER), [4712]);
+  assert.deepEqual(owners(AGENT), ["abc"]);
+  assert.deepEqual(owners(ME), [4711, "abc"]);
+  for (const { running_id: id, uid } of all)
+    if (uid !== OTHER.uid) await assert.rejects(running.cancel(OTHER, id), { code: "not_found" });
+});
+
+test("a failed call is stored with the events", async () => {
+  const { running, events } = opened();
+  const { hand, reject, ended } = begun(running);
+  (await hand).onAccepted();
+  reject(new CairnError("refused", "the plan is another one by now"));
+  await assert.rejects(ended, { code: "refused" });
+  const stored = events.after(0, 10).flatMap(({ event }) => (event.type === "call" ? [event.data.error] : []));
+  assert.deepEqual(stored, [{ code: "refused", message: "the plan is another one by now" }]);
+});

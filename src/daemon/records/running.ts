@@ -1,0 +1,190 @@
+import { randomBytes } from "node:crypto";
+import type { CancelResult, RunningCall } from "../../contract/service.ts";
+import type { Progress } from "../../contract/words.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { displayPath } from "../../fs/paths/safe-path.ts";
+import { type Caller, isWholeOperator, keyOf } from "../state/peer.ts";
+import { folderOf } from "../state/kept-state.ts";
+import type { EventPlace, Events } from "./events.ts";
+
+/** Milliseconds between two events of a call's progress. */
+const PROGRESS_MS = 250;
+/** Milliseconds that a cancellation waits for the call's end. */
+const PATIENCE_MS = 2_000;
+
+export interface Asked {
+  verb: string;
+  /** The folder as the caller gave it; `place` is used instead if it is known. */
+  workspace?: string | null;
+  repository?: string | null;
+  place: EventPlace | null;
+  /** Null: the daemon's schedule. */
+  caller: Caller | null;
+  /** Cancels the job of the call, so that the job ends as `cancelled`. */
+  cancelJob?: (() => void) | undefined;
+}
+
+/** Tells the list how the work goes, and tells the work when to end. */
+export interface RunningHand {
+  signal: AbortSignal;
+  /** Called when the call is accepted. Until then it is not listed. */
+  onAccepted(): void;
+  /** Called when the work's turn has come. */
+  onBegin(): void;
+  onProgress(progress: Progress): void;
+}
+
+interface Live {
+  call: RunningCall;
+  owner: string | null;
+  place: EventPlace | null;
+  cancel: (reason: Error) => void;
+  readonly ended: PromiseWithResolvers<void>;
+  toldAt: number;
+}
+
+/** Sentences about what cancelled work leaves, for work with several commit points. */
+const LEFT: Readonly<Record<string, string>> = {
+  ...both(["backup", "due"], "The repository has no snapshot of it. Uploaded data stays until the next prune."),
+  ...both(["cleanup", "runCleanup"], "Save points that were removed stay removed. All others are whole."),
+  prune: "Forgotten snapshots stay forgotten. The next prune frees what is left.",
+};
+const NOTHING = "Nothing was changed.";
+
+function both(verbs: readonly string[], sentence: string): Record<string, string> {
+  return Object.fromEntries(verbs.map((each) => [each, sentence]));
+}
+
+/** Calls and scheduled work that run now in this process. A process that ends forgets them. */
+export class Running {
+  readonly #events: Events;
+  readonly #live = new Map<string, Live>();
+
+  constructor(events: Events) {
+    this.#events = events;
+  }
+
+  /** Lists a call while `work` runs. Events report its start, progress and end; a failure is stored with the events. */
+  async during<T>(
+    { verb, workspace = null, repository = null, place, caller, cancelJob }: Asked,
+    signal: AbortSignal | undefined,
+    work: (hand: RunningHand) => Promise<T>,
+  ): Promise<T> {
+    const own = new AbortController();
+    const live: Live = {
+      call: {
+        running_id: randomBytes(8).toString("hex"),
+        verb,
+        workspace: place === null ? workspace : displayPath(folderOf(place)).path,
+        repository,
+        state: "waiting",
+        since: new Date().toISOString(),
+        progress: null,
+        scheduled: caller === null,
+        uid: caller?.uid ?? process.geteuid?.() ?? 0,
+        pid: caller === null || caller.pid === 0 ? null : caller.pid,
+        token: caller?.token ?? null,
+        error: null,
+      },
+      owner: caller === null ? null : keyOf(caller),
+      place,
+      cancel: (reason) => {
+        cancelJob?.();
+        own.abort(reason);
+      },
+      ended: Promise.withResolvers(),
+      toldAt: 0,
+    };
+    const { call } = live;
+    try {
+      const answered = await work({
+        signal: AbortSignal.any([own.signal, ...(signal === undefined ? [] : [signal])]),
+        onAccepted: () => {
+          this.#live.set(call.running_id, live);
+          this.#tell(live);
+        },
+        onBegin: () => {
+          if (call.state === "waiting") call.state = "running";
+          this.#tell(live);
+        },
+        onProgress: (progress) => {
+          call.progress = progress;
+          if (Date.now() - live.toldAt >= PROGRESS_MS) this.#tell(live);
+        },
+      });
+      call.state = "done";
+      return answered;
+    } catch (error) {
+      const failed = toCairnError(error);
+      const isCancelled = own.signal.aborted && failed.code === "interrupted";
+      call.state = isCancelled || failed.code === "interrupted" ? "cancelled" : "failed";
+      call.error = { code: failed.code, message: failed.message };
+      if (!isCancelled) throw error;
+      throw new CairnError("interrupted", (own.signal.reason as Error).message, { cause: error });
+    } finally {
+      this.#live.delete(call.running_id);
+      this.#end(live);
+    }
+  }
+
+  #tell(live: Live): void {
+    live.toldAt = Date.now();
+    this.#events.tell(happeningOf(live));
+  }
+
+  #end(live: Live): void {
+    if (live.call.state === "failed") this.#events.append(happeningOf(live));
+    else this.#tell(live);
+    live.ended.resolve();
+  }
+
+  /** Calls that the caller may see, the oldest first: the own ones, for operators all. */
+  list(peer: Caller): RunningCall[] {
+    return [...this.#live.values()].filter((live) => isSeen(peer, live)).map(({ call }) => ({ ...call }));
+  }
+
+  /** True if the caller may cancel a call with this id here. */
+  has(peer: Caller, id: string): boolean {
+    const live = this.#live.get(id);
+    return live !== undefined && isSeen(peer, live);
+  }
+
+  /** Cancels a call and waits a moment for its end. Throws `not_found` if no call has the id, or if it has ended. */
+  async cancel(peer: Caller, id: string): Promise<CancelResult> {
+    const live = this.#live.get(id);
+    if (live === undefined || !isSeen(peer, live)) throw notRunning(id);
+    const { call } = live;
+    call.state = "stopping";
+    live.cancel(new Error(`cancelled by user ${peer.uid}`));
+    this.#tell(live);
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, PATIENCE_MS);
+    await Promise.race([live.ended.promise, late.promise]);
+    clearTimeout(timer);
+    return { ...call, stays: staysOf(call) };
+  }
+}
+
+export function notRunning(id: string): CairnError {
+  return new CairnError("not_found", `no call ${JSON.stringify(id.slice(0, 40))} of yours runs`, {
+    hint: "it may have ended meanwhile",
+  });
+}
+
+function staysOf({ verb, state, error }: RunningCall): string {
+  if (state === "stopping") return "It ends at its next safe place.";
+  if (state === "done") return "It had passed its commit point, and is done.";
+  if (state === "failed") return `It failed: ${error!.message}`;
+  return LEFT[verb] ?? NOTHING;
+}
+
+function happeningOf({ call, place }: Live) {
+  // Work on a whole repository is about no workspace, and only operators hear of it.
+  const isOfAll = call.scheduled && place !== null;
+  return { workspace: place, type: "call", data: { ...call }, ...(isOfAll ? {} : { uid: call.uid }) } as const;
+}
+
+function isSeen(peer: Caller, { owner, call }: Live): boolean {
+  if (peer.isAgent || peer.only !== null) return owner === keyOf(peer);
+  return isWholeOperator(peer) || (!call.scheduled && call.uid === peer.uid);
+}

@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
+import { TestDaemon } from "../fixtures/daemon.ts";
+import { violations } from "./axe.ts";
+import { open, SKIP } from "./browser.ts";
+import { newFolder } from "./shop.ts";
+
+/** The activity: what runs, what was done and refused, and what can be taken back or removed. */
+
+/** A workspace whose saves take a minute, because a hook of it does. */
+function slowWorkspace(name: string, env: Record<string, string> = {}, records: Record<string, string> = {}): string {
+  const folder = newFolder(name);
+  fs.writeFileSync(path.join(folder, "a"), "one\n");
+  cairnOk(["save", folder, "-m", "first"], { env });
+  cairnOk(["hooks", folder, "--before-save", "sleep 60"], { env: { ...env, ...records } });
+  fs.writeFileSync(path.join(folder, "a"), "two\n");
+  return folder;
+}
+
+test(
+  "a user sees a save that runs in another tab, and cancels it with nothing half done",
+  { skip: SKIP },
+  async (t) => {
+    const folder = slowWorkspace("running");
+    const { page, context, origin } = await open(t, folder, { width: 360, height: 740, expected: /Failed to load/ });
+    await page.locator(".point-row").first().waitFor();
+    const other = await context.newPage();
+    await other.goto(`${origin}/#/activity?w=${encodeURIComponent(folder)}`);
+    await other.getByText("Nothing runs.").waitFor();
+    await page.getByRole("button", { name: "Save…" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Save", exact: true }).click();
+    const row = other.getByRole("list", { name: "Running" }).getByRole("listitem");
+    await row.getByText("Save", { exact: true }).waitFor();
+    await row.getByText("runs", { exact: true }).waitFor();
+    await row.getByText("for this page").waitFor();
+    assert.deepEqual(await violations(other), []);
+    await other.reload();
+    await row.getByRole("button", { name: "Cancel" }).click();
+    await other.getByRole("status").getByText("Save was cancelled. Nothing was changed.").waitFor();
+    await other.getByText("Nothing runs.").waitFor();
+    await page.getByText(/cancelled by user/).waitFor();
+    assert.deepEqual(await violations(other), []);
+    assert.equal(cairnOk(["history", folder]).data["total"], 1);
+    assert.equal(cairnOk(["doctor", folder]).data["healthy"], true);
+  },
+);
+
+test("the page shows and cancels what a daemon does for another program", { skip: SKIP }, async (t) => {
+  const daemon = new TestDaemon(t);
+  daemon.configure('[backend]\ntype = "plain"\n');
+  await daemon.start();
+  const env = { CAIRN_SOCKET: daemon.socket };
+  const folder = slowWorkspace("daemons", env, daemon.recordsEnv as Record<string, string>);
+  const { page } = await open(t, folder, { env });
+  await page.getByRole("link", { name: "Activity", exact: true }).click();
+  await page.getByText("Nothing runs.").waitFor();
+  const saving = startCairn(["save", folder, "-m", "second"], { env });
+  const row = page.getByRole("list", { name: "Running" }).getByRole("listitem");
+  await row.getByText(/for process \d+ of user/).waitFor();
+  const { calls } = cairnOk(["service", "running"], { env }).data as { calls: { running_id: string; verb: string }[] };
+  assert.deepEqual(
+    calls.map(({ verb }) => verb),
+    ["save"],
+  );
+  await row.getByRole("button", { name: "Cancel" }).click();
+  await page.getByText("Nothing runs.").waitFor();
+  const { error } = await saving.ended;
+  assert.equal(error?.code, "interrupted");
+  assert.equal(cairn(["service", "cancel", calls[0]!.running_id], { env }).error?.code, "not_found");
+  assert.equal(cairnOk(["history", folder], { env }).data["total"], 1);
+});
