@@ -109,7 +109,7 @@ test("a hint names the command for people, and the same call for programs", () =
     ],
     [see("history"), "see `cairn history`", "see `history()`"],
     [option("throughSqlite"), "--through-sqlite", "`throughSqlite`"],
-    [option({ prove: false }), "--no-prove", "`prove: false`"],
+    [option({ save: false }), "--no-save", "`save: false`"],
     [option("controlDirectory"), "--control-dir", "`controlDirectory`"],
     [call("why PATH", "why", word("path"), { limit: word("limit") }), "`cairn why PATH`", "`why(path, { limit })`"],
     [

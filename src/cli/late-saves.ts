@@ -44,6 +44,9 @@ export interface LateHook {
   asked_at: string;
 }
 
+/** The word that stands for a tool in the line that makes the waiting saves. */
+export const LATE = "late-saves";
+
 const MOST_BYTES = 16 << 20;
 const PROGRESS_EVERY_MS = 300;
 
@@ -121,7 +124,7 @@ export class LateSaves {
     appendFileSync(this.#file("queue.jsonl"), line, { mode: 0o600 });
     if (this.#isRunning()) return;
     const [program, ...args] = thisProgram();
-    const child = spawn(program!, [...args, "agent", "hook", "--in-background", "-C", this.#folder], {
+    const child = spawn(program!, [...args, "agent", "hook", LATE, "-C", this.#folder], {
       cwd: "/",
       detached: true,
       stdio: "ignore",

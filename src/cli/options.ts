@@ -63,6 +63,29 @@ export class VerbOptions<E extends Entries> {
     return /--[\w-]+/.exec(this.#members.find((member) => member.name === name)!.flags)![0];
   }
 
+  /** The members as one option, for example `--set verify=7d`. */
+  get settings(): OptionDefinition {
+    const texts = this.#members.map(({ flags, text }) => `${longName(flags)} (${text})`);
+    return { flags: "--set <name=value>", text: `${texts.join(", ")}; may be repeated`, repeat: true };
+  }
+
+  /** Returns the members that `--set` gives. Throws `usage` for another name, and for a value that the verb does not know. */
+  readSettings(context: Context, input: Input): Members<E> {
+    const found = new Map<string, unknown>();
+    for (const given of input.list("set")) {
+      const [name = ""] = given.split("=", 1);
+      const member = this.#members.find(({ flags }) => longName(flags) === name);
+      if (member === undefined || name === given) {
+        const names = this.#members.map(({ flags }) => `${longName(flags)}=VALUE`);
+        throw usage(`--set takes ${names.join(", ")}; found ${JSON.stringify(given)}`);
+      }
+      if (found.has(member.name)) throw usage(`--set ${name} was given twice`);
+      const value = given.slice(name.length + 1);
+      found.set(member.name, valueOf(context, value, { schema: member.schema, option: `set ${name}` }));
+    }
+    return Object.fromEntries(found) as Members<E>;
+  }
+
   /** Returns the members that the line gives. Throws `usage` for a value that the verb does not know. */
   read(context: Context, input: Input): Members<E> {
     const found = new Map<string, { flags: string; value: unknown }>();

@@ -165,7 +165,7 @@ const WRONG: [string, RegExp][] = [
   ["fork head x --plan", /--plan works with --remove only/],
   ["release . --apply x", /--apply works with --delete-points only/],
   ["diff --limit 3", /--limit works with --sql only/],
-  ["hooks --none --time-limit 3", /exclude each other/],
+  ["hooks --none --set time-limit=3", /exclude each other/],
   ["save --from-msgvault x --exclude y", /exclude each other/],
   ["service token list --name x", /--name works with service token create only/],
   ["serve-repository --path x --tls-cert y", /--tls-cert works with --tls-key only/],

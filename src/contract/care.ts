@@ -65,7 +65,7 @@ export type Hooks = Of<typeof Hooks>;
 const hook = (when: string, name: string) =>
   opt(orNull(storedCommand(`command for the shell ${when}; null: none`)), {
     flags: `--${name} <command>`,
-    text: `command for the shell ${when}; '': none`,
+    text: `command for the shell ${when}; empty: none`,
   });
 export const HooksEdit = object({
   beforeSave: hook(
@@ -73,7 +73,7 @@ export const HooksEdit = object({
     "before-save",
   ),
   afterSave: hook("after a save, also if the save fails", "after-save"),
-  beforeBackup: hook("before `backup create` saves the folder; like --before-save", "before-backup"),
+  beforeBackup: hook("before `backup create` saves the folder; like before-save", "before-backup"),
   afterBackup: hook("after `backup create`, also if it fails", "after-backup"),
   seconds: opt(
     count("seconds after which a command is killed and counts as failed; default 3600"),

@@ -46,4 +46,4 @@ export const DatabaseProof = object(
 export type DatabaseProof = Of<typeof DatabaseProof>;
 
 export const integrityCheck = () =>
-  opt(flag("run SQLite's integrity_check on the image, which takes as long as reading it"));
+  opt(flag("run SQLite's integrity_check on the image, which takes as long as reading it"), "--deep");

@@ -417,13 +417,8 @@ const restoring = {
     flag(
       "read the restored files again, even if only a part of the snapshot is restored; default: for whole snapshots",
     ),
-    { flags: "--no-prove", text: "do not read the restored files again", value: false },
-    {},
   ),
-  proveFrom: opt(ProofSource, {
-    flags: "--prove-from <where>",
-    text: "like --prove, reading from disk (default) or memory (faster, but proves nothing about the disk)",
-  }),
+  proveFrom: opt(ProofSource),
   receipt: opt(place("also write the signed receipt to this new file, outside of the target"), "--receipt <file>"),
   ...pick(MethodOption, "takeOwnership"),
   sparse: opt(flag("write zeros as holes, in files for which the snapshot does not record holes")),

@@ -233,7 +233,7 @@ test("a resumed restore gives a file no access list that only the parent folder 
 });
 
 for (const [what, more] of [
-  ["that is not proven", ["--no-prove"]],
+  ["that is not proven", ["--prove", "no"]],
   ["of chosen paths", ["one", "two", "same", "middle"]],
 ] as const)
   test(`a restore ${what} leaves a complete folder if the power fails after the command has ended`, async (t) => {

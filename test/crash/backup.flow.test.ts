@@ -179,7 +179,7 @@ test("backup restore, if killed, leaves no folder or a complete one, and the nex
     if (fs.existsSync(target)) assert.equal(walkDigests(target).state, wanted, `killed at ${pass} (${killed})`);
     else cairnOk(args(target));
     assert.equal(walkDigests(target).state, wanted);
-    backup(place, "restore", "latest", "--to", path.join(parent, `after-${pass}`), "--no-prove");
+    backup(place, "restore", "latest", "--to", path.join(parent, `after-${pass}`), "--prove", "no");
     const left = fs.readdirSync(parent).filter((name) => name.includes(".cairn-partial"));
     assert.deepEqual(left, [], `killed at ${pass} (${killed})`);
   }
@@ -200,7 +200,7 @@ test("a backup of several folders, if killed, can be repeated, and then makes a 
     backup(place, "verify");
     cairnOk(args(place));
     const target = path.join(newFolder("several-back"), "back");
-    backup(place, "restore", "latest", "--to", target, "--prove");
+    backup(place, "restore", "latest", "--to", target, "--prove", "disk");
     assert.equal(walkDigests(path.join(target, folder)).state, wanted, `killed at ${pass} (${killed})`);
   }
 });
@@ -228,7 +228,7 @@ async function overwritten(name: string): Promise<Overwritten> {
   const wanted = walkDigests(folder).state;
   const parent = newFolder("targets");
   const pristine = path.join(parent, "pristine");
-  backup(place, "restore", "latest", "--to", pristine, "--no-prove");
+  backup(place, "restore", "latest", "--to", pristine, "--prove", "no");
   const files = filesBelow(pristine);
   const database = path.join(parent, "database");
   fs.copyFileSync(path.join(pristine, "a database"), database);

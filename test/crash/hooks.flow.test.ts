@@ -16,7 +16,7 @@ const names = (folder: string): string[] => fs.readdirSync(folder).toSorted();
 test("a save that is killed leaves no dumps in the folder, and the next save with hooks is whole", () => {
   const folder = newFolder("killed");
   cairnOk(["save", folder]);
-  cairnOk(["hooks", folder, "--before-save", 'date +%N > "$CAIRN_DUMPS/now"']);
+  cairnOk(["hooks", folder, "--set", 'before-save=date +%N > "$CAIRN_DUMPS/now"']);
   const args = ["save", folder];
   const own = passesOf(args).flatMap((name, i) => (/^(?:dumps|save|points?)\./.test(name) ? [i + 1] : []));
   assert.ok(own.length >= 6, `${own.length} failpoints`);
@@ -42,7 +42,7 @@ test("a folder that is lost after its save was killed with dumps in it can be re
   const folder = newFolder("killed-lost");
   fs.writeFileSync(path.join(folder, "letter"), "dear Ben");
   cairnOk(["save", folder]);
-  cairnOk(["hooks", folder, "--before-save", 'date +%N > "$CAIRN_DUMPS/now"']);
+  cairnOk(["hooks", folder, "--set", 'before-save=date +%N > "$CAIRN_DUMPS/now"']);
   assert.equal(cairn(["save", folder], { failpoint: "dumps.named" }).killed, true);
   fs.rmSync(folder, { recursive: true });
   cairnOk(["-C", folder, "restore", "latest"]);
@@ -56,8 +56,8 @@ test("a command whose save is killed while it runs leaves nothing that a save re
   cairnOk([
     "hooks",
     folder,
-    "--before-save",
-    'echo part > "$CAIRN_DUMPS/a"; kill -KILL $PPID; echo rest >> "$CAIRN_DUMPS/a"',
+    "--set",
+    'before-save=echo part > "$CAIRN_DUMPS/a"; kill -KILL $PPID; echo rest >> "$CAIRN_DUMPS/a"',
   ]);
   assert.equal(cairn(["save", folder], { own: true }).killed, true);
   assert.equal(names(folder).length, 2);

@@ -39,8 +39,7 @@ function hook(folder: string, args: readonly string[], input: string | Buffer = 
   return { stdout, stderr, ms: performance.now() - begun };
 }
 
-const generic = (folder: string, ...args: string[]): Ran =>
-  hook(folder, ["--tool", "mine", "--session", "5e1f", ...args]);
+const generic = (folder: string, ...args: string[]): Ran => hook(folder, ["mine", "--session", "5e1f", ...args]);
 const turnsOf = (folder: string): Turn[] => cairnOk(["turns", "-C", folder]).data["turns"] as Turn[];
 
 test("events of any tool become turns with prompt, calls and changes, and rewind takes a turn back", () => {
@@ -54,9 +53,9 @@ test("events of any tool become turns with prompt, calls and changes, and rewind
   assert.match(generic(folder, "--event", "after").stdout, /nothing had changed/);
   write(folder, "mine");
   // Another tool, in the same folder, with the words of a shell that pipes the prompt.
-  hook(folder, ["--tool", "other", "--event", "before", "--session", "s2", "--prompt-file", "-"], "Write three");
+  hook(folder, ["other", "--event", "before", "--session", "s2", "--prompt-file", "-"], "Write three");
   write(folder, "three");
-  hook(folder, ["--tool", "other", "--event", "after", "--session", "s2"]);
+  hook(folder, ["other", "--event", "after", "--session", "s2"]);
   const [second, first] = turnsOf(folder);
   assert.deepEqual(
     [first!.agent, first!.session, first!.prompt, first!.tools, first!.changed, first!.ended_at !== null],
@@ -99,17 +98,16 @@ test("a turn's own id of 8 hex digits is its id in turns and rewind", () => {
 test("hostile values of the options are cut or refused by name, and the hook exits 0", () => {
   const folder = newWorkspace();
   const long = `\x1b[31m--json ../../etc ' "${"x".repeat(1000)}`;
-  hook(folder, [`--tool=${long}`, `--session=${long}`, `--call=${long}`, "--event", "before"]);
+  hook(folder, [long, `--session=${long}`, `--call=${long}`, "--event", "before"]);
   const event = cairnOk(["turns", "-C", folder]).data["turns"] as Turn[];
   assert.deepEqual([event[0]!.agent, event[0]!.session], [long.slice(0, 256), long.slice(0, 256)]);
   const shown = spawnSync(process.execPath, [COMMAND, "turns", "-C", folder], { encoding: "utf8" });
   assert.doesNotMatch(shown.stdout, /\x1b/);
   for (const [args, said] of [
-    [["--tool", "mine", "--session", "s"], /--event before or --event after/],
-    [["--tool", "mine", "--session", "s", "--event", "Stop"], /--event must be one of before, after; found "Stop"/],
-    [["--event", "before", "--session", "s"], /name the calling tool once/],
-    [["codex", "--tool", "mine", "--event", "before"], /name the calling tool once/],
-    [["--tool", "", "--event", "before"], /name the calling tool once/],
+    [["mine", "--session", "s"], /--event before or --event after/],
+    [["mine", "--session", "s", "--event", "Stop"], /--event must be one of before, after; found "Stop"/],
+    [["--event", "before", "--session", "s"], /name the calling tool: /],
+    [["", "--event", "before"], /name the calling tool: /],
   ] as const)
     assert.match(hook(folder, args).stderr, said);
   // Also if the folder comes first.

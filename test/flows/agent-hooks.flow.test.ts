@@ -151,7 +151,7 @@ test("agent status shows why a background save failed", () => {
   const told = { event: "PreToolUse", cwd: folder };
   const asked = { agent: "codex", told, asked_at: new Date().toISOString() };
   write(path.join(queueOf(folder), "queue.jsonl"), `${JSON.stringify(asked)}\n`);
-  cairnOk(["agent", "hook", "codex", "--in-background", "-C", folder]);
+  cairnOk(["agent", "hook", "late-saves", "-C", folder]);
   const { background } = statusOf(folder);
   assert.match(background.failed, /quota/);
   assert.equal(background.running, false);

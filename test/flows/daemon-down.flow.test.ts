@@ -150,7 +150,7 @@ test("hooks that root sets while its daemon is down are the daemon's, and those 
   const { daemon, folder, asRoot, asUser } = here;
   await daemon.stop();
   const noted = path.join(daemon.folder, "noted");
-  const set = ["--after-save", `echo run >> ${noted}`];
+  const set = ["--set", `after-save=echo run >> ${noted}`];
   assertDaemonIsDown(here, asUser(["hooks", folder, ...set]), "hooks");
   assert.equal(asRoot(["hooks", folder, ...set]).status, 0);
   assert.equal(asRoot(["save", folder]).status, 0);

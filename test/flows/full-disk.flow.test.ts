@@ -171,7 +171,7 @@ test("a restore without enough space says how much it needs and what a cleanup w
   cairnOk(["-C", folder, "restore", points[2]!]);
 });
 
-for (const how of [["--prove-from", "memory"], ["--no-prove"], []])
+for (const how of [["--prove", "memory"], ["--prove", "no"], []])
   test(`backup restore leaves no folder if the system could not write all content: ${how.join(" ")}`, async (t) => {
     // Into a file system that believes that it has room.
     const place = loopFileSystem(t, "ext4", { room: 24 << 20 });

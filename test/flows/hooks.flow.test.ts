@@ -37,10 +37,10 @@ const points = (folder: string): { cause: Record<string, unknown>; save_point_id
 test("a point has the files that the command before a save wrote, its output and status, and the folder has none", () => {
   const folder = hooked(
     "dumps",
-    "--before-save",
-    `${DUMP}; echo said; ls -A "$CAIRN_FOLDER" >&2`,
-    "--after-save",
-    "echo $CAIRN_SAVE_POINT",
+    "--set",
+    `before-save=${DUMP}; echo said; ls -A "$CAIRN_FOLDER" >&2`,
+    "--set",
+    "after-save=echo $CAIRN_SAVE_POINT",
   );
   // Rules of the folder leave no dump out.
   fs.writeFileSync(path.join(folder, ".cairnignore"), ".*\n*.sql\nb\n");
@@ -62,10 +62,10 @@ test("a point has the files that the command before a save wrote, its output and
 test("a command before a save that fails or takes too long refuses the save and leaves nothing", () => {
   const folder = hooked(
     "refused",
-    "--before-save",
-    `${DUMP}; echo no connection >&2; exit 3`,
-    "--after-save",
-    `touch ${SCRATCH}/thawed`,
+    "--set",
+    `before-save=${DUMP}; echo no connection >&2; exit 3`,
+    "--set",
+    `after-save=touch ${SCRATCH}/thawed`,
   );
   const refused = cairn(["save", folder]);
   assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
@@ -75,12 +75,13 @@ test("a command before a save that fails or takes too long refuses the save and 
   );
   assert.ok(fs.existsSync(path.join(SCRATCH, "thawed")), "the `after` command runs");
   assert.deepEqual([fs.readdirSync(folder), points(folder).length], [["letter"], 1]);
-  cairnOk(["hooks", folder, "--before-save", `${DUMP}; sleep 600`, "--time-limit", "1"]);
+  cairnOk(["hooks", folder, "--set", `before-save=${DUMP}; sleep 600`, "--set", "time-limit=1"]);
   assert.match(cairn(["save", folder]).error!.message, /the command before the save was ended after 1 s/);
   assert.deepEqual([fs.readdirSync(folder), points(folder).length], [["letter"], 1]);
   cairnOk(["save", folder, "--no-hooks"]);
   assert.equal(points(folder).length, 2);
-  for (const limit of ["0", "9999999"]) assert.equal(cairn(["hooks", folder, "--time-limit", limit]).status, 2);
+  for (const limit of ["0", "9999999"])
+    assert.equal(cairn(["hooks", folder, "--set", `time-limit=${limit}`]).status, 2);
 });
 
 test(
@@ -88,7 +89,7 @@ test(
   { skip: process.getuid!() !== 0 && "only root can hide the shell" },
   () => {
     const hide = `mount --bind /dev/null ${fs.realpathSync("/bin/sh")}`;
-    const folder = hooked("no-shell", "--before-save", hide, "--after-save", "true");
+    const folder = hooked("no-shell", "--set", `before-save=${hide}`, "--set", "after-save=true");
     const saved = cairn(["save", folder], { prefix: ["unshare", "--mount"] });
     assert.deepEqual([saved.status, runsOf(saved)], [10, ["before_save 0", "after_save 127"]]);
     assert.match(saved.warnings.join(), /the command after the save failed with status 127: .*EACCES/);
@@ -96,7 +97,7 @@ test(
 );
 
 test("a command after a save that fails leaves the point, and the exit status is 10", () => {
-  const folder = hooked("after", "--after-save", "echo oops; exit 4");
+  const folder = hooked("after", "--set", "after-save=echo oops; exit 4");
   const saved = cairn(["save", folder]);
   assert.deepEqual([saved.status, runsOf(saved)], [10, ["after_save 4"]]);
   assert.match(saved.warnings.join(), /the command after the save failed with status 4: oops/);
@@ -108,14 +109,14 @@ test("a backup runs its own commands around those of its save, and restic reads 
   const note = (word: string): string => `echo ${word} >> ${order}`;
   const folder = hooked(
     "backup",
-    "--before-backup",
-    `${note("1")}; ${DUMP}`,
-    "--before-save",
-    `${note("2")}; echo three > "$CAIRN_DUMPS/d"`,
-    "--after-save",
-    note("3"),
-    "--after-backup",
-    `${note("4")}; exit 5`,
+    "--set",
+    `before-backup=${note("1")}; ${DUMP}`,
+    "--set",
+    `before-save=${note("2")}; echo three > "$CAIRN_DUMPS/d"`,
+    "--set",
+    `after-save=${note("3")}`,
+    "--set",
+    `after-backup=${note("4")}; exit 5`,
   );
   const place = await newRepository("hooks");
   const made = cairn(["backup", "create", folder, ...place.options]);
@@ -132,7 +133,7 @@ test("a backup runs its own commands around those of its save, and restic reads 
     assert.equal(restic(place, "dump", "latest", path.join(folder, ".cairn-dumps", file!)), text);
   // Of what is there already nothing is dumped.
   assert.deepEqual(runsOf(cairnOk(["backup", "create", "-C", folder, "head", ...place.options])), []);
-  cairnOk(["hooks", folder, "--before-backup", "exit 6"]);
+  cairnOk(["hooks", folder, "--set", "before-backup=exit 6"]);
   const before = cairnOk(["backup", "list", ...place.options]).data["snapshots"] as unknown[];
   const refused = cairn(["backup", "create", folder, ...place.options]);
   assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
@@ -145,7 +146,7 @@ test("cairn due runs the hooks of a backup once, and those of a save at other ti
   const mine = { env: { XDG_STATE_HOME: path.join(SCRATCH, "state-due") } };
   const folder = newFolder("due");
   cairnOk(["save", folder], mine);
-  const hooks = ["--before-backup", `echo b >> ${count}; ${DUMP}`, "--before-save", `echo s >> ${count}`];
+  const hooks = ["--set", `before-backup=echo b >> ${count}; ${DUMP}`, "--set", `before-save=echo s >> ${count}`];
   cairnOk(["hooks", folder, ...hooks], mine);
   const place = await newRepository("due-hooks");
   cairnOk(["backup", "use", folder, ...place.options], mine);
@@ -168,14 +169,14 @@ test("cairn due runs the hooks of a backup once, and those of a save at other ti
 });
 
 test("saves of agents and of `run` run no hooks", () => {
-  const folder = hooked("turns", "--before-save", "exit 9");
+  const folder = hooked("turns", "--set", "before-save=exit 9");
   cairnOk(["save", folder, "--cause", '{"kind":"tool_call","tool":"bash"}']);
   cairnOk(["-C", folder, "run", "--", "true"]);
   assert.equal(cairn(["save", folder]).status, 7);
 });
 
 test("a directory .cairn-dumps that a restore brought is refused by name, and the hint makes room for new dumps", () => {
-  const folder = hooked("brought", "--before-save", `date +%N > "$CAIRN_DUMPS/now"`);
+  const folder = hooked("brought", "--set", `before-save=date +%N > "$CAIRN_DUMPS/now"`);
   cairnOk(["save", folder]);
   cairnOk(["-C", folder, "restore", "latest"]);
   const old = fs.readFileSync(path.join(folder, ".cairn-dumps/now"), "utf8");
@@ -192,8 +193,15 @@ test("a directory .cairn-dumps that a restore brought is refused by name, and th
 });
 
 test("a command that the shell cannot parse is refused when it is set, and the hooks before stay", () => {
-  const folder = hooked("syntax", "--after-save", "true");
-  const refused = cairn(["hooks", folder, "--before-backup", 'if true; then echo "$CAIRN_DUMPS"', "--after-save", ""]);
+  const folder = hooked("syntax", "--set", "after-save=true");
+  const refused = cairn([
+    "hooks",
+    folder,
+    "--set",
+    'before-backup=if true; then echo "$CAIRN_DUMPS"',
+    "--set",
+    "after-save=",
+  ]);
   assert.deepEqual([refused.status, refused.error?.code], [2, "usage"]);
   assert.match(refused.error!.message, /Syntax error|syntax error|unexpected/);
   assert.deepEqual(runsOf(cairnOk(["save", folder])), ["after_save 0"]);
@@ -217,7 +225,7 @@ test("a folder brings no hooks along: neither a copied workspace nor a moved one
   const place = path.join(parent, "one");
   fs.mkdirSync(place);
   cairnOk(["init", place, "--self-contained"]);
-  cairnOk(["hooks", place, "--before-save", "exit 9"]);
+  cairnOk(["hooks", place, "--set", "before-save=exit 9"]);
   const text = fs.readdirSync(parent, { recursive: true }).join("\n");
   assert.ok(!text.includes("hooks"), text);
   assert.equal(fs.readdirSync(path.join(SCRATCH, "state/cairn/hooks")).length > 0, true);
@@ -231,7 +239,7 @@ test("a folder brings no hooks along: neither a copied workspace nor a moved one
   assert.deepEqual(runsOf(cairnOk(["save", path.join(copy, "one")])), []);
   assert.equal(cairnOk(["hooks", path.join(copy, "one")]).data["hooks"], null);
   assert.match(cairn(["save", place]).error!.message, /the command before the save failed with status 9/);
-  cairnOk(["hooks", path.join(copy, "one"), "--after-save", "true"]);
+  cairnOk(["hooks", path.join(copy, "one"), "--set", "after-save=true"]);
   assert.deepEqual(runsOf(cairnOk(["save", path.join(copy, "one")])), ["after_save 0"]);
   assert.equal(cairn(["save", place]).status, 7);
 });
@@ -240,8 +248,8 @@ test("a hook that saves or backs up its own folder runs no hooks again, and thos
   const count = path.join(SCRATCH, "nested");
   const line = (words: string): string => `${process.execPath} ${buildCommand()} ${words}`;
   const [one, two] = [workspace("nested-one"), workspace("nested-two")];
-  cairnOk(["hooks", one, "--after-save", `echo 1 >> ${count}; ${line(`save ${one}`)}; ${line(`save ${two}`)}`]);
-  cairnOk(["hooks", two, "--after-save", `echo 2 >> ${count}; ${line(`save ${one}`)}`]);
+  cairnOk(["hooks", one, "--set", `after-save=echo 1 >> ${count}; ${line(`save ${one}`)}; ${line(`save ${two}`)}`]);
+  cairnOk(["hooks", two, "--set", `after-save=echo 2 >> ${count}; ${line(`save ${one}`)}`]);
   cairnOk(["save", one]);
   assert.equal(fs.readFileSync(count, "utf8"), "1\n2\n");
 });
@@ -249,10 +257,10 @@ test("a hook that saves or backs up its own folder runs no hooks again, and thos
 test("a save returns its point though its dumps cannot be removed", (t) => {
   const folder = hooked(
     "stuck",
-    "--before-save",
-    `echo one > "$CAIRN_DUMPS/a"; mkdir "$CAIRN_DUMPS/m"; mount -t tmpfs none "$CAIRN_DUMPS/m"`,
-    "--after-save",
-    "true",
+    "--set",
+    `before-save=echo one > "$CAIRN_DUMPS/a"; mkdir "$CAIRN_DUMPS/m"; mount -t tmpfs none "$CAIRN_DUMPS/m"`,
+    "--set",
+    "after-save=true",
   );
   t.after(() => {
     for (const name of fs.readdirSync(folder)) spawnSync("umount", [path.join(folder, name, "m")]);
@@ -267,7 +275,7 @@ test(
   "another user's hooks and another user's folder are refused",
   { skip: process.geteuid?.() !== 0 && "needs root" },
   () => {
-    const folder = hooked("owners", "--before-save", DUMP);
+    const folder = hooked("owners", "--set", `before-save=${DUMP}`);
     const dir = path.join(SCRATCH, "state/cairn/hooks");
     const file = fs
       .readdirSync(dir)

@@ -68,7 +68,7 @@ const CHANGES: Record<string, (staging: string) => void> = {
   "a file is missing": (at) => fs.rmSync(path.join(at, "same/kept.txt")),
 };
 
-test("backup restore of chosen paths reads the files again only with --prove", async () => {
+test("backup restore of chosen paths reads the files again only with --prove disk", async () => {
   const at = await saved();
   const to = newFolder("parts");
   const args = restoring(at, to, "same", "chunked", "link");
@@ -76,7 +76,7 @@ test("backup restore of chosen paths reads the files again only with --prove", a
     [cairnOk(args).data["read_again"], cairnOk(restoring(at, newFolder(), "same")).data["proof"]],
     [false, null],
   );
-  const { data } = cairnOk(restoring(at, newFolder(), "same", "chunked", "link", "--prove"));
+  const { data } = cairnOk(restoring(at, newFolder(), "same", "chunked", "link", "--prove", "disk"));
   assert.deepEqual([data["read_again"], data["proof"]], [true, null]);
 });
 
@@ -84,7 +84,7 @@ for (const [what, change] of Object.entries(CHANGES))
   test(`backup restore leaves no folder if ${what} after the write`, async () => {
     const at = await saved();
     const parts = path.join(newFolder("in"), "parts");
-    const partly = await changed(restoring(at, parts, "same", "chunked", "link", "--prove"), parts, change);
+    const partly = await changed(restoring(at, parts, "same", "chunked", "link", "--prove", "disk"), parts, change);
     assert.deepEqual([partly.status, fs.existsSync(parts)], [6, false], partly.stdout + partly.stderr);
     // The digest of the whole says nothing of parts.
     assert.match(partly.error!.message, /reads back differently at [^;]*$/);
@@ -100,28 +100,27 @@ for (const [what, change] of Object.entries(CHANGES))
 test("backup restore proves a snapshot from memory or from disk, and leaves no folder if content differs", async () => {
   const at = await saved();
   for (const from of ["memory", "disk"]) {
-    const done = cairnOk(restoring(at, newFolder(), "--prove-from", from));
+    const done = cairnOk(restoring(at, newFolder(), "--prove", from));
     const { receipt } = done.data["proof"] as { receipt: string };
     const signed = cairnOk(["receipt", "verify", receipt]).data["receipt"] as { read_from: string };
     assert.deepEqual([done.data["read_from"], signed.read_from], [from, from]);
     const shown = spawnSync(process.execPath, [buildCommand(), "receipt", "verify", receipt], { encoding: "utf8" });
     assert.equal(shown.stdout.includes("from memory"), from === "memory", shown.stdout + shown.stderr);
     const to = path.join(newFolder("in"), "back");
-    const other = await changed(restoring(at, to, "--prove-from", from), to, CHANGES["content differs"]!);
+    const other = await changed(restoring(at, to, "--prove", from), to, CHANGES["content differs"]!);
     assert.deepEqual([other.status, fs.existsSync(to)], [6, false], other.stdout + other.stderr);
   }
   assert.equal(cairnOk(restoring(at, newFolder())).data["read_from"], "disk");
-  assert.equal(cairnOk(restoring(at, newFolder(), "--no-prove")).data["read_from"], null);
-  const parts = cairnOk(restoring(at, newFolder(), "same", "--prove-from", "memory"));
+  assert.equal(cairnOk(restoring(at, newFolder(), "--prove", "no")).data["read_from"], null);
+  const parts = cairnOk(restoring(at, newFolder(), "same", "--prove", "memory"));
   assert.deepEqual([parts.data["read_again"], parts.data["proof"]], [true, null]);
-  for (const args of [
-    ["--no-prove", "--prove-from", "memory"],
-    ["--prove-from", "tape"],
-  ])
-    assert.equal(cairn(restoring(at, newFolder(), ...args)).status, 2);
+  for (const args of [["--prove", "tape"]]) assert.equal(cairn(restoring(at, newFolder(), ...args)).status, 2);
 });
 
-const CHOSEN: Record<string, readonly string[]> = { "a whole snapshot": [], parts: ["same", "link", "--prove"] };
+const CHOSEN: Record<string, readonly string[]> = {
+  "a whole snapshot": [],
+  parts: ["same", "link", "--prove", "disk"],
+};
 
 for (const [what, args] of Object.entries(CHOSEN))
   test(`backup restore of ${what} lists entries whose mode the file system did not keep`, async () => {
@@ -151,7 +150,7 @@ for (const [what, args] of Object.entries(CHOSEN))
     assert.match(both.error!.message, /differently at .*kept\.txt/);
   });
 
-for (const [what, args] of Object.entries({ ...CHOSEN, parts: ["other", "link", "--prove"] }))
+for (const [what, args] of Object.entries({ ...CHOSEN, parts: ["other", "link", "--prove", "disk"] }))
   test(`backup restore of ${what} lists files whose hard links the file system did not keep`, async () => {
     const at = await saved();
     fs.writeFileSync(path.join(at.folder, "other/single"), "several names\n");
@@ -197,13 +196,13 @@ test(
       makeNode(path.join(folder, "dev", name), type, [7, minor]);
     const place = await newRepository();
     cairnOk(["backup", "create", folder, ...place.options]);
-    assert.equal(cairnOk(restoring({ place }, newFolder(), "dev", "--prove")).data["read_again"], true);
+    assert.equal(cairnOk(restoring({ place }, newFolder(), "dev", "--prove", "disk")).data["read_again"], true);
     for (const [name, type, minor] of [
       ["null", TYPE.CHARDEV, 4],
       ["disk", TYPE.BLOCKDEV, 44],
     ] as const) {
       const to = path.join(newFolder("in"), "back");
-      const done = await changed(restoring({ place }, to, "dev", "--prove"), to, (staging) => {
+      const done = await changed(restoring({ place }, to, "dev", "--prove", "disk"), to, (staging) => {
         fs.rmSync(path.join(staging, "dev", name));
         makeNode(path.join(staging, "dev", name), type, [7, minor]);
       });
@@ -267,8 +266,8 @@ test(
 test("backup restore says that every entry is equal only if it compared the entries", { skip: noRestic }, async () => {
   const at = await saved();
   const said = (...args: string[]): string => inWords(restoring(at, newFolder("to"), ...args));
-  assert.match(said("same"), /were not read again; `cairn backup restore --prove` does that/);
-  assert.match(said("same", "--prove"), /read again: every entry is equal to the snapshot$/m);
+  assert.match(said("same"), /were not read again; `cairn backup restore --prove disk` does that/);
+  assert.match(said("same", "--prove", "disk"), /read again: every entry is equal to the snapshot$/m);
   const place = repositoryPlace("untold");
   restic(place, "init");
   // Of more than restic's largest piece.
@@ -279,7 +278,7 @@ test("backup restore says that every entry is equal only if it compared the entr
   assert.match(inWords(restoring({ place }, newFolder("to"))), /read again: every entry is equal to the snapshot$/m);
 });
 
-test("backup restore --in-place --prove reads the chosen paths again and lists differences", async () => {
+test("backup restore --in-place --prove disk reads the chosen paths again and lists differences", async () => {
   const at = await saved();
   const inPlace = (...args: string[]): string[] => [
     "backup",
@@ -294,7 +293,7 @@ test("backup restore --in-place --prove reads the chosen paths again and lists d
     fs.writeFileSync(path.join(at.folder, "beside"), "stays\n");
   };
   lose();
-  const args = inPlace("same", "chunked", "--prove");
+  const args = inPlace("same", "chunked", "--prove", "disk");
   const { data } = cairnOk(args, { cwd: at.folder });
   assert.deepEqual([data["read_again"], data["untold_files"], data["proof"]], [true, 0, null]);
   assert.equal(cairnOk(inPlace("same"), { cwd: at.folder }).data["untold_files"], null);
@@ -336,7 +335,7 @@ test("backup restore of a damaged snapshot reads the undamaged entries again", a
   assert.match(both.error!.message, /differently at .*kept\.txt/);
 });
 
-test("backup restore fails if the repository has wrong content, and with --no-prove leaves that file out", async () => {
+test("backup restore fails if the repository has wrong content, and with --prove no leaves that file out", async () => {
   const at = await saved();
   const { location: repository } = at.place;
   const opened = await (await cairnLibrary()).openRepository({ repository, password: passwordOf(at.place) });
@@ -349,8 +348,8 @@ test("backup restore fails if the repository has wrong content, and with --no-pr
   const failed = await changed(restoring(at, to), to, CHANGES["content differs"]!);
   assert.deepEqual([failed.status, fs.existsSync(to)], [6, false], failed.stdout + failed.stderr);
   assert.match(failed.error!.message, /differently at .*kept\.txt and 1 more/);
-  assert.match(failed.error!.hint!, /--no-prove/);
-  const { status, data } = cairn(restoring(at, to, "--no-prove"));
+  assert.match(failed.error!.hint!, /--prove no/);
+  const { status, data } = cairn(restoring(at, to, "--prove", "no"));
   const left = (data["left_out"] as { path: string; reason: string }[]).map(({ path: where, reason }) => [
     where,
     reason,

@@ -221,7 +221,7 @@ describe("a database whose program uses it through a FUSE above the folder that 
     open.exec("PRAGMA journal_mode = MEMORY; CREATE TABLE t (n)");
     const pause = pauseFile();
     const to = path.join(SCRATCH, `above-${count}.db`);
-    const args = ["database", "capture", path.join(folder, "app.db"), "--to", to, "--no-checkpoint"];
+    const args = ["database", "capture", path.join(folder, "app.db"), "--to", to, "--method", "backup"];
     const running = startCairn(args, { failpoint: `database.pinned@${pause}` });
     await running.paused;
     open.exec("INSERT INTO t VALUES (1)");

@@ -280,8 +280,8 @@ export const REPOSITORIES: readonly HintCase[] = [
     code: "usage",
     reason: "files that are not read again get no receipt",
     given: "repository",
-    fails: "cairn backup restore latest --to ../new --receipt ../receipt --no-prove",
-    option: "--no-prove",
+    fails: "cairn backup restore latest --to ../new --receipt ../receipt --prove no",
+    option: "--prove no",
     back: "cairn backup restore latest --to ../new --receipt ../receipt",
   },
   {

@@ -34,7 +34,7 @@ let targets = 0;
 
 function restored(at: Scene, ...args: string[]): string {
   const target = path.join(SCRATCH, `paths-back-${targets++}`);
-  backup(at.place, "restore", "latest", "--to", target, "--prove", ...args);
+  backup(at.place, "restore", "latest", "--to", target, "--prove", "disk", ...args);
   return target;
 }
 

@@ -46,7 +46,7 @@ function makeFolder(): string {
 
 function restored(place: TestRepository, word: string): string {
   const target = newTarget();
-  const { data } = backup(place, "restore", word, "--to", target, "--prove");
+  const { data } = backup(place, "restore", word, "--to", target, "--prove", "disk");
   assert.deepEqual([data["left_out"], data["read_again"], data["proof"]], [[], true, null]);
   return target;
 }

@@ -165,7 +165,7 @@ test("a user reads what an agent's turn did, and rewinds to before it", { skip: 
     fs.writeFileSync(file, prompt);
     // Each hook is a process of its own: its time counts from the start of the process.
     const hook = (...args: string[]): void => {
-      const words = ["agent", "hook", "--tool", "mine", "--session", "5e1f", "-C", shop.folder, "--verbose", ...args];
+      const words = ["agent", "hook", "mine", "--session", "5e1f", "-C", shop.folder, "--verbose", ...args];
       const done = spawnSync(process.execPath, [buildCommand(), ...words]);
       assert.equal(done.status, 0, done.stderr.toString());
     };

@@ -94,7 +94,7 @@ test(
     const file = path.join(control, "cairn.json");
     const content = fs.readFileSync(file);
     fs.writeFileSync(file, "{");
-    cairnOk(["agent", "hook", "--tool", "mine", "--event", "before", "--session", "s", "-C", folder]);
+    cairnOk(["agent", "hook", "mine", "--event", "before", "--session", "s", "-C", folder]);
     fs.writeFileSync(file, content);
     const { page } = await open(t, folder);
     await page.getByText(/1 hook of mine failed since [^:]*\b20\d\d\b.*cairn\.json/).waitFor();

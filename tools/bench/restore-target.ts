@@ -31,5 +31,5 @@ export class RestoreTarget {
 
 /** Returns the arguments of a restore whose proof reads the files from the page cache. */
 export function memoryProof({ folder }: RestoreTarget): [string, ...string[]] {
-  return ["restore", "latest", "--prove-from", "memory", "--to", folder];
+  return ["restore", "latest", "--prove", "memory", "--to", folder];
 }

@@ -46,10 +46,11 @@ type Asked = Pick<RestoreBackupOptions, "receipt" | "prove" | "proveFrom" | "ove
 export function checkProof(asked: Asked, target: Buffer): void {
   if (asked.prove === false && asked.proveFrom !== undefined)
     throw new CairnError("usage", `without a proof nothing is read again from ${asked.proveFrom}`, {
-      hint: advice`leave out ${option({ prove: false })} or ${option("proveFrom")}`,
+      hint: advice`leave out ${option({ prove: false }, "--prove no")} or ${option("proveFrom", "--prove")}`,
     });
   if (asked.receipt === undefined) return;
-  if (asked.prove === false) throw noReceipt("files that are not read again get no receipt", without({ prove: false }));
+  if (asked.prove === false)
+    throw noReceipt("files that are not read again get no receipt", without({ prove: false }, "--prove no"));
   if (asked.keepPresent === true)
     throw noReceipt("a folder that keeps files beside the snapshot's gets no receipt", without("keepPresent"));
   if (asked.overwrite !== undefined)
@@ -234,7 +235,7 @@ function otherwise({ listed, recorded }: Filled, how: string, places = 1): Cairn
       hint:
         recorded === null
           ? advice`nothing was put in place; verify the repository (${call("backup verify", "verify")}) and check this machine's disk and memory`
-          : advice`nothing was put in place; run ${call("backup verify", "verify")}. If it finds damage, ${option({ prove: false })} restores the readable content; if not, check this machine's disk and memory`,
+          : advice`nothing was put in place; run ${call("backup verify", "verify")}. If it finds damage, ${option({ prove: false }, "--prove no")} restores the readable content; if not, check this machine's disk and memory`,
     },
   );
 }

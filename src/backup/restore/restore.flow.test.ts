@@ -80,7 +80,7 @@ test("restore writes another program's rewritten copy of a snapshot, with a warn
 
 for (const scheme of firstOf(["far", "local"] as const, 1))
   for (const proveFrom of ["disk", "memory"] as const)
-    test(`restore with proof fails if a file's blob is a different intact one, and names --no-prove: ${scheme}, proven from ${proveFrom}`, async (t) => {
+    test(`restore with proof fails if a file's blob is a different intact one, and names --prove no: ${scheme}, proven from ${proveFrom}`, async (t) => {
       const at = await backupScene(t, scheme);
       const { client, repository, folder, root } = at;
       const { snapshot } = await client.createBackup(repository, { save: true });
@@ -90,7 +90,7 @@ for (const scheme of firstOf(["far", "local"] as const, 1))
       await assert.rejects(repository.restore(other, target, { proveFrom }), {
         code: "damaged",
         message: /^the restored content .* reads back differently at "?many\/7"?$/,
-        hint: /^nothing was put in place;.*--no-prove restores the readable content/,
+        hint: /^nothing was put in place;.*--prove no restores the readable content/,
       });
       assert.deepEqual(
         readdirSync(root).filter((name) => name.includes("restored")),

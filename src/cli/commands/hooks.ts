@@ -9,17 +9,17 @@ export const command: CommandDefinition = {
   name: "hooks",
   answers: true,
   arguments: [{ name: "[dir]", text: "the workspace; default: the current folder", completes: "folders" }],
-  options: [...OPTIONS.definitions, { flags: "--none", text: "remove all hooks", excludes: "all others" }],
+  options: [OPTIONS.settings, { flags: "--none", text: "remove all hooks", excludes: "all others" }],
   examples: [
     { line: "cairn hooks", text: "show the commands" },
     {
-      line: `cairn hooks --before-backup 'pg_dump -Fc shop > "$CAIRN_DUMPS/shop.dump"'`,
+      line: `cairn hooks --set 'before-backup=pg_dump -Fc shop > "$CAIRN_DUMPS/shop.dump"'`,
       text: "each backup of this folder has a dump of the database, as .cairn-dumps/shop.dump",
     },
     { line: "cairn hooks --none", text: "remove them" },
   ],
   async run(context, input) {
-    const edit = OPTIONS.read(context, input);
+    const edit = OPTIONS.readSettings(context, input);
     const isChange = Object.keys(edit).length > 0;
     const client = await context.open(input.argument(0));
     const { workspace } = client;

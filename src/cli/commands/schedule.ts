@@ -12,17 +12,17 @@ export const command: CommandDefinition = {
   name: "schedule",
   answers: true,
   arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
-  options: OPTIONS.definitions,
+  options: [OPTIONS.settings],
   examples: [
     { line: "cairn schedule", text: "what runs when on this folder, the last runs, and since when one fails" },
     {
-      line: "cairn schedule --backup 12h --verify 7d --restore-check 30d",
+      line: "cairn schedule --set backup=12h --set verify=7d --set restore-check=30d",
       text: "back up twice a day, read the repository each week, and restore the newest backup each month as a test",
     },
   ],
   async run(context, input) {
     const client = await context.open(input.argument(0));
-    const edit = OPTIONS.read(context, input);
+    const edit = OPTIONS.readSettings(context, input);
     const options = context.callOptions();
     const isChange = Object.keys(edit).length > 0;
     const data = await (isChange ? client.setSchedule(edit, options) : client.schedule(options));

@@ -64,7 +64,7 @@ test("bash offers the values of an option that has fixed values", { skip: !hasBa
     "holders",
     "unmounted",
   ]);
-  assert.deepEqual(await offered(["cairn", "backup", "restore", "--prove-from", ""]), ["disk", "memory"]);
+  assert.deepEqual(await offered(["cairn", "backup", "restore", "--prove", ""]), ["disk", "memory", "no"]);
 });
 
 test("bash offers the arguments of `engine set`, and a group's verbs after `help`", { skip: !hasBash }, async () => {

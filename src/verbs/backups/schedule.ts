@@ -41,7 +41,7 @@ export type Schedule = Of<typeof Schedule>;
 const every = (what: string, name: string, usual: string) =>
   opt(orNull(text(`time between two ${what}, for example 12h or 7d; null or '': as usual, ${usual}`)), {
     flags: `--${name} <time>`,
-    text: `time between two ${what}, e.g. 30m, 12h or 7d ('': as usual, ${usual})`,
+    text: `time between two ${what}, e.g. 30m, 12h or 7d (empty: as usual, ${usual})`,
   });
 export const ScheduleEdit = strict(
   {

@@ -7,11 +7,7 @@ import { libraryVerb } from "../kinds/define.ts";
 export const CaptureDatabaseOptions = object({
   ...CallOptions.entries,
   to: named(place("the file to write; it appears under its name once it is complete and durable"), "--to <file>"),
-  checkpoint: opt(flag("default true; false: do not write to the database or its log, and use SQLite's backup API"), {
-    flags: "--no-checkpoint",
-    text: "do not write to the database or its log, and use SQLite's backup API",
-    value: false,
-  }),
+  checkpoint: opt(flag("default true; false: do not write to the database or its log, and use SQLite's backup API")),
   overwrite: opt(flag("replace an existing file")),
   integrityCheck: integrityCheck(),
 });

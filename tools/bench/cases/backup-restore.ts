@@ -18,7 +18,7 @@ export const backupRestore: DataCase = {
         {
           name: "cairn --no-prove",
           prepare: target.fresh,
-          command: cairn.command("restore", "latest", "--no-prove", "--to", target.folder),
+          command: cairn.command("restore", "latest", "--prove", "no", "--to", target.folder),
         },
         {
           name: "cairn --prove-from memory",

@@ -8,7 +8,7 @@ import { type Input, usage } from "../../input.ts";
 import { aborted } from "../../process-signal.ts";
 import { onceForEvent } from "../../../agents/once.ts";
 import { IF_COVERED, TOOLS } from "../../../agents/tools.ts";
-import { type LateHook, LateSaves } from "../../late-saves.ts";
+import { LATE, type LateHook, LateSaves } from "../../late-saves.ts";
 import { cutId, messageOf, toldInOptions, toldOnInput } from "./told.ts";
 
 /** Milliseconds after the start of the process. An agent waits at most 2 s for its hook. */
@@ -24,15 +24,24 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[tool]",
-      text: `the calling tool, with JSON on standard input: ${Object.keys(TOOLS).join(", ")}`,
+      text: `the calling tool, with JSON on standard input: ${Object.keys(TOOLS).join(", ")}; or any other tool, with --event`,
     },
   ],
   options: [
-    { flags: "--tool <name>", text: "name of any other tool, whose event the next four options tell" },
-    { flags: "--event <when>", text: "before or after a turn or tool call", values: ["before", "after"] },
-    { flags: "--session <id>", text: "any text that the events of one session have in common" },
-    { flags: "--call <id>", text: "the tool call; without it, and with a prompt, the event is that of a turn" },
-    { flags: "--prompt-file <file>", text: "file with the prompt that begins a turn; `-`: standard input" },
+    {
+      flags: "--event <when>",
+      text: "before or after a turn or tool call of any other tool",
+      values: ["before", "after"],
+    },
+    { flags: "--session <id>", text: "with --event: any text that the events of one session have in common" },
+    {
+      flags: "--call <id>",
+      text: "with --event: the tool call; without it, and with a prompt, the event is that of a turn",
+    },
+    {
+      flags: "--prompt-file <file>",
+      text: "with --event: file with the prompt that begins a turn; `-`: standard input",
+    },
     {
       flags: "--verbose",
       text: "print what was done, or why not; by default nothing is printed, because tools treat output as a message",
@@ -41,19 +50,15 @@ export const command: CommandDefinition = {
       flags: IF_COVERED,
       text: "do nothing in a folder that `agent install` does not cover; decided before the command starts",
     },
-    {
-      flags: "--in-background",
-      text: "make the saves that hooks of the folder -C could not finish in time; started by a hook",
-    },
   ],
   examples: [
     { line: "cairn agent hook claude-code", text: "called by the tool, with JSON on standard input" },
     {
-      line: "cairn agent hook --tool mine --event before --session 5e1f --prompt-file prompt.txt",
+      line: "cairn agent hook mine --event before --session 5e1f --prompt-file prompt.txt",
       text: "a turn of any other tool begins in the current folder",
     },
     {
-      line: "cairn agent hook --tool mine --event after --session 5e1f --call 9f86d081",
+      line: "cairn agent hook mine --event after --session 5e1f --call 9f86d081",
       text: "a tool call ended",
     },
   ],
@@ -61,9 +66,10 @@ export const command: CommandDefinition = {
     let done: Done = { id: null, said: "" };
     let hook: LateHook | null = null;
     try {
-      done = input.flag("inBackground")
-        ? await makeLateSaves(context)
-        : await saveInTime(context, (hook = await hookOf(context, input)));
+      done =
+        input.argument(0) === LATE
+          ? await makeLateSaves(context)
+          : await saveInTime(context, (hook = await hookOf(context, input)));
     } catch (error) {
       // A failed save must not fail the agent's turn.
       done.said = (error as Error).message;
@@ -105,12 +111,14 @@ const timeLeft = (): number => Math.max(0, Math.round(HAND_OVER_MS - process.upt
 
 /** Reads the event that a tool tells on standard input or by options. */
 async function hookOf(context: Context, input: Input): Promise<LateHook> {
-  const [known, other] = [cutId(input.argument(0)), cutId(input.text("tool"))];
-  const agent = known ?? other;
-  if (agent === undefined || (known !== undefined && other !== undefined))
-    throw usage("name the calling tool once: `cairn agent hook TOOL`, or --tool NAME for any other tool");
-  const told =
-    known === undefined ? await toldInOptions(input, context.folder(), timeLeft()) : await toldOnInput(timeLeft());
+  const agent = cutId(input.argument(0));
+  if (agent === undefined) throw usage("name the calling tool: `cairn agent hook TOOL`");
+  const event = input.choice("event", ["before", "after"]);
+  if (event === undefined && !Object.hasOwn(TOOLS, agent))
+    throw usage(`${agent} tells its event by options: add --event before or --event after`);
+  const told = await (event === undefined
+    ? toldOnInput(timeLeft())
+    : toldInOptions(input, { event, cwd: context.folder() }, timeLeft()));
   return { agent, told, asked_at: new Date().toISOString() };
 }
 

@@ -2,7 +2,7 @@ import { closeSync, readSync } from "node:fs";
 import { addAbortSignal } from "node:stream";
 import { openRegular } from "../../../fs/regular-file.ts";
 import { boundedText, firstLineOf, isBefore } from "../../../workspace/points/agent-events.ts";
-import { type Input, usage } from "../../input.ts";
+import type { Input } from "../../input.ts";
 import type { Told } from "../../late-saves.ts";
 import { eventIn, factOf } from "../../../agents/hook-event.ts";
 
@@ -73,11 +73,13 @@ async function readInput(mostMs: number, mostBytes = Infinity): Promise<Buffer> 
 
 /**
  * Reads an event of any tool from the options. A prompt begins a turn, and `--call` is then the turn's id; otherwise `--call` names a
- * tool call, and an event without it is that of a turn. Throws `usage` for an unknown event.
+ * tool call, and an event without it is that of a turn.
  */
-export async function toldInOptions(input: Input, cwd: string, mostMs: number): Promise<Told> {
-  const event = input.choice("event", ["before", "after"]);
-  if (event === undefined) throw usage("--tool needs --event before or --event after");
+export async function toldInOptions(
+  input: Input,
+  { event, cwd }: { event: "before" | "after"; cwd: string },
+  mostMs: number,
+): Promise<Told> {
   const [session, call, file] = [cutId(input.text("session")), cutId(input.text("call")), input.text("promptFile")];
   if (file === undefined && call !== undefined)
     return { event, cwd, call, ...present({ session, tool: event === "before" ? "a call" : undefined }) };

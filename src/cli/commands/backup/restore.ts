@@ -35,8 +35,6 @@ import { VerbOptions } from "../../options.ts";
 const OPTIONS = new VerbOptions(
   pick(
     RestoreBackupOptions,
-    "prove",
-    "proveFrom",
     "receipt",
     "jobs",
     "sparse",
@@ -49,6 +47,11 @@ const OPTIONS = new VerbOptions(
     "exclude",
   ),
 );
+const PROVE = {
+  flags: "--prove <how>",
+  text: "read the restored files again, also if only a part of the snapshot is restored: from the disk, or from memory (faster, but proves nothing about the disk); no: read nothing again; default: disk for whole snapshots",
+  values: ["disk", "memory", "no"],
+} as const;
 const SAME = "with the same size and times";
 const SAME_NOT_READ = `${SAME} (content not read)`;
 const IN_PLACE = new VerbOptions(pick(RestoreInPlaceOptions, "keepPresent", "throughSqlite"));
@@ -75,9 +78,15 @@ export const command: CommandDefinition = {
     {
       flags: "--to-command <command>",
       text: "write one file to the stdin of a command for the shell, which never sees the end of a part of the file; the command's exit status counts, and a command that reads only a part exits 10",
-      excludes: ["--to", "--in-place", ...OPTIONS.definitions.map(({ flags }) => /--[\w-]+/.exec(flags)![0])],
+      excludes: [
+        "--to",
+        "--in-place",
+        "--prove",
+        ...OPTIONS.definitions.map(({ flags }) => /--[\w-]+/.exec(flags)![0]),
+      ],
     },
     ...OPTIONS.definitions,
+    PROVE,
     { ...PATH_B64, text: "a path whose name is not UTF-8; may be repeated", repeat: true },
   ],
   examples: [
@@ -118,6 +127,12 @@ export const command: CommandDefinition = {
   },
 };
 
+/** Returns the members of the call that `--prove` sets. */
+function proofOf(input: Input): Pick<RestoreBackupOptions, "prove" | "proveFrom"> {
+  const how = input.choice("prove", PROVE.values);
+  return how === "no" ? { prove: false } : how === undefined ? {} : { proveFrom: how };
+}
+
 /** Restores a snapshot, or `paths` of it, into the folder of `--to`, else in place. No `paths`: everything. */
 export async function restoreSnapshot(
   context: Context,
@@ -136,7 +151,11 @@ export async function restoreSnapshot(
   },
 ): Promise<Outcome> {
   const to = input.text("to");
-  const options: RestoreBackupOptions = { ...context.callOptions(), ...OPTIONS.read(context, input) };
+  const options: RestoreBackupOptions = {
+    ...context.callOptions(),
+    ...OPTIONS.read(context, input),
+    ...proofOf(input),
+  };
   if (subfolder !== undefined) options.subfolder = subfolder;
   if (paths.length > 0) options.paths = paths;
   if (Object.keys(latestOf).length > 0) options.latestOf = latestOf;
@@ -335,7 +354,7 @@ function renderProof(
   const { proof, untold_files: untold, left_out: leftOut } = result;
   const from = result.read_from === "memory" ? " (from memory, if the system cached it)" : "";
   if (proof === null && untold === null)
-    return [style.dim("  the restored files were not read again; `cairn backup restore --prove` does that")];
+    return [style.dim("  the restored files were not read again; `cairn backup restore --prove disk` does that")];
   if (proof === null) {
     const told = leftOut.length === 0 ? "every entry" : "every entry that is not listed above";
     const but = untold === 0 ? "" : `; ${plural(untold!, "file")} could not be compared`;

@@ -8,22 +8,28 @@ import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { formatBytes, formatCount, formatDuration, plural, printable } from "../../render/format.ts";
 
-const OPTIONS = new VerbOptions(pick(CaptureDatabaseOptions, "to", "checkpoint", "overwrite", "integrityCheck"));
+const OPTIONS = new VerbOptions(pick(CaptureDatabaseOptions, "to", "overwrite", "integrityCheck"));
+const METHOD = {
+  flags: "--method <how>",
+  text: "pinned (default): read under a lock that keeps the file unchanged; backup: do not write to the database or its log, and use SQLite's backup API",
+  values: ["pinned", "backup"],
+} as const;
 
 export const command: CommandDefinition = {
   name: "database capture",
   arguments: [{ name: "<database>", text: "a SQLite database, which may be in use", completes: "files" }],
-  options: OPTIONS.definitions,
+  options: [...OPTIONS.definitions, METHOD],
   examples: [
     { line: "cairn database capture app.db --to /srv/app.db", text: "one file with every committed transaction" },
-    { line: "cairn database capture app.db --to new.db --no-checkpoint", text: "without writing to app.db" },
+    { line: "cairn database capture app.db --to new.db --method backup", text: "without writing to app.db" },
   ],
   async run(context, input) {
     const { to, ...options } = OPTIONS.read(context, input);
     if (to === undefined) throw usage("database capture needs --to FILE");
+    const writes = input.choice("method", METHOD.values) === "backup" ? { checkpoint: false } : {};
     const library = await context.library();
     const source = context.absolute(input.required(0));
-    const result = await library.captureDatabase(source, { ...context.callOptions(), ...options, to });
+    const result = await library.captureDatabase(source, { ...context.callOptions(), ...options, ...writes, to });
     const outcome: Outcome = { data: result, text: () => render(context, result, source) };
     const { problems } = result;
     if (problems !== null && problems.length > 0)
