@@ -165,9 +165,11 @@ function verbCallOf([name, verb]: [string, Verb]): string {
 export function browserDeclarations(source: string): string {
   const others = source.split("\n").filter((line) => /^(?:\/\/\/|export type [{*](?!.*verbs\/))/.test(line));
   const { listWorkspaces } = LIBRARY_VERBS;
-  const { daemon, running, cancel } = DAEMON_CALLS;
+  const { daemon, running, events, cancel } = DAEMON_CALLS;
   const served = Object.entries<Verb>(CLIENT_VERBS).filter(([, { unserved }]) => unserved === undefined);
-  const verbs = [...served, ...Object.entries<Verb>({ listWorkspaces, daemon, running, cancel })].map(verbCallOf);
+  const verbs = [...served, ...Object.entries<Verb>({ listWorkspaces, daemon, running, events, cancel })].map(
+    verbCallOf,
+  );
   const interfaces = source.match(/(?:^\/\*\*(?:(?!\*\/)[^])*\*\/\n)?^export interface [^]*?^\}\n/gm)!;
   const [, fields] = /^export class CairnError extends Error \{\n([^]*?)\n {2}constructor/m.exec(source)!;
   const [given] = /^type Given<O> = .*$/m.exec(source)!;

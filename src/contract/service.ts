@@ -4,6 +4,7 @@ import { CleanupResult } from "./looking.ts";
 import { RestoreResult, SaveResult } from "./points.ts";
 import {
   anything,
+  count,
   custom,
   flag,
   number,
@@ -15,9 +16,10 @@ import {
   pick,
   record,
   rows,
+  some,
   text,
 } from "./schema.ts";
-import { Progress, SavePoint } from "./words.ts";
+import { CallOptions, Progress, SavePoint } from "./words.ts";
 
 /** Events of a daemon and its jobs, in the form for callers. */
 
@@ -119,6 +121,20 @@ export type ServiceEvent = {
     data: EventData[T];
   };
 }[EventType];
+
+/** A stored event, for a list of events of all types. */
+export const PastEvent = object({ ...EVENT_HEAD, type: text(), data: record("its members depend on the type") });
+export type PastEvent = Of<typeof PastEvent>;
+
+export const PastEvents = object({ events: rows(PastEvent, "newest first") });
+export type PastEvents = Of<typeof PastEvents>;
+
+export const PastEventsOptions = object({
+  ...CallOptions.entries,
+  types: opt(some(text(), "only events of these types; default: all")),
+  limit: opt(count("the most events, at most 1000; default 100")),
+});
+export type PastEventsOptions = Of<typeof PastEventsOptions>;
 
 export const ListedJob = object({
   job_id: text("32 hex digits"),

@@ -9,6 +9,8 @@ import type {
   Conversion,
   EngineOptions,
   ReleaseOptions,
+  PastEvents,
+  PastEventsOptions,
   ReleaseResult,
   RunningCalls,
   SaveOptions,
@@ -225,6 +227,12 @@ export class Daemon {
 
   listRunning(peer: Caller): RunningCalls {
     return { calls: this.running.list(peer) };
+  }
+
+  /** Stored events of a workspace, and calls of the caller that failed in it. Throws the errors of `require()`. */
+  listEvents(peer: Caller, path: string, options: PastEventsOptions): PastEvents {
+    const { id } = this.require(peer, path);
+    return { events: this.events.before(options, (noted) => noted.place?.id === id && this.mayHear(peer, noted)) };
   }
 
   cancel(peer: Caller, id: string): Promise<CancelResult> {

@@ -72,3 +72,28 @@ test("the page shows and cancels what a daemon does for another program", { skip
   assert.equal(cairn(["service", "cancel", calls[0]!.running_id], { env }).error?.code, "not_found");
   assert.equal(cairnOk(["history", folder], { env }).data["total"], 1);
 });
+
+test("refused and failed calls are rows of the activity, which a user filters", { skip: SKIP }, async (t) => {
+  const daemon = new TestDaemon(t);
+  daemon.configure('[backend]\ntype = "plain"\n');
+  await daemon.start();
+  const env = { CAIRN_SOCKET: daemon.socket };
+  const folder = newFolder("refused <img src=x onerror=window.ran=1>");
+  fs.writeFileSync(path.join(folder, "a"), "one\n");
+  cairnOk(["save", folder, "-m", "first"], { env });
+  await assert.rejects(daemon.call("runCleanup", { workspace: folder, options: { plan: "0".repeat(32) } }));
+  const { page } = await open(t, folder, { env, width: 360, height: 740 });
+  await page.getByRole("link", { name: "Activity", exact: true }).click();
+  const rows = page.getByRole("list", { name: "Events" }).getByRole("listitem");
+  await rows.getByText("Saved", { exact: true }).waitFor();
+  await rows.getByText("refused", { exact: true }).first().waitFor();
+  await page.getByLabel("Show").selectOption("failed and refused");
+  await rows.getByText("Saved", { exact: true }).waitFor({ state: "detached" });
+  assert.match(await rows.first().innerText(), /Cleanup.*refused.*for user/s);
+  await assert.rejects(daemon.call("restore", { workspace: folder, options: { target: "deadbeef" } }));
+  await rows.getByText("Restore", { exact: true }).waitFor();
+  await page.getByLabel("Filter events").fill("cleanup");
+  await rows.getByText("Restore", { exact: true }).waitFor({ state: "detached" });
+  assert.deepEqual(await violations(page), []);
+  assert.equal(await page.evaluate("window.ran"), undefined);
+});

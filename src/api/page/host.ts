@@ -10,6 +10,9 @@ import type {
   CallOptions,
   CancelResult,
   Client,
+  PastEvent,
+  PastEvents,
+  PastEventsOptions,
   RunningCalls,
   WorkspaceInfo,
 } from "../../contract/index.ts";
@@ -27,6 +30,7 @@ import { OpenWorkspaces } from "./open-workspaces.ts";
 
 /** The most points that are remembered as reported. */
 const MOST = 1000;
+const MOST_OF_DAEMONS = 10_000;
 /** Milliseconds for which changes of a workspace's records gather. */
 const GATHER_MS = 50;
 /** Milliseconds until the server calls a missing daemon again. */
@@ -59,6 +63,8 @@ export class PageHost implements OwnHost {
   };
   readonly #daemons = new Set<string>();
   readonly #followed = new Map<string, Followed>();
+  /** Numbers of events that a daemon has told and stored. */
+  readonly #ofDaemons = new Set<number>();
   /** Points of the newest events, because a daemon and this server may both report one. */
   readonly #told = new Set<string>();
 
@@ -89,6 +95,24 @@ export class PageHost implements OwnHost {
     const found = (await Promise.all(asked)) as RunningCalls[];
     const others = found.flatMap(({ calls }) => calls.filter(({ pid }) => pid !== process.pid));
     return { calls: [...this.running.list(caller), ...others] };
+  }
+
+  /**
+   * Lists past events of a workspace: those that daemons have stored, and those of this process, which no daemon has.
+   * Each save, restore and undo is listed once.
+   */
+  async listEvents(_caller: Caller, path: string, options: PastEventsOptions): Promise<PastEvents> {
+    const { types, limit = 100 } = options;
+    const given = { path, options: { limit, ...(types === undefined ? {} : { types }) } };
+    const asked = socketsToAsk().map((socket) => askDaemon([socket], "events", given).catch(() => ({ events: [] })));
+    const found = (await Promise.all(asked)) as PastEvents[];
+    const far = found.flatMap(({ events }) => events.filter(({ data }) => data["pid"] !== process.pid));
+    const points = new Set(far.map((each) => pointOf(each)).filter((each) => each !== null));
+    const own = this.events.before(options, ({ event }) => {
+      const of = event.workspace ?? (event.type === "call" ? event.data.workspace : null);
+      return of === path && !this.#ofDaemons.has(event.id!) && !points.has(pointOf(event) ?? "");
+    });
+    return { events: [...far, ...own].toSorted((a, b) => b.at.localeCompare(a.at)).slice(0, limit) };
   }
 
   /** Cancels a call of the page, or else of the daemon that has it. Throws `not_found`. */
@@ -160,7 +184,8 @@ export class PageHost implements OwnHost {
           // A call that the daemon does for this page is told by the page's own call.
           if (type === "call" && data.pid === process.pid) continue;
           // A newer daemon may have events that the page does not know.
-          if (Object.hasOwn(EVENT_DATA, type)) this.#add({ workspace, type, data } as Happening, id === null);
+          if (Object.hasOwn(EVENT_DATA, type))
+            this.#add({ workspace, type, data } as Happening, { isPassing: id === null, isOfDaemon: true });
         }
       } catch {
         // No daemon answers there, or this server ends.
@@ -210,7 +235,7 @@ export class PageHost implements OwnHost {
   }
 
   /** Adds an event, unless its save point was reported before. `isPassing`: later readers do not get the event. */
-  #add(happening: Happening, isPassing = false): void {
+  #add(happening: Happening, { isPassing = false, isOfDaemon = false } = {}): void {
     const made = pointOf(happening);
     if (made !== null) {
       if (this.#told.has(made)) return;
@@ -218,12 +243,16 @@ export class PageHost implements OwnHost {
       const [oldest] = this.#told;
       if (this.#told.size > MOST) this.#told.delete(oldest!);
     }
-    if (isPassing) this.events.tell(happening);
-    else this.events.append(happening);
+    if (isPassing) return this.events.tell(happening);
+    const id = this.events.append(happening);
+    if (!isOfDaemon) return;
+    this.#ofDaemons.add(id);
+    const [oldest] = this.#ofDaemons;
+    if (this.#ofDaemons.size > MOST_OF_DAEMONS) this.#ofDaemons.delete(oldest!);
   }
 }
 
-function pointOf({ type, data }: Happening): string | null {
+function pointOf({ type, data }: Pick<Happening, "type" | "data"> | PastEvent): string | null {
   const { save_point_id: saved, undo_id: undo = null } = data as { save_point_id?: string; undo_id?: string | null };
   if (type === "save") return saved!;
   return type === "restore" || type === "undo" ? undo : null;

@@ -1,6 +1,7 @@
 import type { EngineOptions, InitOptions, ReleaseOptions } from "../../contract/care.ts";
 import type { Client, ForkResult, ListedEntry, PathInput, ReadOptions } from "../../contract/index.ts";
 import { checkValue, refuseUnknown } from "../../contract/schema.ts";
+import { PastEventsOptions } from "../../contract/service.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { CallOptions, WorkspaceRef } from "../../contract/words.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
@@ -53,6 +54,10 @@ export async function answer(
   if (name === "daemon") return host.status(peer);
   if (name === "running") return host.listRunning(peer);
   if (name === "cancel") return host.cancel(peer, textOf(body, "id"));
+  if (name === "events") {
+    const given = checkValue(PastEventsOptions, body["options"] ?? {}, "options");
+    return host.listEvents(peer, pathOf(body, "path"), given);
+  }
   return isDaemon(host) ? callDaemon(host, peer, call) : callLibrary(host, name, call.body, call.told);
 }
 

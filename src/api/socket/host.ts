@@ -1,4 +1,4 @@
-import type { CancelResult, RunningCalls } from "../../contract/service.ts";
+import type { CancelResult, PastEvents, PastEventsOptions, RunningCalls } from "../../contract/service.ts";
 import type { Daemon } from "../../daemon/daemon.ts";
 import type { Caller } from "../../daemon/state/peer.ts";
 
@@ -10,6 +10,7 @@ export interface OwnHost extends Pick<Daemon, "events" | "running" | "mayHear" |
   status(caller: Caller): Promise<unknown>;
   listRunning(caller: Caller): Promise<RunningCalls>;
   cancel(caller: Caller, id: string): Promise<CancelResult>;
+  listEvents(caller: Caller, path: string, options: PastEventsOptions): Promise<PastEvents>;
 }
 
 /** Does the calls of a handler. */

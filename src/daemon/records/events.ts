@@ -1,5 +1,12 @@
 import { EventEmitter } from "node:events";
-import { EVENT_DATA, type EventData, type EventType, type ServiceEvent } from "../../contract/service.ts";
+import {
+  EVENT_DATA,
+  type EventData,
+  type EventType,
+  type PastEvent,
+  type PastEventsOptions,
+  type ServiceEvent,
+} from "../../contract/service.ts";
 import { checkValue } from "../../contract/schema.ts";
 import { toCairnError } from "../../errors.ts";
 import type { ServedWorkspace } from "../../formats/records/daemon-state.ts";
@@ -11,6 +18,9 @@ const MOST = 100_000;
 const KEPT_MS = 7 * 86_400_000;
 /** Appended events after which old events are removed. */
 const PRUNE_EVERY = 1_000;
+const MOST_LOOKED_AT = 5_000;
+const MOST_LISTED = 1_000;
+const DEFAULT_LISTED = 100;
 /** Milliseconds that events wait to be written in one transaction. */
 const WAIT_MS = 20;
 /** Event numbers for each millisecond of start times: no number is used twice, even if the database was lost. */
@@ -164,6 +174,18 @@ export class Events {
   after(id: number, most: number): Noted[] {
     this.flush();
     return this.#records.all("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?", id, most).map(fromRow);
+  }
+
+  /** Lists the newest events for which `isFor` is true, the newest first. Looks at the newest `MOST_LOOKED_AT` only. */
+  before({ types, limit = DEFAULT_LISTED }: PastEventsOptions, isFor: (noted: Noted) => boolean): PastEvent[] {
+    this.flush();
+    const rows = this.#records.all(
+      "SELECT * FROM events WHERE ?1 IS NULL OR type IN (SELECT value FROM json_each(?1)) ORDER BY id DESC LIMIT ?2",
+      types === undefined ? null : JSON.stringify(types),
+      MOST_LOOKED_AT,
+    );
+    const noted = rows.map(fromRow).filter(isFor);
+    return noted.slice(0, Math.min(limit, MOST_LISTED)).map(({ event }) => event);
   }
 
   close(): void {

@@ -100,6 +100,18 @@ test("a failed call is stored with the events", async () => {
   (await hand).onAccepted();
   reject(new CairnError("refused", "the plan is another one by now"));
   await assert.rejects(ended, { code: "refused" });
+  assert.equal(events.before({ types: ["save"] }, () => true).length, 0);
+  assert.equal(events.before({ types: ["call"] }, () => true).length, 1);
+  assert.equal(events.before({ limit: 1 }, ({ event }) => event.type !== "call").length, 1, "the start");
   const stored = events.after(0, 10).flatMap(({ event }) => (event.type === "call" ? [event.data.error] : []));
   assert.deepEqual(stored, [{ code: "refused", message: "the plan is another one by now" }]);
+});
+
+test("endless failures of calls are stored up to a limit", async () => {
+  const { running, events } = opened();
+  for (let i = 0; i < 120; i++)
+    await running
+      .during(SAVE, undefined, async () => Promise.reject(new CairnError("permission", "no")))
+      .catch(() => undefined);
+  assert.equal(events.before({ types: ["call"], limit: 1000 }, () => true).length, 100);
 });

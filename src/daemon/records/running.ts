@@ -11,6 +11,9 @@ import type { EventPlace, Events } from "./events.ts";
 const PROGRESS_MS = 250;
 /** Milliseconds that a cancellation waits for the call's end. */
 const PATIENCE_MS = 2_000;
+/** The most failures that are stored in a span. */
+const MOST_STORED = 100;
+const STORED_SPAN_MS = 60_000;
 
 export interface Asked {
   verb: string;
@@ -59,6 +62,8 @@ function both(verbs: readonly string[], sentence: string): Record<string, string
 export class Running {
   readonly #events: Events;
   readonly #live = new Map<string, Live>();
+  #stored = 0;
+  #storedSince = 0;
 
   constructor(events: Events) {
     this.#events = events;
@@ -133,9 +138,15 @@ export class Running {
   }
 
   #end(live: Live): void {
-    if (live.call.state === "failed") this.#events.append(happeningOf(live));
+    if (live.call.state === "failed" && this.#isStored()) this.#events.append(happeningOf(live));
     else this.#tell(live);
     live.ended.resolve();
+  }
+
+  /** False for failures beyond a limit per minute, so that endless refused calls push no other event out. */
+  #isStored(): boolean {
+    if (Date.now() - this.#storedSince > STORED_SPAN_MS) [this.#storedSince, this.#stored] = [Date.now(), 0];
+    return ++this.#stored <= MOST_STORED;
   }
 
   /** Calls that the caller may see, the oldest first: the own ones, for operators all. */

@@ -13,6 +13,7 @@ import { Icon } from "../../parts/icon.tsx";
 import { Name, PathName, visible, Words } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
+import { Events } from "./events.tsx";
 import { RunningCalls } from "./running.tsx";
 
 /** What runs now, what changed the folder and can be reverted, what agents' hooks did, and what a cleanup would remove. */
@@ -55,6 +56,7 @@ export function View({ route: { workspace } }: { route: ActivityRoute }): JSX.El
           <HookEvents workspace={workspace} events={found.events} />
         </>
       )}
+      <Events workspace={workspace} />
       <Cleanup workspace={workspace} />
     </section>
   );
