@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
 import { before, test } from "node:test";
 import type { Route } from "../../web/src/app/address.ts";
 import { violations } from "./axe.ts";
@@ -12,10 +14,11 @@ let backup = "";
 before(() => {
   if (SKIP !== false) return;
   shop = makeShop("access");
+  fs.writeFileSync(path.join(shop.fork, "src/a.ts"), "export const a = 2;\n");
   backup = `backup:${backUp(shop, shop.ids["write two files"]!)}`;
 });
 
-function views({ folder: workspace, ids }: Shop): Record<string, { route: Route; shown: string }> {
+function views({ folder: workspace, fork, ids }: Shop): Record<string, { route: Route; shown: string }> {
   const point = ids["edit the total"]!;
   const shell = ids["a shell command"]!;
   const file = (path: string): Route => ({ view: "point", workspace, point: shell, file: { path } });
@@ -29,6 +32,10 @@ function views({ folder: workspace, ids }: Shop): Record<string, { route: Route;
     files: { route: { view: "files", workspace, point: shell, at: { path: "src" } }, shown: ".entry-name a" },
     history: { route: { view: "file-history", workspace, at: { path: "src/total.ts" } }, shown: ".text-diff" },
     search: { route: { view: "search", workspace, q: "ts" }, shown: ".found" },
+    forks: { route: { view: "forks", workspace }, shown: ".forks .counts" },
+    fork: { route: { view: "point", workspace, point: fork }, shown: ".text-diff mark" },
+    merge: { route: { view: "adopt", workspace, fork, merges: true }, shown: ".plan-row" },
+    "adopt refused": { route: { view: "adopt", workspace, fork, merges: false }, shown: "[role=alert]" },
     activity: { route: { view: "activity", workspace }, shown: ".activity-list li" },
     backup: { route: { view: "point", workspace, point: backup }, shown: ".tree-row" },
     "from backup": { route: { view: "restore", workspace, point: backup, paths: [] }, shown: ".plan-row" },
@@ -48,7 +55,7 @@ for (const [theme, width, height] of [
     `axe finds no problem in any view, ${theme} at ${width} pixels, and no view is wider than the window`,
     { skip: SKIP },
     async (t) => {
-      const { page, go } = await open(t, shop.folder, { theme, width, height });
+      const { page, go } = await open(t, shop.folder, { theme, width, height, expected: / 409 / });
       const all: Record<string, string[]> = {};
       for (const [name, { route, shown }] of Object.entries(views(shop))) {
         await go(route);

@@ -24,6 +24,8 @@ const VIEWS: Views = {
   restore: () => import("./views/restore.tsx"),
   search: () => import("./views/search.tsx"),
   activity: () => import("./views/activity/activity.tsx"),
+  forks: () => import("./views/forks.tsx"),
+  adopt: () => import("./views/adopt.tsx"),
 };
 
 const start = signal<"signing in" | "signed in" | "signed out" | Found>("signing in");
@@ -85,7 +87,7 @@ function First(): JSX.Element | null {
  */
 function identityOf(at: Route): string {
   if (at.view === "workspaces") return "";
-  return at.view === "restore" ? href(at) : at.workspace;
+  return at.view === "restore" || at.view === "adopt" ? href(at) : at.workspace;
 }
 
 function Loaded({ view, at = route.value }: { view: View; at?: Route }): JSX.Element {

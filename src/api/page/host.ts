@@ -10,6 +10,7 @@ import type {
   CallOptions,
   CancelResult,
   Client,
+  ForkResult,
   PastEvent,
   PastEvents,
   PastEventsOptions,
@@ -81,8 +82,11 @@ export class PageHost implements OwnHost {
     this.workspaces.with(path, (client: Client) => work(client, "owner"));
 
   tellOf(...[name, workspace, answered]: Parameters<OwnHost["tellOf"]>): void {
-    const told = callOf(name)!.event?.(answered as never) ?? null;
+    const verb = callOf(name)!;
+    const told = verb.event?.(answered as never) ?? null;
     if (told !== null) this.#add({ ...told, workspace } as Happening);
+    if (verb.makesFolder === true)
+      this.#add({ workspace: (answered as ForkResult).workspace, type: "registered", data: { created: true } });
   }
 
   status(): Promise<unknown> {

@@ -15,7 +15,10 @@ export type Route =
   /** `turn`: the id of an agent's turn, before which the rewind goes back; `point` is the state before it. */
   | { view: "restore"; workspace: string; point: string; paths: PathRef[]; turn?: string | undefined }
   | { view: "search"; workspace: string; q: string }
-  | { view: "activity"; workspace: string };
+  | { view: "activity"; workspace: string }
+  | { view: "forks"; workspace: string }
+  /** `fork`: the path of its folder. `merges`: this folder keeps its own changes. */
+  | { view: "adopt"; workspace: string; fork: string; merges: boolean };
 export type View = Route["view"];
 
 /** True for `backup:SNAPSHOT`, a state in the repository that is kept for the workspace. */
@@ -23,13 +26,19 @@ export function isBackup(state: string): boolean {
   return state.startsWith("backup:");
 }
 
+/** True for the absolute path of a fork's folder. */
+export function isFork(state: string): boolean {
+  return state.startsWith("/");
+}
+
 /** The snapshot that `backup:SNAPSHOT` names. */
 export function snapshotOf(backup: string): string {
   return backup.slice("backup:".length);
 }
 
-/** Shortens the id of a point, or of the snapshot in `backup:SNAPSHOT`. */
+/** Shortens the id of a point, or of the snapshot in `backup:SNAPSHOT`, or a fork's path. */
 export function shortState(state: string): string {
+  if (isFork(state)) return nameOf(state);
   return isBackup(state) ? `backup:${snapshotOf(state).slice(0, 8)}` : state.slice(0, 8);
 }
 
@@ -150,7 +159,12 @@ export function href(to: Route): string {
       set("turn", to.turn);
       for (const each of to.paths) query.append("path", toText(each));
       break;
+    case "adopt":
+      set("fork", to.fork);
+      set("merges", to.merges ? "yes" : undefined);
+      break;
     case "activity":
+    case "forks":
     case "workspaces":
   }
   const text = query.toString();
@@ -167,7 +181,9 @@ export function parse(hash: string): Route {
   if (workspace === undefined) return { view: "workspaces" };
   const point = get("p");
   const at = ref("at") ?? { path: "" };
-  if (view === "activity") return { view, workspace };
+  if (view === "activity" || view === "forks") return { view, workspace };
+  const fork = get("fork");
+  if (view === "adopt" && fork !== undefined) return { view, workspace, fork, merges: get("merges") !== undefined };
   if (view === "search") return { view, workspace, q: get("q") ?? "" };
   if (view === "file-history") return { view, workspace, at, a: get("a"), b: get("b") };
   if (point !== undefined) {

@@ -6,7 +6,7 @@ import { Name } from "../parts/name.tsx";
 import { isConnected } from "./events.ts";
 import { useActions } from "./keys.ts";
 import { OutcomeBar, tellOutcome } from "./outcome.tsx";
-import { href, nameOf } from "./address.ts";
+import { href, isFork, nameOf } from "./address.ts";
 import { go, route } from "./route.ts";
 import { about } from "./session.ts";
 
@@ -43,6 +43,7 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
             run: () => go({ view: "files", workspace, point: "latest", at: { path: "" } }),
           },
           { key: "a", title: "Go to the activity", run: () => go({ view: "activity", workspace }) },
+          { title: "Go to the forks", run: () => go({ view: "forks", workspace }) },
           { key: "s", title: "Search names in all save points", run: () => go({ view: "search", workspace, q: "" }) },
         ]),
   ]);
@@ -69,6 +70,9 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
           </Tab>
           <Tab view="activity" to={href({ view: "activity", workspace })} also={[]}>
             <Icon name="undo" /> Activity
+          </Tab>
+          <Tab view="forks" to={href({ view: "forks", workspace })} also={["adopt"]}>
+            <Icon name="fork" /> Forks
           </Tab>
         </nav>
       )}
@@ -135,7 +139,9 @@ function Tab({
   to: string;
   children: ComponentChildren;
 }): JSX.Element {
-  const isHere = route.value.view === view || also.includes(route.value.view);
+  const at = route.value;
+  const shown = at.view === "point" && isFork(at.point) ? "forks" : at.view;
+  const isHere = shown === view || also.includes(shown);
   return (
     <a href={to} {...(isHere ? { "aria-current": "page" as const } : {})}>
       {children}

@@ -41,7 +41,8 @@ export interface ShownPlan {
   problem: Found | null;
   reload(): void;
   isChosen(entry: PlanEntry): boolean;
-  choose(entry: PlanEntry, isWanted: boolean): void;
+  /** Null: the plan is done as a whole. */
+  choose: ((entry: PlanEntry, isWanted: boolean) => void) | null;
 }
 
 /**
@@ -289,12 +290,13 @@ function Warnings({ plan: { holders, left_out } }: { plan: Planned }): JSX.Eleme
 }
 
 function PlanRow({ entry, plan }: { entry: PlanEntry; plan: ShownPlan }): JSX.Element {
-  const { action, path, kind, size: bytes } = entry;
+  const { action, path, kind } = entry;
   const isChosen = plan.isChosen(entry);
+  const { choose } = plan;
   const name = kind === "directory" ? `${path}/` : path;
   return (
     <div class="plan-row" role="listitem" data-chosen={isChosen}>
-      {action === "keep" ? (
+      {action === "keep" || choose === null ? (
         <span class="plan-check" />
       ) : (
         <input
@@ -302,7 +304,7 @@ function PlanRow({ entry, plan }: { entry: PlanEntry; plan: ShownPlan }): JSX.El
           type="checkbox"
           aria-label={`Restore ${visible(name)}`}
           checked={isChosen}
-          onChange={(event) => plan.choose(entry, event.currentTarget.checked)}
+          onChange={(event) => choose(entry, event.currentTarget.checked)}
         />
       )}
       <span class={`plan-sign plan-${action}`} title={ACTIONS[action][1]}>
@@ -310,7 +312,13 @@ function PlanRow({ entry, plan }: { entry: PlanEntry; plan: ShownPlan }): JSX.El
       </span>
       <PathName path={name} />
       <span class="space" />
-      <span class="faint">{isChosen ? (bytes === undefined ? "" : size(bytes)) : "stays as it is"}</span>
+      <span class="faint">{whyOf(entry, isChosen)}</span>
     </div>
   );
+}
+
+/** The bytes that an entry writes, or why it stays. */
+function whyOf({ size: bytes, reason }: PlanEntry, isChosen: boolean): string {
+  if (!isChosen) return "stays as it is";
+  return reason?.replaceAll("_", " ") ?? (bytes === undefined ? "" : size(bytes));
 }

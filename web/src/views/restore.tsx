@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import "../styles/restore.css";
 import { call } from "../app/calls.ts";
 import { useActions } from "../app/keys.ts";
-import { act, isBusy } from "../app/outcome.tsx";
+import { act, isBusy, type tellOutcome } from "../app/outcome.tsx";
 import { useResource } from "../app/resource.ts";
 import { href, isBackup, type PathRef, type Route, snapshotOf, toInput, toText } from "../app/address.ts";
 import { go, route as current } from "../app/route.ts";
@@ -39,7 +39,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
           plan: shown?.id,
           to,
         }),
-      (answer) => outcomeOf(workspace, answer, to),
+      (answer) => outcomeOf(workspace, answer, { folder: to }),
     );
     if (done === null) plan.reload();
     if (done !== null && route === current.value) go({ view: "timeline", workspace });
@@ -146,14 +146,17 @@ function pathsOf({ paths }: RestoreRoute): { paths?: (string | Uint8Array)[] } {
   return paths.length === 0 ? {} : { paths: paths.map(toInput) };
 }
 
-function Foot({
+/** The buttons that leave the plan of a change of the folder, and do it. `point`: the state that it goes to. */
+export function Foot({
   route: { workspace, point },
-  isElsewhere,
+  name = "Restore",
+  isElsewhere = false,
   isReady,
   run,
 }: {
-  route: RestoreRoute;
-  isElsewhere: boolean;
+  route: Pick<RestoreRoute, "workspace" | "point">;
+  name?: string;
+  isElsewhere?: boolean;
   isReady: boolean;
   run(): void;
 }): JSX.Element {
@@ -164,7 +167,7 @@ function Foot({
         Cancel
       </a>
       <button type="button" class="strong" disabled={isBusy.value || !isReady} onClick={run}>
-        <Icon name="restore" /> Restore
+        <Icon name="restore" /> {name}
       </button>
     </footer>
   );
@@ -219,8 +222,12 @@ function Where({
   );
 }
 
-/** Returns the text for the result bar after a restore. */
-function outcomeOf(workspace: string, { changes, left_out, undo_id }: RestoreResult, folder: string | null) {
+/** Returns the text for the result bar after a restore. `done`: a verb for it. */
+export function outcomeOf(
+  workspace: string,
+  { changes, left_out, undo_id }: RestoreResult,
+  { folder = null, done = "Restored" }: { folder?: string | null; done?: string } = {},
+): Parameters<typeof tellOutcome>[0] & object {
   const parts =
     changes === null
       ? ["the whole folder was exchanged"]
@@ -234,7 +241,7 @@ function outcomeOf(workspace: string, { changes, left_out, undo_id }: RestoreRes
   const left = left_out.length === 0 ? "" : ` ${plural(left_out.length, "entry", "entries")} could not be restored.`;
   const text = (
     <>
-      Restored
+      {done}
       {folder !== null && (
         <>
           {" "}

@@ -5,9 +5,21 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import "./point.css";
 import { call } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
+import { onEvent } from "../../app/events.ts";
+import { type Fork, forksOf } from "../../app/forks.ts";
 import { now } from "../../app/now.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, isBackup, type PathRef, refOf, type Route, shortState, snapshotOf, toText } from "../../app/address.ts";
+import {
+  href,
+  isBackup,
+  isFork,
+  type PathRef,
+  refOf,
+  type Route,
+  shortState,
+  snapshotOf,
+  toText,
+} from "../../app/address.ts";
 import { go, route as current } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
@@ -17,13 +29,14 @@ import { Counts, plural, size, When, wholeTime } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type ChangedRow, ChangedTree, keyOf, sumsOf } from "./changed-tree.ts";
 import { FileDiff } from "./file-diff.tsx";
+import { ForkHead } from "./fork-head.tsx";
 import { PointHead } from "./point-head.tsx";
 
 type PointRoute = Extract<Route, { view: "point" }>;
 /** Height of a row of the tree in pixels, as in point.css. */
 const ROW = 28;
 
-/** The two states that are compared. `from` is a point; `to` is a point or the present folder. */
+/** The two states that are compared. */
 interface Comparison {
   from: string;
   /** Null: the present folder. */
@@ -33,13 +46,16 @@ interface Comparison {
 interface Loaded {
   /** The point as the address names it. */
   of: string;
-  state: SavePoint | BackupSnapshot;
+  state: SavePoint | BackupSnapshot | Fork;
   /** Null for the first point, which has no point before it. */
   comparison: Comparison | null;
   diff: DiffResult | null;
 }
 
-/** A save point with its changes, or a backup compared with another state, by default with the present folder. */
+/**
+ * A save point with its changes; a backup compared with another state, by default with the present folder; or a fork
+ * compared with the point it was made from, or with the present folder.
+ */
 export function View({ route }: { route: PointRoute }): JSX.Element {
   const { workspace, point: id, to } = route;
   const { value, problem, isLate, reload } = useResource(`point ${workspace} ${id} ${to}`, (stop) =>
@@ -52,6 +68,7 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
     if (to === "now" && now.value !== seen.current) reload();
     seen.current = now.value;
   }, [now.value]);
+  useEffect(() => (isFork(id) ? onEvent((event) => event.workspace === id && reload()) : undefined), [id]);
   // Beside the timeline the keys are the timeline's.
   const isBeside = current.value.view !== "point";
   useActions(
@@ -65,6 +82,8 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
         <>
           {"snapshot_id" in loaded.state ? (
             <BackupHead workspace={workspace} backup={loaded.state} />
+          ) : "origin" in loaded.state ? (
+            <ForkHead workspace={workspace} fork={loaded.state} to={to} />
           ) : (
             <PointHead
               key={loaded.state.save_point_id}
@@ -131,6 +150,14 @@ async function load(
   workspace: string,
   { id, to, stop }: { id: string; to: string | undefined; stop: AbortSignal },
 ): Promise<Loaded> {
+  if (isFork(id)) {
+    const state = (await forksOf(workspace, stop)).find(({ path }) => path === id);
+    if (state === undefined)
+      throw Object.assign(new Error(`${id} is no fork of this workspace`), { code: "not_found" });
+    const a = to === "now" ? "." : state.origin.save_point_id;
+    const diff = await call("diff", { workspace, a, b: id }, { signal: stop });
+    return { of: id, state, comparison: diff, diff };
+  }
   if (isBackup(id)) {
     const [a, b] = to === undefined || to === "now" ? [id, null] : [to, id];
     const asked = { workspace, snapshot: snapshotOf(id), options: { limit: 1 } };
@@ -187,7 +214,7 @@ function Changed({
           onInput={(event) => (filter.value = event.currentTarget.value)}
         />
         <Tree route={route} entries={found} chosen={chosen} />
-        {!isReadOnly() && !isPart(comparison.from) && (
+        {!isReadOnly() && !isPart(comparison.from) && !isFork(route.point) && (
           <TakeBack route={route} from={comparison.from} entries={found} chosen={chosen} />
         )}
       </div>

@@ -1,0 +1,94 @@
+import { useSignal } from "@preact/signals";
+import type { JSX } from "preact";
+import "../styles/restore.css";
+import { href, nameOf, type Route } from "../app/address.ts";
+import { call } from "../app/calls.ts";
+import { useActions } from "../app/keys.ts";
+import { act } from "../app/outcome.tsx";
+import { go, route as current } from "../app/route.ts";
+import { isReadOnly } from "../app/session.ts";
+import { Name } from "../parts/name.tsx";
+import { Empty, Late, Problem } from "../parts/problem.tsx";
+import { Plan, usePlan } from "./restore-plan.tsx";
+import { Foot, outcomeOf } from "./restore.tsx";
+
+type AdoptRoute = Extract<Route, { view: "adopt" }>;
+
+export function View({ route }: { route: AdoptRoute }): JSX.Element {
+  return isReadOnly() ? <Empty title="This page is read-only" /> : <Adoption route={route} />;
+}
+
+/** The plan of bringing a fork home, and the button that does exactly this plan. */
+function Adoption({ route }: { route: AdoptRoute }): JSX.Element {
+  const { workspace, fork, merges } = route;
+  const over = useSignal(false);
+  const options = merges ? { merge: true } : over.value ? { over: true } : {};
+  const plan = usePlan({ of: `${href(route)} ${over.value}`, workspace, paths: [], isBackup: false }, (_all, signal) =>
+    call("planAdoptFork", { workspace, fork, options }, { signal }),
+  );
+  const found = plan.problem === null ? plan.shown : undefined;
+  const run = async (): Promise<void> => {
+    const done = await act(
+      async () => call("adoptFork", { workspace, fork, options: { ...options, plan: found!.id } }),
+      (answer) => outcomeOf(workspace, answer, { done: merges ? "Merged" : "Adopted" }),
+    );
+    if (done === null) plan.reload();
+    else if (route === current.value) go({ view: "timeline", workspace });
+  };
+  useActions([
+    {
+      key: "Escape",
+      title: "Leave without a change",
+      run: () => go({ view: "point", workspace, point: fork }),
+    },
+  ]);
+  return (
+    <section class="restore" aria-label={merges ? "Merge" : "Adopt"}>
+      <header class="point-head">
+        <h1>
+          {merges ? "Merge" : "Adopt"} <Name text={nameOf(fork)} />
+        </h1>
+        <p class="faint">
+          <Name text={fork} />
+        </p>
+        <How route={route} over={over} />
+      </header>
+      <Late isLate={plan.isLate} />
+      {plan.problem !== null && <Problem problem={plan.problem} again={plan.reload} />}
+      {found !== undefined && <Plan plan={{ ...plan, choose: null }} paths={[]} />}
+      <Foot
+        route={{ workspace, point: fork }}
+        name={merges ? "Merge" : "Adopt"}
+        isReady={found !== undefined && found.entries.length > 0}
+        run={() => void run()}
+      />
+    </section>
+  );
+}
+
+function How({ route, over }: { route: AdoptRoute; over: { value: boolean } }): JSX.Element {
+  const { merges } = route;
+  const choose = (wanted: boolean): void => go({ ...route, merges: wanted }, { replace: true });
+  return (
+    <div class="compare" role="group" aria-label="How">
+      <button type="button" aria-pressed={merges} onClick={() => choose(true)}>
+        Keep the changes of both
+      </button>
+      <button type="button" aria-pressed={!merges} onClick={() => choose(false)}>
+        Make this folder equal to the fork
+      </button>
+      {merges ? (
+        <p class="faint">What both changed differently stays as it is here, and is listed.</p>
+      ) : (
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={over.value}
+            onChange={(event) => (over.value = event.currentTarget.checked)}
+          />
+          also if this folder changed since the fork was made
+        </label>
+      )}
+    </div>
+  );
+}

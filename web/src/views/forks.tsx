@@ -1,0 +1,66 @@
+import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
+import { href, nameOf, type Route } from "../app/address.ts";
+import { call } from "../app/calls.ts";
+import { onEvent } from "../app/events.ts";
+import { type Fork, forksOf } from "../app/forks.ts";
+import { useResource } from "../app/resource.ts";
+import { Icon } from "../parts/icon.tsx";
+import { Name } from "../parts/name.tsx";
+import { Empty, Late, Problem } from "../parts/problem.tsx";
+import { Counts } from "../parts/values.tsx";
+import { sumsOf } from "./point/changed-tree.ts";
+import { ForkActions, ForkFacts } from "./point/fork-head.tsx";
+
+/** The forks of a workspace, each with its difference from the point it was made from. */
+export function View({ route: { workspace } }: { route: Extract<Route, { view: "forks" }> }): JSX.Element {
+  const { value, problem, isLate, reload } = useResource(`forks ${workspace}`, (signal) => forksOf(workspace, signal));
+  useEffect(() => onEvent(({ type }) => type !== "changed" && reload()), []);
+  const found = value.value;
+  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
+  if (found === undefined) return <Late isLate={isLate.value} />;
+  return (
+    <section class="forks" aria-label="Forks">
+      <h1>Forks</h1>
+      {found.length === 0 && (
+        <Empty title="No fork yet">
+          <p>
+            A fork is a second folder with the state of a save point, to try something in. “Fork…” at a save point makes
+            one.
+          </p>
+        </Empty>
+      )}
+      <ul>
+        {found.map((each) => (
+          <li key={each.path}>
+            <div class="fork-title">
+              <h2>
+                {each.present ? (
+                  <a href={href({ view: "point", workspace, point: each.path })}>
+                    <Icon name="fork" /> <Name text={nameOf(each.path)} />
+                  </a>
+                ) : (
+                  <Name text={nameOf(each.path)} />
+                )}
+              </h2>
+              {each.present && <Changed workspace={workspace} fork={each} />}
+              <span class="space" />
+              <ForkActions workspace={workspace} fork={each} removed={reload} />
+            </div>
+            <ForkFacts workspace={workspace} fork={each} />
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+/** Counts what changed in the fork since it was made. */
+function Changed({ workspace, fork: { path, origin } }: { workspace: string; fork: Fork }): JSX.Element {
+  const { value, problem, reload } = useResource(`fork changes ${path}`, async (signal) =>
+    sumsOf((await call("diff", { workspace, a: origin.save_point_id, b: path }, { signal })).entries),
+  );
+  useEffect(() => onEvent((event) => event.workspace === path && reload()), [path]);
+  if (problem.value !== null) return <span class="faint">cannot be compared with its beginning</span>;
+  return value.value === undefined ? <span class="faint">…</span> : <Counts {...value.value} />;
+}
