@@ -39,6 +39,7 @@ export const {
   find,
   findInContext,
   forget,
+  hibernateMachine,
   importBundle,
   importDirectory,
   importMsgvault,

@@ -24,7 +24,7 @@ export const machines = () => arg("machines", place("the folder of the machines 
 export const name = (phrase = "name of the machine") => arg("name", text(phrase));
 export const machineErrors = ["not_found", "usage", "busy"] as const;
 
-export const MachineState = oneOf(["creating", "created", "running", "stopped", "error"]);
+export const MachineState = oneOf(["creating", "created", "running", "stopped", "hibernated", "error"]);
 export type MachineState = Of<typeof MachineState>;
 export const MachineInfo = object({
   name: text(),

@@ -67,6 +67,34 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
     vm("rm", "mapped", "--force", "--delete-points");
   });
 
+  test("vm hibernate and vm start, if killed, leave a guest that runs or is hibernated, and loses nothing", async () => {
+    const hibernating = line("hibernate", "sleeper");
+    const starting = line("start", "sleeper");
+    vm("clone", "a", "sleeper");
+    const guest = new Guest("sleeper");
+    const { token } = (await guest.counted(2)).at(-1)!;
+    let before = 0;
+    // The memory of a clone is mapped, and its own after the first start.
+    for (const at of ["vm-save.paused", "vm-hibernate.committed", ...chosenPasses(passesOf(hibernating), 4)]) {
+      if (guest.pid() === null) {
+        kill(starting, before++ % 2 === 0 ? "vm-start.loaded" : "vm-start.committed");
+        await settled("sleeper");
+        if (guest.pid() === null) vm("start", "sleeper");
+      }
+      const count = (await guest.counted(2)).at(-1)!.count;
+      kill(hibernating, at);
+      await settled("sleeper");
+      if (guest.pid() === null) {
+        assert.equal(vm("inspect", "sleeper")["state"], "hibernated", `${at}`);
+        vm("start", "sleeper");
+      }
+      const [first] = (await guest.counted(2)).slice(-2);
+      assert.ok(first!.count >= count, `${at}: ${first!.count} after ${count}`);
+      assert.equal(first!.token, token);
+    }
+    vm("rm", "sleeper", "--force", "--delete-points");
+  });
+
   test("a machine runs after vm restore was killed at any step", async () => {
     const restoring = line("restore", "a", "--from", GOLDEN);
     for (const at of [...PAUSED.restore, ...chosenPasses(passesOf(restoring), 6)]) {

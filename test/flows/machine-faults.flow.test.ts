@@ -73,6 +73,12 @@ suite("machines on other kernels and hosts", () => {
         };
         const [ends, hangs] = [await run("ends"), await run("hangs")];
         process.kill(hangs.pid()!, "SIGSTOP");
+        const env = { CAIRN_MACHINES: machines };
+        // The kernel lets a few commands wait for the QEMU, and refuses later ones.
+        for (const line of ["inspect", "inspect", "start", "stop"]) {
+          const { error, data } = cairn(["vm", line, "hangs"], { env });
+          assert.match(String(error?.hint ?? data["error"]), /vm stop --force/, line);
+        }
         fillDisk(path.join(place.root, "filler"));
         // Fresh memory of the guest has no room on the disk.
         await ends.type("dd if=/dev/zero of=/dev/filler bs=1M count=180 2>/dev/null").catch(() => undefined);
@@ -87,11 +93,14 @@ suite("machines on other kernels and hosts", () => {
         assert.equal(vm("stop", "hangs", "--force")["state"], "stopped");
         assert.equal(vm("inspect", "hangs")["error"], null, "it was told to end");
         assert.equal(vm("stop", "ends")["state"], "stopped");
-        const { status, error } = cairn(["vm", "start", "hangs"], { env: { CAIRN_MACHINES: machines } });
+        assert.equal(vm("stop", "ends")["error"], said, "it was not running");
+        const { status, error } = cairn(["vm", "start", "hangs"], { env });
         assert.ok(status === 0 || error?.code === "no_space", error?.message);
+        if (cairn(["vm", "start", "ends"], { env }).status !== 0)
+          assert.equal(why(), said, "a failed start keeps the reason");
         for (const name of ["ends", "hangs"]) {
           vm("rm", name, "--force");
-          assert.equal(cairn(["vm", "inspect", name], { env: { CAIRN_MACHINES: machines } }).error?.code, "not_found");
+          assert.equal(cairn(["vm", "inspect", name], { env }).error?.code, "not_found");
         }
         assert.deepEqual(fs.readdirSync(machines), [".shared"]);
       },

@@ -101,6 +101,34 @@ suite("virtual machines", { skip }, () => {
     vm("rm", "b2", "--force");
   });
 
+  test("a hibernated guest goes on where it was paused, or boots after vm stop --force", async () => {
+    vm("clone", "a", "sleeper");
+    const guest = new Guest("sleeper");
+    for (const round of [1, 2]) {
+      const { token } = (await guest.counted(2)).at(-1)!;
+      vm("hibernate", "sleeper", "-m", `night ${round}`);
+      const last = guest.counts().at(-1)!.count;
+      assert.deepEqual([vm("inspect", "sleeper")["state"], guest.pid()], ["hibernated", null]);
+      assert.equal(refused(["hibernate", "sleeper"]).code, "conflict");
+      assert.equal(vm("save", "sleeper")["has_memory"], true, "of what it goes on from");
+      assert.equal(vm("stop", "sleeper")["state"], "hibernated");
+      vm("start", "sleeper");
+      const [first] = await guest.counted(2);
+      assert.equal(first!.token, token);
+      // The console may lack a line that the guest wrote while it was paused.
+      assert.ok(first!.count > last && first!.count <= last + 2, `${first!.count} after ${last}`);
+    }
+    vm("hibernate", "sleeper");
+    fs.truncateSync(path.join(MACHINES, "sleeper/live/devices"), 1000);
+    assert.equal(refused(["start", "sleeper"]).code, "io");
+    vm("restore", "sleeper", "latest");
+    await guest.counted();
+    vm("hibernate", "sleeper");
+    assert.equal(vm("stop", "sleeper", "--force")["state"], "stopped");
+    assert.ok(!fs.existsSync(path.join(MACHINES, "sleeper/live/memory")));
+    vm("rm", "sleeper", "--delete-points");
+  });
+
   test("a second machine of a save point reads nothing that was verified before, and finds what changed since", async () => {
     const kept = path.join(MACHINES, "a/saved");
     const { control_directory: control } = cairnOk(["status", "-C", kept]).data["workspace"] as Record<string, string>;

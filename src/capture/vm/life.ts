@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { constants, existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -27,8 +26,10 @@ import {
 } from "./machine.ts";
 import {
   endQemu,
+  hasRoom,
   howEnded,
   MOVE_MS,
+  noRoom,
   orEnded,
   quitQemu,
   resume,
@@ -39,7 +40,16 @@ import {
 } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
 import { requireSeed, type Seed, writeSeed } from "./seed.ts";
-import { newGeneration, newMac, renewNics } from "./state.ts";
+import {
+  checkFits,
+  flushFiles,
+  forgetMemory,
+  hibernatedIn,
+  loadState,
+  newGeneration,
+  newMac,
+  renewNics,
+} from "./state.ts";
 
 /** The life of machines: one operation at a time changes a machine, and the next one cleans up after a killed one. */
 
@@ -86,6 +96,11 @@ async function settle(machine: Machine): Promise<MachineRecord> {
     await endQemu(leftover);
     removeAll(leftover);
   }
+  if (record.state === "hibernated") {
+    // A kill came between the commit and the end of QEMU, or before the commit of a start.
+    await endQemu(machine.live);
+    return record;
+  }
   let status = "";
   try {
     using qmp = await runningIn(machine.live);
@@ -101,14 +116,14 @@ async function settle(machine: Machine): Promise<MachineRecord> {
   } catch (error) {
     return {
       ...record,
-      error: `its guest may be stopped${status && `, QEMU says ${status}`}: ${(error as Error).message}`,
+      error: `its guest may be stopped${status && `, QEMU says ${status}`}: ${(error as Error).message}; if QEMU hangs, end it: cairn vm stop --force ${machine.name}`,
     };
   }
 }
 
-/** Returns the reason why the last QEMU of a machine ended without its guest; null if it ended in order, which removes its pid file. */
-function abruptEnd({ live }: Machine): string | null {
-  if (!existsSync(join(live, PID_FILE))) return null;
+/** Returns the reason why the last QEMU of a machine ended without its guest; null if it ended in order, which removes its pid file, or runs. */
+export function abruptEnd({ live }: Machine): string | null {
+  if (!existsSync(join(live, PID_FILE)) || processIn(live) !== null) return null;
   return howEnded(live)?.why ?? "its QEMU was killed with its shell, or the host went down, while the guest ran";
 }
 
@@ -175,18 +190,6 @@ export async function makeMachine(
   }
   await goOn?.(made);
   return made;
-}
-
-/** Flushes the files of a folder to the disk. */
-export async function flushFiles(folder: string): Promise<void> {
-  const flush = async (name: string): Promise<void> => {
-    await using file = await open(join(folder, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    await file.sync();
-  };
-  // Sockets have no content, and pid file and log matter only to this run.
-  const names = readdirSync(folder).filter((name) => /\.qcow2$|^(?:devices|memory)$/.test(name));
-  await Promise.all(names.map(flush));
-  fsyncDirectory(folder);
 }
 
 const isThere = (place: string): boolean => lstatSync(place, { throwIfNoEntry: false }) !== undefined;
@@ -337,14 +340,18 @@ function realFile(file: string): string {
   }
 }
 
-/** Boots a stopped machine. Throws `conflict` if it runs, `refused` in the state `error`. */
+/** Boots a stopped machine; a hibernated one goes on. Throws `conflict` if it runs, `refused` in the state `error`. */
 export async function startMachine(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
-  if (processIn(machine.live) !== null) throw new CairnError("conflict", `${machine.name} runs already`);
+  using running = await runningIn(machine.live);
+  if (running !== null) throw new CairnError("conflict", `${machine.name} runs already`);
   if (record.state === "error")
     throw new CairnError("refused", `${machine.name} is in the state error: ${record.error}`, {
       hint: advice`restore a saved state: ${line("vm restore", "restoreMachine", word("machines"), word("name"))}`,
     });
-  rmSync(join(machine.live, "memory"), { force: true });
+  if (record.state === "hibernated") return await wake(host, machine, record);
+  forgetMemory(machine);
+  // The start would replace the recorded end of the last QEMU.
+  if (!hasRoom(machine.live)) throw noRoom(`start ${machine.name}`);
   // A fresh boot uses the present devices and any accelerator, and machines of earlier builds get the port.
   const { hardware } = record;
   const fresh = { ...record, hardware: { ...hardware, accelerator: host.accelerator, port: true } };
@@ -354,6 +361,25 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
     machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });
     await resume(qmp);
   });
+}
+
+/** Lets a hibernated guest go on. Steps: QEMU loads the state, paused; ● the machine's record; the guest runs. */
+async function wake(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
+  checkFits(host, hibernatedIn(machine));
+  const awake: MachineRecord = { ...record, state: "stopped" };
+  using qmp = await loadState(host, machine, awake, machine.live);
+  await orEnded(machine.live, qmp, async () => {
+    failpoint("vm-start.loaded");
+    machine.write(awake);
+    failpoint("vm-start.committed");
+    await resume(qmp);
+  });
+}
+
+/** Powers a hibernated machine off: the next start boots it. */
+export function powerOff(machine: Machine, record: MachineRecord): void {
+  machine.write({ ...record, state: "stopped" });
+  forgetMemory(machine);
 }
 
 /** Stops a machine: asks its guest to shut down, and ends QEMU after the deadline. False: the guest did not shut down by itself. */

@@ -25,8 +25,8 @@ const RECORD = "machine.json";
 const RECORD_LIMIT = 4 << 20;
 
 /** State of a machine while no QEMU runs for it. */
-export type RestingState = "creating" | "created" | "stopped" | "error";
-const RESTING: readonly RestingState[] = ["creating", "created", "stopped", "error"];
+export type RestingState = "creating" | "created" | "stopped" | "hibernated" | "error";
+const RESTING: readonly RestingState[] = ["creating", "created", "stopped", "hibernated", "error"];
 
 export interface MachineRecord extends MachineNames {
   id: string;

@@ -231,6 +231,10 @@ export function hasRoom(folder: string): boolean {
   }
 }
 
+export function noRoom(work: string, cause?: unknown): CairnError {
+  return new CairnError("no_space", `not enough free space to ${work}`, { hint: hintOfErrno("ENOSPC"), cause });
+}
+
 /** The recorded end of a folder's last QEMU, with a sentence for people; null if none was recorded. */
 export function howEnded(folder: string): { isFull: boolean; why: string } | null {
   const text = readSmallFile(join(folder, ENDED), 64)?.toString("latin1") ?? "";
@@ -242,7 +246,7 @@ export function howEnded(folder: string): { isFull: boolean; why: string } | nul
     status === NO_BLOCK
       ? `its QEMU ended: the file system gave the guest's memory no more space (${free} were free)`
       : signal === undefined
-        ? `its QEMU ended with status ${status}`
+        ? `its QEMU ended with status ${status}: ${saidIn(folder)}`
         : `its QEMU was ended by ${signal}`;
   return { isFull: status === NO_BLOCK || blocks === 0, why };
 }

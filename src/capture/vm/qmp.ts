@@ -18,6 +18,8 @@ interface Waiting {
 /** Longest line that is accepted from QEMU. */
 const LINE = 16 << 20;
 const ANSWER_MS = 10_000;
+/** The way out of a QEMU that hangs. */
+const HANGS = advice`if QEMU hangs, end it: ${line("vm stop --force NAME", "stopMachine", word("machines"), word("name"), { force: true })}`;
 
 /** A connection to one QEMU, which accepts one at a time. To be closed. */
 export class Qmp {
@@ -47,7 +49,7 @@ export class Qmp {
     const end = performance.now() + deadlineMs;
     for (;;) {
       const socket = await connected(path);
-      if (socket !== null) {
+      if (typeof socket !== "string") {
         const qmp = new Qmp(socket);
         try {
           // The greeting is the first message, so its answer is awaited first.
@@ -56,16 +58,14 @@ export class Qmp {
           return qmp;
         } catch (error) {
           qmp.close();
-          throw (error as CairnError).details?.["late"] === true
-            ? new CairnError("busy", "this machine's QEMU does not answer, or another program is connected to it", {
-                hint: advice`if QEMU hangs, end it: ${line("vm stop --force NAME", "stopMachine", word("machines"), word("name"), { force: true })}`,
-                cause: error,
-              })
-            : error;
+          throw (error as CairnError).details?.["late"] === true ? noAnswer(error) : error;
         }
       }
-      if (isGone?.() === true || performance.now() > end)
-        throw new CairnError("io", `no QEMU listens at its socket ${path}`);
+      if (isGone?.() === true || performance.now() > end) {
+        // The kernel lets a few clients wait for a QEMU that hangs, and refuses the others.
+        if (socket === "EAGAIN") throw noAnswer();
+        throw new CairnError("io", `no QEMU listens at its socket ${path}`, { hint: HANGS });
+      }
       await sleep(2);
     }
   }
@@ -112,6 +112,7 @@ export class Qmp {
     this.#waiting.push({ command, resolve, reject });
     const late = new CairnError("io", `QEMU did not answer ${command} within ${Math.ceil(deadlineMs)} ms`, {
       details: { late: true },
+      hint: HANGS,
     });
     // A late answer would be taken for the answer to the next command.
     const timer = setTimeout(() => this.#end(late), deadlineMs);
@@ -159,9 +160,18 @@ export class Qmp {
   }
 }
 
-async function connected(path: string): Promise<net.Socket | null> {
-  const { promise, resolve } = Promise.withResolvers<net.Socket | null>();
+const noAnswer = (cause?: unknown): CairnError =>
+  new CairnError("busy", "this machine's QEMU does not answer, or another program is connected to it", {
+    hint: HANGS,
+    cause,
+  });
+
+/** A connected socket, or the name of the error. */
+async function connected(path: string): Promise<net.Socket | string> {
+  const { promise, resolve } = Promise.withResolvers<net.Socket | string>();
   const socket = net.connect(path);
-  socket.once("connect", () => resolve(socket)).once("error", () => resolve(null));
+  socket
+    .once("connect", () => resolve(socket))
+    .once("error", (error) => resolve((error as NodeJS.ErrnoException).code ?? ""));
   return await promise;
 }

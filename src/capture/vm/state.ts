@@ -1,8 +1,19 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { open } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { advice, CairnError, hintOfErrno, line, word } from "../../errors.ts";
+import { advice, CairnError, line, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import {
   BLOBS,
@@ -31,6 +42,7 @@ import {
   migrated,
   MOVE_MS,
   nicDevice,
+  noRoom,
   orEnded,
   resume,
   RUN_FILES,
@@ -56,33 +68,38 @@ interface Take {
   qmp: Qmp | null;
   /** An empty folder beside those of the machine. */
   into: string;
+  /** The guest stays paused afterwards, unless this fails. */
+  staysPaused?: boolean;
   signal?: AbortSignal | undefined;
 }
 
 /**
  * Takes the state of a machine into an empty folder. Pauses a running guest while its devices, memory and disks are
- * copied; it runs again in any case. Copies memory from its shared file; privately mapped memory is migrated by QEMU
+ * copied; it then runs again. Copies memory from its shared file; privately mapped memory is migrated by QEMU
  * while the guest runs, and made a shared file afterwards.
  */
 export async function takeState(host: Host, machine: Machine, record: MachineRecord, take: Take): Promise<Taken> {
   const { hardware, name, description, image } = record;
   const { qmp, into, signal } = take;
   let pausedMs = 0;
-  if (qmp === null) await copyFiles(disksOf(machine, hardware), into, { signal });
-  else {
+  const kept = record.state === "hibernated" ? hibernatedIn(machine) : null;
+  if (qmp === null) {
+    const memory = kept === null ? [] : [MEMORY, DEVICES].map((file) => join(machine.live, file));
+    await copyFiles([...disksOf(machine, hardware), ...memory], into, { signal });
+  } else {
     pausedMs = await pausedFor(machine, record, { ...take, qmp });
     failpoint("vm-save.resumed");
     if (record.mapped !== null) await makeShared(host, machine, record, into);
   }
-  const kept = join(into, BLOBS);
-  mkdirSync(kept);
+  const blobs = join(into, BLOBS);
+  mkdirSync(blobs);
   const sizeOf = (file: string): number | undefined => statSync(file, { throwIfNoEntry: false })?.size;
   const missing = blobsOf(hardware)
     .map((digest) => ({ blob: blobFile(machine.root, digest), have: join(machine.saved, BLOBS, digest) }))
     .filter(({ blob, have }) => sizeOf(have) !== sizeOf(blob));
   await copyFiles(
     missing.map(({ blob }) => blob),
-    kept,
+    blobs,
     { signal },
   );
   const saved: SavedMachine = {
@@ -90,8 +107,8 @@ export async function takeState(host: Host, machine: Machine, record: MachineRec
     name,
     description,
     image,
-    hypervisorVersion: host.version,
-    hasMemory: qmp !== null,
+    hypervisorVersion: kept?.hypervisorVersion ?? host.version,
+    hasMemory: qmp !== null || kept !== null,
     foreignNics: record.foreignNics,
     hardware,
     devices: devicesOf(hardware),
@@ -126,10 +143,7 @@ async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<voi
   } catch (error) {
     // QEMU does not say why its shell failed.
     if (hasRoom(folder)) throw error;
-    throw new CairnError("no_space", `not enough free space for the machine's state in ${printablePath(folder)}`, {
-      hint: hintOfErrno("ENOSPC"),
-      cause: error,
-    });
+    throw noRoom(`save the machine's state in ${printablePath(folder)}`, error);
   }
 }
 
@@ -137,7 +151,7 @@ async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<voi
 async function pausedFor(
   machine: Machine,
   { hardware, mapped }: MachineRecord,
-  { qmp, into, signal }: Take & { qmp: Qmp },
+  { qmp, into, signal, staysPaused = false }: Take & { qmp: Qmp },
 ): Promise<number> {
   const isShared = mapped === null;
   let since = Number.NaN;
@@ -168,7 +182,7 @@ async function pausedFor(
     await resume(qmp).catch(() => undefined);
     throw error;
   }
-  await resume(qmp);
+  if (!staysPaused) await resume(qmp);
   return Number.isNaN(since) ? 0 : performance.now() - since;
 }
 
@@ -209,6 +223,50 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
   failpoint("vm-save.moved");
   durableWrite(join(machine.saved, SIDECAR), encodeSaved(saved), { mode: 0o644 });
   fsyncDirectory(machine.saved);
+}
+
+/**
+ * Hibernates a machine whose guest is paused since its state was taken and given. Steps: the state's memory, devices and
+ * description are copied beside the disks; ● the machine's record; QEMU is killed. A guest of a hibernated machine never
+ * runs before another commit, so the disks stay those of the memory.
+ */
+export async function hibernate(machine: Machine, record: MachineRecord, { saved }: Taken): Promise<void> {
+  const { live } = machine;
+  const memory = record.mapped === null ? [] : [MEMORY];
+  await copyFiles(
+    [DEVICES, ...memory].map((name) => join(machine.saved, name)),
+    live,
+  );
+  durableWrite(join(live, SIDECAR), encodeSaved(saved));
+  await flushFiles(live);
+  failpoint("vm-hibernate.staged");
+  machine.write({ ...record, state: "hibernated", error: null, mapped: null });
+  failpoint("vm-hibernate.committed");
+  await endQemu(live);
+}
+
+/** The description of a hibernated machine's state. Throws `damaged`. */
+export function hibernatedIn({ live, name }: Machine): SavedMachine {
+  const saved = savedIn(join(live, SIDECAR));
+  if (saved === null) throw new CairnError("damaged", `the memory of the hibernated machine ${name} is not described`);
+  return saved;
+}
+
+/** Removes the files from which a hibernated guest goes on; its disks stay. */
+export function forgetMemory({ live }: Machine): void {
+  for (const name of [SIDECAR, DEVICES, MEMORY]) rmSync(join(live, name), { force: true });
+}
+
+/** Flushes the files of a folder to the disk. */
+export async function flushFiles(folder: string): Promise<void> {
+  const flush = async (name: string): Promise<void> => {
+    await using file = await open(join(folder, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    await file.sync();
+  };
+  // Sockets have no content, and pid file and log matter only to this run.
+  const names = readdirSync(folder).filter((name) => /\.qcow2$|^(?:devices|memory)$/.test(name));
+  await Promise.all(names.map(flush));
+  fsyncDirectory(folder);
 }
 
 /** The description of a saved machine, in a file; null if there is no file. Throws `damaged`, `newer_version`. */

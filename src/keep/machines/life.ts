@@ -2,9 +2,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { hostOf } from "../../capture/vm/host.ts";
 import {
+  abruptEnd,
   createMachine as create,
   lookAt,
   lookAtAll,
+  powerOff,
   removeMachine as remove,
   type Seen,
   startMachine as start,
@@ -57,7 +59,9 @@ function infoOf({ machine, record, pid, operation }: Seen): MachineInfo {
 
 /** Describes a machine to a caller that works on it: the caller's own operation is not shown. */
 export function ownInfo(machine: Machine): MachineInfo {
-  return infoOf({ machine, record: machine.read(), pid: processIn(machine.live), operation: null });
+  const record = machine.read();
+  const error = record.error ?? abruptEnd(machine);
+  return infoOf({ machine, record: { ...record, error }, pid: processIn(machine.live), operation: null });
 }
 
 export async function createMachine(root: string, name: string, options: CreateMachineOptions): Promise<MachineInfo> {
@@ -100,7 +104,8 @@ export async function startMachine(root: string, name: string, options: CallOpti
 
 export async function stopMachine(root: string, name: string, options: StopMachineOptions): Promise<StopMachineResult> {
   const { force = false, deadlineMs = STOP_MS, signal } = options;
-  return await withMachine(root, name, "stop", { ...options, ends: force }, async (machine) => {
+  return await withMachine(root, name, "stop", { ...options, ends: force }, async (machine, record) => {
+    if (force && record.state === "hibernated") powerOff(machine, record);
     const obeyed = !force && (await stop(machine, deadlineMs, signal));
     return { ...ownInfo(machine), obeyed };
   });

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { shareBlobs, removeUnusedBlobs } from "../../capture/vm/blobs.ts";
 import { hostOf } from "../../capture/vm/host.ts";
 import {
-  flushFiles,
   makeMachine,
   newNic,
   newRecord,
@@ -16,7 +15,17 @@ import { Machine, type MachineRecord, machinesFolder, sharedFile } from "../../c
 import { readSeed, requireSeed, writeSeed } from "../../capture/vm/seed.ts";
 import { resume, runningIn } from "../../capture/vm/qemu.ts";
 import type { Qmp } from "../../capture/vm/qmp.ts";
-import { bringState, checkFits, giveState, loadState, newGeneration, takeState } from "../../capture/vm/state.ts";
+import {
+  bringState,
+  checkFits,
+  flushFiles,
+  giveState,
+  hibernate,
+  loadState,
+  newGeneration,
+  type Taken,
+  takeState,
+} from "../../capture/vm/state.ts";
 import { watched, Watcher } from "../../capture/vm/watch.ts";
 import type { ExportPointResult } from "../../contract/export-directory.ts";
 import type {
@@ -28,7 +37,7 @@ import type {
   SaveMachineOptions,
   SaveMachineResult,
 } from "../../contract/machines.ts";
-import type { CallOptions } from "../../contract/words.ts";
+import type { CallOptions, SavePoint } from "../../contract/words.ts";
 import { advice, CairnError, line, option, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { temporaryName } from "../../fs/durable.ts";
@@ -53,47 +62,62 @@ export async function saveMachine(
   name: string,
   options: SaveMachineOptions,
 ): Promise<SaveMachineResult> {
+  return await saved(hand, root, name, options, false);
+}
+
+/**
+ * Saves a machine and ends its QEMU, in one pause of its guest. Steps: those of a save; then those of `hibernate`, with
+ * the machine's record as the commit. The guest runs again after a kill before that.
+ */
+export async function hibernateMachine(
+  hand: LibraryHand,
+  root: string,
+  name: string,
+  options: SaveMachineOptions,
+): Promise<SaveMachineResult> {
+  return await saved(hand, root, name, options, true);
+}
+
+async function saved(
+  hand: LibraryHand,
+  root: string,
+  name: string,
+  options: SaveMachineOptions,
+  staysPaused: boolean,
+): Promise<SaveMachineResult> {
   const started = performance.now();
-  const { signal, message, tags, cause } = options;
-  return await withMachine(root, name, "save", options, async (machine, record) => {
+  const { signal } = options;
+  return await withMachine(root, name, staysPaused ? "hibernate" : "save", options, async (machine, record) => {
     const host = await hostOf(machine.root);
+    using qmp = await runningIn(machine.live);
+    if (staysPaused && qmp === null)
+      throw new CairnError("conflict", `${name} does not run, so it has no memory to keep`, {
+        hint: advice`save its disks: ${line(`vm save ${name}`, "saveMachine", word("machines"), name)}`,
+      });
     const into = join(machine.folder, temporaryName());
     mkdirSync(into, { mode: 0o700 });
-    using qmp = await runningIn(machine.live);
     let hasPoint = false;
     try {
-      const take = async () => takeState(host, machine, record, { qmp, into, signal });
-      const taken = qmp === null ? await take() : await watched(machine, take);
-      const { id, hasMemory } = taken.saved;
-      failpoint("vm-save.taken");
-      machine.write({ ...record, lineage: [...record.lineage, id] });
-      await giveState(machine, taken, into);
-      failpoint("vm-save.given");
-      const point = await withClient(hand, machine, options, async (client) => {
-        const before = await newestOf(client);
-        hasPoint = true;
-        const made = async (): Promise<boolean> => (await newestOf(client)) !== before;
-        const saved = await client
-          .save({
-            ...callOf(options),
-            cause: causeOf(machine, cause),
-            ...(message === undefined ? {} : { message }),
-            ...(tags === undefined ? {} : { tags }),
-          })
-          .catch(async (error: unknown) => {
-            hasPoint = await made().catch(() => true);
-            throw error;
-          });
-        return await client.resolve(saved.save_point_id);
-      });
-      return {
-        name,
-        state_id: id,
-        has_memory: hasMemory,
-        paused_ms: Math.round(taken.pausedMs * 10) / 10,
-        save_point: point,
-        duration_ms: Math.round(performance.now() - started),
+      const take = async (): Promise<Taken> => takeState(host, machine, record, { qmp, into, signal, staysPaused });
+      const keep = async (taken: Taken): Promise<SaveMachineResult> => {
+        failpoint("vm-save.taken");
+        const entered = { ...record, lineage: [...record.lineage, taken.saved.id] };
+        machine.write(entered);
+        await giveState(machine, taken, into);
+        failpoint("vm-save.given");
+        const point = await pointOf(hand, machine, options, (isMade) => (hasPoint = isMade));
+        if (staysPaused) await hibernate(machine, entered, taken);
+        return {
+          name,
+          state_id: taken.saved.id,
+          has_memory: taken.saved.hasMemory,
+          paused_ms: Math.round(taken.pausedMs * 10) / 10,
+          save_point: point,
+          duration_ms: Math.round(performance.now() - started),
+        };
       };
+      if (staysPaused) return await watched(machine, async () => keep(await take()));
+      return await keep(qmp === null ? await take() : await watched(machine, take));
     } catch (error) {
       // The state has no point, so it is none of the machine's saves.
       try {
@@ -105,6 +129,33 @@ export async function saveMachine(
     } finally {
       removeAll(into);
     }
+  });
+}
+
+/** Makes the save point of a given state. `onPoint`: told whether there may be one, also if this fails. */
+async function pointOf(
+  hand: LibraryHand,
+  machine: Machine,
+  options: SaveMachineOptions,
+  onPoint: (isMade: boolean) => void,
+): Promise<SavePoint> {
+  const { message, tags, cause } = options;
+  return await withClient(hand, machine, options, async (client) => {
+    const before = await newestOf(client);
+    onPoint(true);
+    const made = async (): Promise<boolean> => (await newestOf(client)) !== before;
+    const saved = await client
+      .save({
+        ...callOf(options),
+        cause: causeOf(machine, cause),
+        ...(message === undefined ? {} : { message }),
+        ...(tags === undefined ? {} : { tags }),
+      })
+      .catch(async (error: unknown) => {
+        onPoint(await made().catch(() => true));
+        throw error;
+      });
+    return await client.resolve(saved.save_point_id);
   });
 }
 

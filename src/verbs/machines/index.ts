@@ -2,6 +2,7 @@
 export { cloneMachine } from "./clone-machine.ts";
 export { createMachine } from "./create-machine.ts";
 export { exportMachine } from "./export-machine.ts";
+export { hibernateMachine } from "./hibernate-machine.ts";
 export { inspectMachine } from "./inspect-machine.ts";
 export { listMachines } from "./list-machines.ts";
 export { removeMachine } from "./remove-machine.ts";

@@ -3,7 +3,7 @@ import { CallOptions } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const startMachine = libraryVerb({
-  about: "Boots a machine that is not running.",
+  about: "Boots a machine that is not running. A hibernated guest goes on.",
   takes: [machines(), name()],
   options: CallOptions,
   output: MachineInfo,

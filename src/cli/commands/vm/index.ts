@@ -27,6 +27,10 @@ export const command = group({
     console: { summary: "connect to a machine's console", load: () => import("./console.ts") },
     rm: { summary: "remove a machine", load: async () => ({ command: (await life()).rm }) },
     save: { summary: "save a machine as a save point", load: async () => ({ command: (await states()).save }) },
+    hibernate: {
+      summary: "save a machine and stop it; start goes on there",
+      load: async () => ({ command: (await states()).hibernate }),
+    },
     export: {
       summary: "write a saved state as a directory to copy anywhere",
       load: async () => ({ command: (await states()).exportState }),

@@ -50,18 +50,19 @@ export const run = made(
 function said(context: Context, info: MachineInfo, done: string): Outcome {
   return {
     data: info,
-    text: () => `${context.style.green(done)} ${printable(info.name)}: ${hardwareOf(info)}`,
+    text: () =>
+      `${context.style.green(done)} ${printable(info.name)}: ${hardwareOf(info)}${info.error === null ? "" : `\n  ${printable(info.error)}`}`,
   };
 }
 
 export const start: CommandDefinition = {
   name: "vm start",
   arguments: [NAME],
-  examples: [{ line: "cairn vm start web", text: "boot from its disks; `cairn vm restore` restores its memory" }],
+  examples: [{ line: "cairn vm start web", text: "boot it, or let a hibernated guest go on" }],
   async run(context, input) {
     const library = await context.library();
     const info = await library.startMachine(machinesOf(context), input.required(0), context.callOptions());
-    return said(context, info, "booted");
+    return said(context, info, "started");
   },
 };
 
@@ -77,11 +78,9 @@ export const stop: CommandDefinition = {
       ...context.callOptions(),
       ...STOPPED.read(context, input),
     });
-    return said(
-      context,
-      info,
-      info.obeyed || input.flag("force") ? "stopped" : "powered off (the guest did not shut down)",
-    );
+    const stays = info.state === "hibernated" ? "is hibernated" : info.error === null ? null : "was stopped already";
+    const done = info.obeyed || input.flag("force") ? "stopped" : "powered off (the guest did not shut down)";
+    return said(context, info, stays ?? done);
   },
 };
 

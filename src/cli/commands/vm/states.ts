@@ -1,4 +1,9 @@
-import { CloneMachineOptions, RestoreMachineOptions, SaveMachineOptions } from "../../../contract/machines.ts";
+import {
+  CloneMachineOptions,
+  RestoreMachineOptions,
+  SaveMachineOptions,
+  type SaveMachineResult,
+} from "../../../contract/machines.ts";
 import { omit } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { usage } from "../../input.ts";
@@ -8,26 +13,53 @@ import { exported, placeOf, TO_DIRECTORY } from "../export-directory.ts";
 import { hardwareOf, machinesOf, NAME } from "./place.ts";
 
 const SAVED = new VerbOptions(omit(SaveMachineOptions, "cause"));
-export const save: CommandDefinition = {
-  name: "vm save",
-  harmless: true,
-  arguments: [NAME],
-  options: SAVED.definitions,
-  examples: [{ line: 'cairn vm save web -m "before the upgrade"', text: "save it; the guest is paused for a moment" }],
-  async run(context, input) {
-    const library = await context.library();
-    const result = await library.saveMachine(machinesOf(context), input.required(0), {
-      ...context.callOptions(),
-      ...withTags(SAVED.read(context, input)),
-    });
-    const { name, save_point: point, paused_ms, has_memory } = result;
-    return {
-      data: result,
-      text: () =>
-        `${context.style.green("saved")} ${printable(name)} as ${point.save_point_id.slice(0, 8)}${has_memory ? `, paused for ${paused_ms} ms` : ", disks only: it is not running"}`,
-    };
+
+function saving(
+  verb: "saveMachine" | "hibernateMachine",
+  definition: Pick<CommandDefinition, "name" | "harmless" | "examples">,
+  said: (result: SaveMachineResult) => string,
+): CommandDefinition {
+  return {
+    ...definition,
+    arguments: [NAME],
+    options: SAVED.definitions,
+    async run(context, input) {
+      const library = await context.library();
+      const result = await library[verb](machinesOf(context), input.required(0), {
+        ...context.callOptions(),
+        ...withTags(SAVED.read(context, input)),
+      });
+      const { name, save_point: point } = result;
+      return {
+        data: result,
+        text: () =>
+          `${context.style.green("saved")} ${printable(name)} as ${point.save_point_id.slice(0, 8)}, ${said(result)}`,
+      };
+    },
+  };
+}
+
+export const save = saving(
+  "saveMachine",
+  {
+    name: "vm save",
+    harmless: true,
+    examples: [
+      { line: 'cairn vm save web -m "before the upgrade"', text: "save it; the guest is paused for a moment" },
+    ],
   },
-};
+  ({ has_memory, paused_ms }) =>
+    paused_ms > 0 ? `paused for ${paused_ms} ms` : has_memory ? "as it is hibernated" : "disks only: it is not running",
+);
+
+export const hibernate = saving(
+  "hibernateMachine",
+  {
+    name: "vm hibernate",
+    examples: [{ line: "cairn vm hibernate web", text: "save and stop it; `cairn vm start web` goes on there" }],
+  },
+  ({ name }) => `and stopped; to go on: cairn vm start ${printable(name)}`,
+);
 
 export const exportState: CommandDefinition = {
   name: "vm export",
