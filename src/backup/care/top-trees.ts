@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
-import { ByteWriter, comparePaths, hex, latin1 } from "../../formats/bytes.ts";
-import { CHECKS_NAME, encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
+import { comparePaths, latin1 } from "../../formats/bytes.ts";
+import { CHECKS_NAME, type Manifest } from "../../formats/records/manifest.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
@@ -9,9 +9,9 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packsToProve } from "../../repository/read/near-packs.ts";
 import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
-import { isGoneBy, manifestWithout } from "../../workspace/store/content-without.ts";
+import { isGoneBy, manifestWithout, withDigests } from "../../workspace/store/content-without.ts";
 import { editSnapshot } from "../../workspace/store/snapshot-tree.ts";
-import { countBelow } from "../../workspace/points/listed-entry.ts";
+import { EntryTotals } from "../../workspace/store/survey-tree.ts";
 import {
   factsOfContent,
   mayHaveManifest,
@@ -51,11 +51,13 @@ export class TopTrees {
     const { keys } = access.repository;
     const blobs = new BlobSource({ keys, index, packs: packsToProve(near.folder), compares: false });
     const walk = new DigestWalk({ blobs, signal: this.#parts.signal });
+    const { reader } = this.#parts.session;
+    const totals = new EntryTotals(async (tree) => readNodes(reader, tree), this.#parts.signal);
     const tops = new Map<Broken, Uint8Array | null>();
     try {
       for (const each of broken) {
         try {
-          tops.set(each, await this.#topTree(each, walk));
+          tops.set(each, await this.#topTree(each, { walk, totals }));
         } catch (error) {
           // A manifest of a newer format cannot be written anew.
           if (!(error instanceof CairnError) || error.code !== "newer_version") throw error;
@@ -69,7 +71,7 @@ export class TopTrees {
   }
 
   /** Makes the topmost tree; a snapshot with a manifest gets a new manifest of the remaining entries. */
-  async #topTree({ listed, mended }: Broken, walk: DigestWalk): Promise<Uint8Array | null> {
+  async #topTree({ listed, mended }: Broken, readers: Readers): Promise<Uint8Array | null> {
     const { reader } = this.#parts.session;
     if (mended.tree === null) return null;
     const snapshot = { ...listed.snapshot, tree: objectIdOf(mended.tree) };
@@ -100,7 +102,7 @@ export class TopTrees {
     }
     if (content === null || content.manifest === null || below.length === 0) return mended.tree;
     const { manifest } = content;
-    const bytes = await repairedManifest(walk, { reader, content: { ...content, manifest }, lost: below });
+    const bytes = await repairedManifest(readers, { reader, content: { ...content, manifest }, lost: below });
     return editSnapshot(mended.tree, {
       manifest: bytes,
       recordedAt: Math.floor(Date.parse(snapshot.time) / 1000),
@@ -139,6 +141,12 @@ const LOST_MANIFEST: Manifest = {
   extra: {},
 };
 
+/** Both read each tree once, whichever snapshots share it. */
+interface Readers {
+  walk: DigestWalk;
+  totals: EntryTotals;
+}
+
 interface RepairedContent {
   reader: BlobSource;
   /** Manifest of a snapshot that lacks entries, and the folder's present tree; paths of lost entries are relative to it. */
@@ -150,10 +158,13 @@ interface RepairedContent {
  * Makes a manifest without lost or removed entries: digests and counts describe the rest, the missing entries are
  * listed as omitted, and `complete` is false, so it never gets a receipt.
  */
-async function repairedManifest(walk: DigestWalk, { reader, content, lost }: RepairedContent): Promise<Uint8Array> {
+async function repairedManifest(
+  { walk, totals }: Readers,
+  { reader, content, lost }: RepairedContent,
+): Promise<Uint8Array | null> {
   const { manifest, root } = content;
   const known = manifestWithout(manifest, isGoneBy(lost.map(({ path }) => path)));
-  const entries = await countBelow(await readNodes(reader, root), async (tree) => readNodes(reader, tree));
+  const { entries } = await totals.of(await readNodes(reader, root));
   const left: Manifest = {
     ...known,
     complete: false,
@@ -166,8 +177,6 @@ async function repairedManifest(walk: DigestWalk, { reader, content, lost }: Rep
       })),
     ].toSorted((a, b) => comparePaths(a.path, b.path)),
   };
-  const { state, meta } = await walk.folder(storedRoot(content), factsOfContent({ ...content, manifest: left }));
-  const writer = new ByteWriter(4096);
-  encodeManifest(writer, { ...left, stateDigest: state && hex(state), metadataDigest: meta && hex(meta) });
-  return writer.copy();
+  const facts = factsOfContent({ ...content, manifest: left });
+  return (await withDigests(walk, left, { tree: storedRoot(content), facts })).bytes;
 }

@@ -1,5 +1,5 @@
 import { dirname } from "node:path";
-import { surveyTree } from "../../workspace/store/survey-tree.ts";
+import { ignoreFilesBelow } from "../../workspace/store/survey-tree.ts";
 import { rulesOfRequest } from "../../archive/scan/directory-rules.ts";
 import { advice, CairnError, option } from "../../errors.ts";
 import { IGNORE_FILE, IgnoreRules } from "../../fs/ignore.ts";
@@ -103,7 +103,7 @@ async function isLeftOut(
   { from, content, listed }: Wanted,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
-  const { ignoreFiles } = await surveyTree(from, storedRoot(content), { only: null, signal });
+  const ignoreFiles = await ignoreFilesBelow(from.blobs, storedRoot(content), signal);
   const record = rulesOfRequest({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
   return isIgnored(IgnoreRules.fromRecord(record), path, () => null);
 }

@@ -9,7 +9,7 @@ import { withoutMovedTimes } from "../../workspace/points/tree-diff.ts";
 import { MadeContents } from "../../workspace/rules/made-contents.ts";
 import { type Plan, publicEntries } from "../../workspace/rules/plan.ts";
 import { lookBeforeRestore } from "../../workspace/save/look.ts";
-import { surveyTree } from "../../workspace/store/survey-tree.ts";
+import { ignoreFilesBelow } from "../../workspace/store/survey-tree.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/open/workspace.ts";
 import { listPlainFiles } from "../databases/plain-database.ts";
 import { storedRoot } from "../open/content.ts";
@@ -32,8 +32,7 @@ export async function planInPlace(
   const { signal, takeOwnership } = call;
   const { manifest } = content;
   const { blobs } = from;
-  // Afterwards all trees are local, wherever they were stored.
-  const { ignoreFiles } = await surveyTree(from, storedRoot(content), { only: null, signal });
+  const ignoreFiles = await ignoreFilesBelow(blobs, storedRoot(content), signal);
   const rules = rulesOfRequest({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
   const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts: manifest.mounts?.entered ?? false });
   const target = {

@@ -1,5 +1,5 @@
 import { type CairnError, toCairnError, tellsOfDamage } from "../../errors.ts";
-import { latin1 } from "../../formats/bytes.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { newPacer } from "../../pacer.ts";
 
@@ -107,6 +107,26 @@ export async function walkTrees<R extends {} | null>(
 function* withBelow<R>({ nodes, folders, below }: Frame<R>): Generator<NodeAndBelow<R>> {
   let [at, folder] = [0, 0];
   for (const node of nodes) yield [node, folders[folder] === at++ ? below[folder++] : undefined];
+}
+
+/** Yields all entries below a folder, each folder before its entries. Keeps only the folders on the current path in memory. */
+export async function* nodesBelow(
+  { nodes, path, signal }: { nodes: TreeNodes; path: Uint8Array; signal: AbortSignal | undefined },
+  list: (tree: Uint8Array) => TreeNodes | Promise<TreeNodes>,
+): AsyncGenerator<{ node: TreeNode; path: Buffer }> {
+  const pace = newPacer(signal);
+  const folders = [{ nodes, path, at: 0 }];
+  for (let folder = folders.at(-1); folder !== undefined; folder = folders.at(-1)) {
+    const node = folder.nodes.at(folder.at++);
+    if (node === undefined) {
+      folders.pop();
+      continue;
+    }
+    await pace();
+    const own = joinPath(folder.path, node.name);
+    yield { node, path: own };
+    if (node.subtree !== undefined) folders.push({ nodes: await list(node.subtree), path: own, at: 0 });
+  }
 }
 
 /** Returns the path of an entry in a directory, in latin1, from the root of a walk. */

@@ -32,15 +32,13 @@ export const NO_FACTS: FolderFacts = {
 
 /** Reads `/.cairn/manifest.json` of a snapshot's tree. Returns damage as `problem`. */
 export function readFacts(blobs: BlobSource, snapshotTree: Uint8Array): FolderFacts {
-  let manifest: Manifest;
   try {
-    const bytes = manifestBytes(blobs, snapshotTree);
-    if (bytes === null) return NO_FACTS;
-    manifest = decodeManifest(bytes);
+    const read: ReadId = (id, type) => blobs.readId(id, type === "tree" ? TREE_BLOB : DATA_BLOB);
+    const manifest = manifestOf(read, snapshotTree);
+    return manifest === null ? NO_FACTS : factsOf(manifest);
   } catch (error) {
     return { ...NO_FACTS, problem: toCairnError(error).message };
   }
-  return factsOf(manifest);
 }
 
 /** Returns the facts that a manifest has of its folder. */
@@ -58,16 +56,18 @@ export function factsOf(manifest: Manifest): FolderFacts {
   return { manifest, problem: null, hashes, overrides, special };
 }
 
-function manifestBytes(blobs: BlobSource, snapshotTree: Uint8Array): Uint8Array | null {
+type ReadId = (id: Uint8Array, type: "data" | "tree") => Uint8Array;
+
+/** Reads the manifest below a snapshot's topmost tree; null if the snapshot has none. Throws `damaged`. */
+export function manifestOf(read: ReadId, snapshotTree: Uint8Array): Manifest | null {
   const entry = (tree: Uint8Array, name: string): TreeNode | undefined =>
-    decodeTree(blobs.readId(tree, TREE_BLOB)).find((node) => latin1(node.name) === name);
+    decodeTree(read(tree, "tree")).find((node) => latin1(node.name) === name);
   const folder = entry(snapshotTree, ".cairn")?.subtree;
-  if (folder === undefined) return null;
-  const content = entry(folder, "manifest.json")?.content;
+  const content = folder && entry(folder, "manifest.json")?.content;
   if (content === undefined) return null;
   const pieces: Uint8Array[] = [];
-  for (let at = 0; at < content.length; at += 32) pieces.push(blobs.readId(content.subarray(at, at + 32), DATA_BLOB));
-  return Buffer.concat(pieces);
+  for (let at = 0; at < content.length; at += 32) pieces.push(read(content.subarray(at, at + 32), "data"));
+  return decodeManifest(Buffer.concat(pieces));
 }
 
 function addParents(directories: Set<string>, path: string): void {

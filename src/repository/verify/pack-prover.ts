@@ -257,8 +257,33 @@ async function proveOnce(
   return { reports, packs, blobs, bytes };
 }
 
+/** A blob that a full read has not found sound at its place in the index. */
+export interface UnprovenBlob {
+  readonly entry: number;
+  /** Number of its pack in the index, and the damage that the read found in it. */
+  readonly pack: number;
+  readonly report: PackReport | undefined;
+  /** The damage of the blob itself. Absent: its pack cannot be read, or does not have the blob there. */
+  readonly own: string | undefined;
+}
+
+/** Yields the blobs that a full read should have proven, and has not. */
+export function* unprovenBlobs(
+  { table }: BlobIndex,
+  { reports, proven }: Pick<ProvenPacks, "reports" | "proven">,
+  shouldBeProven: (entry: number) => boolean,
+): Generator<UnprovenBlob> {
+  const ofPacks = new Map(reports.map((report) => [report.pack, report]));
+  const own = new Map(reports.flatMap(({ blobs }) => blobs.map(({ entry, message }) => [entry, message])));
+  for (let entry = 0; entry < table.count; entry++) {
+    if (proven[entry] === 1 || !shouldBeProven(entry)) continue;
+    const pack = table.packOf[entry]!;
+    yield { entry, pack, report: ofPacks.get(pack), own: own.get(entry) };
+  }
+}
+
 /** Returns the problem of a whole pack as the reason why its blobs were not proven; null if there is none. */
-export function wholePackDamage(report: Pick<PackReport, "kind" | "message"> | undefined, name: string): string | null {
+export function wholePackDamage(report: PackReport | undefined, name: string): string | null {
   if (report?.kind === "missing") return `its pack ${name} is missing`;
   if (report?.kind === "unreadable") return `its pack ${name} cannot be read: ${report.message}`;
   if (report?.kind === "name") return `its pack ${name} does not match its name`;

@@ -9,8 +9,7 @@ import { LiveSet } from "../trees/live.ts";
 import type { ListedSnapshot, Repository, SnapshotListing } from "../repository.ts";
 import { packSizes, type StoredFile } from "../storage/storage.ts";
 import { strikeNamed } from "./unindexed-packs.ts";
-import { type ProvenPacks, wholePackDamage } from "./pack-prover.ts";
-import type { PackReport } from "./verify-task.ts";
+import { type ProvenPacks, unprovenBlobs, wholePackDamage } from "./pack-prover.ts";
 
 export type CheckProblemKind =
   | "key_damaged"
@@ -121,31 +120,22 @@ export function packProblems(
 ): CheckProblem[] {
   const problems: CheckProblem[] = [];
   const { table } = index;
-  const idOf = (entry: number): string => objectIdOf(index.idOf(entry));
-  const reports = new Map<number, PackReport>();
-  const named = new Set<number>();
-  for (const report of found.reports) {
-    const { pack, kind, message, blobs } = report;
-    const name = objectIdOf(table.packId(pack));
-    reports.set(pack, report);
-    if (kind !== null) problems.push(damage(kind === "missing" ? "pack_missing" : "pack_damaged", name, message));
-    for (const { entry, message: why } of blobs) {
-      named.add(entry);
-      // The pack is known to end before the blob.
-      if (lost.has(entry)) continue;
-      problems.push(damage("blob_damaged", idOf(entry), `in pack ${name} at ${table.offsetOf[entry]}: ${why}`));
-    }
-  }
   const read = new Set(packs.map(({ name }) => name));
-  const isRead = Uint8Array.from({ length: table.packCount }, (_, pack) =>
-    Number(read.has(objectIdOf(table.packId(pack)))),
-  );
-  for (let entry = 0; entry < table.count; entry++) {
-    const pack = table.packOf[entry]!;
-    if (isRead[pack] !== 1 || found.proven[entry] === 1 || lost.has(entry) || named.has(entry)) continue;
-    const name = objectIdOf(table.packId(pack));
-    const elsewhere = `it is not in pack ${name} at ${table.offsetOf[entry]}, where the index places it`;
-    problems.push(damage("blob_damaged", idOf(entry), wholePackDamage(reports.get(pack), name) ?? elsewhere));
+  const names = Array.from({ length: table.packCount }, (_, pack) => objectIdOf(table.packId(pack)));
+  const isRead = Uint8Array.from(names, (name) => Number(read.has(name)));
+  for (const { pack, kind, message } of found.reports)
+    if (kind !== null)
+      problems.push(damage(kind === "missing" ? "pack_missing" : "pack_damaged", names[pack]!, message));
+  // The pack of a lost blob is known to end before the blob.
+  const shouldBeProven = (entry: number): boolean => isRead[table.packOf[entry]!] === 1 && !lost.has(entry);
+  for (const { entry, pack, report, own } of unprovenBlobs(index, found, shouldBeProven)) {
+    const name = names[pack]!;
+    const place = `in pack ${name} at ${table.offsetOf[entry]}`;
+    const detail =
+      own === undefined
+        ? (wholePackDamage(report, name) ?? `it is not ${place}, where the index places it`)
+        : `${place}: ${own}`;
+    problems.push(damage("blob_damaged", objectIdOf(index.idOf(entry)), detail));
   }
   return problems;
 }

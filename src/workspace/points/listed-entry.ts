@@ -1,12 +1,8 @@
-import type { EntryCounts } from "../../formats/records/descriptor.ts";
-import { countEntry } from "../store/survey-tree.ts";
 import type { EntryKind } from "../../contract/words.ts";
 import type { EntryChange, ListedEntry } from "../../contract/index.ts";
 import type { DiffAspect } from "./tree-diff.ts";
-import { joinPath } from "../../formats/bytes.ts";
-import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
-import { newPacer } from "../../pacer.ts";
 
 /** The largest time of a Date in ms; times beyond are shown as this one. */
 const LAST_MS = 8.64e15;
@@ -39,26 +35,6 @@ export function changeOf(was: TreeNode | null, now: TreeNode | null, aspects: Di
   };
 }
 
-/** Yields all entries below a folder, each folder before its entries. Keeps only the folders on the current path in memory. */
-export async function* nodesBelow(
-  { nodes, path, signal }: { nodes: TreeNodes; path: Uint8Array; signal: AbortSignal | undefined },
-  list: (tree: Uint8Array) => Promise<TreeNodes>,
-): AsyncGenerator<{ node: TreeNode; path: Buffer }> {
-  const pace = newPacer(signal);
-  const folders = [{ nodes, path, at: 0 }];
-  for (let folder = folders.at(-1); folder !== undefined; folder = folders.at(-1)) {
-    const node = folder.nodes.at(folder.at++);
-    if (node === undefined) {
-      folders.pop();
-      continue;
-    }
-    await pace();
-    const own = joinPath(folder.path, node.name);
-    yield { node, path: own };
-    if (node.subtree !== undefined) folders.push({ nodes: await list(node.subtree), path: own, at: 0 });
-  }
-}
-
 /** Converts an entry to the form that the library returns. */
 export function listedEntry(node: TreeNode, name: Uint8Array): ListedEntry {
   const target = node.linktarget === undefined ? undefined : displayPath(node.linktarget);
@@ -81,15 +57,4 @@ export function listedEntry(node: TreeNode, name: Uint8Array): ListedEntry {
 function isoTime(node: TreeNode): string {
   const ms = node.mtimeSec * 1000 + Math.floor(node.mtimeNs / 1e6);
   return new Date(Math.max(-LAST_MS, Math.min(LAST_MS, ms))).toISOString();
-}
-
-/** Counts all entries below a folder. */
-export async function countBelow(
-  nodes: TreeNodes,
-  list: (tree: Uint8Array) => Promise<TreeNodes>,
-): Promise<EntryCounts> {
-  const counts: EntryCounts = { files: 0, directories: 0, links: 0, other: 0 };
-  const all = { nodes, path: new Uint8Array(0), signal: undefined };
-  for await (const { node } of nodesBelow(all, list)) countEntry(counts, node);
-  return counts;
 }

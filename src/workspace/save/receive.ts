@@ -1,4 +1,4 @@
-import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES, NO_RULES } from "../../fs/ignore.ts";
+import { type FoundIgnoreFile, NO_RULES } from "../../fs/ignore.ts";
 import type { Degradation, PointContent, ReceivedContent, ReceiveRequest, StagedContent } from "../store/engine.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -10,8 +10,8 @@ import { siblingPoint, takenOver } from "../open/siblings.ts";
 import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 import { rulesOfRequest } from "../../archive/scan/directory-rules.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { joinPath } from "../../formats/bytes.ts";
-import { newPacer } from "../../pacer.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
+import { ignoreFilesIn } from "../store/survey-tree.ts";
 import { pointFacts, sealedStateOf } from "../open/describe.ts";
 
 interface ReceiveInput extends WorkspaceCall {
@@ -198,7 +198,9 @@ export async function rebuiltRules(
   source: TreeSource,
   { crossMounts, signal }: { crossMounts: boolean; signal?: AbortSignal | undefined },
 ): Promise<IgnoreRules> {
-  return rulesByFiles(await ignoreFilesIn(source, signal), { excludes: [], crossMounts });
+  const reader = { list: (tree: Uint8Array) => source.list(tree), textOf: (node: TreeNode) => textOf(source, node) };
+  const files = await ignoreFilesIn(reader, source.root, signal);
+  return rulesByFiles(files, { excludes: [], crossMounts });
 }
 
 /** Returns the rules of a point whose ignore files and patterns alone are known: the hidden entries were not counted. */
@@ -217,30 +219,8 @@ function rulesByFiles(
   };
 }
 
-async function ignoreFilesIn(source: TreeSource, signal: AbortSignal | undefined): Promise<FoundIgnoreFile[]> {
-  const pace = newPacer(signal);
-  const found: FoundIgnoreFile[] = [];
-  const open: { id: Uint8Array; path: Uint8Array }[] = [{ id: source.root, path: new Uint8Array(0) }];
-  for (let at = open.pop(); at !== undefined; at = open.pop()) {
-    await pace();
-    for (const node of source.list(at.id)) {
-      if (node.subtree !== undefined)
-        open.push({ id: Uint8Array.from(node.subtree), path: Uint8Array.from(joinPath(at.path, node.name)) });
-      else if (
-        node.type === "file" &&
-        Buffer.from(node.name).toString("latin1") === IGNORE_FILE &&
-        node.size <= MAX_IGNORE_FILE_BYTES
-      ) {
-        const text = textOf(source, node);
-        if (text !== null) found.push({ directory: Buffer.from(at.path).toString("latin1"), text });
-      }
-    }
-  }
-  return found;
-}
-
 /** Returns a file's text in latin1; null if the content is damaged. */
-function textOf(source: TreeSource, node: Parameters<TreeSource["content"]>[0]): string | null {
+function textOf(source: TreeSource, node: TreeNode): string | null {
   try {
     return Array.from(source.content(node), (part) => Buffer.from(part).toString("latin1")).join("");
   } catch (error) {

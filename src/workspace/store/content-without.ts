@@ -1,25 +1,25 @@
 import { type PlacedDatabase, PlacedDatabases } from "../../archive/databases/placed-databases.ts";
 import { folderName } from "../../archive/databases/stored-database.ts";
+import { nodeAt } from "../../archive/databases/nodes.ts";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter, hex, latin1 } from "../../formats/bytes.ts";
 import type { EntryCounts } from "../../formats/records/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { SealFile } from "../../formats/records/seal-file.ts";
-import type { TreeNode } from "../../formats/restic/tree.ts";
-import { printablePath } from "../../fs/paths/safe-path.ts";
+import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import type { EditEntry } from "../../repository/trees/edit-tree.ts";
-import type { ListTree } from "../../repository/trees/walk-trees.ts";
+import { type ListTree, nodesBelow } from "../../repository/trees/walk-trees.ts";
 import type { DigestWalk } from "../../repository/verify/digest-walk.ts";
-import { factsOf, NO_FACTS } from "../../repository/verify/folder-facts.ts";
+import { factsOf, type FolderFacts, NO_FACTS } from "../../repository/verify/folder-facts.ts";
 import type { CopyContent } from "./copy-content.ts";
 import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { pathToTree } from "./point-remains.ts";
 import { editSnapshot } from "./snapshot-tree.ts";
-import { countEntry } from "./survey-tree.ts";
+import type { EntryTotals, Totals } from "./survey-tree.ts";
 
 /** Makes the content of points anew, without some paths. */
 
@@ -101,94 +101,75 @@ export async function contentOf(
 ): Promise<ContentWithout> {
   const old = point.content;
   const placed = await PlacedDatabases.place(store.blobs, tree, { databases: kept.map(({ database }) => database) });
-  const { entries, bytes } = totalsWithout(
-    point,
-    totals.of([
-      ...stored.map((path) => nodeAt(store, storedTree(old), path)),
-      ...gone.map(({ database }) => database.manifest.node),
-    ]),
-  );
+  const goneNodes = [...(await nodesAt(store, old, stored)), ...gone.map(({ database }) => database.manifest.node)];
+  const { entries, bytes } = totalsWithout(point, await totals.of(goneNodes));
   const left = manifest === null ? null : { ...manifestWithout(manifest, isGoneBy(removed)), entries };
-  const { state, meta } = await walk.folder(tree, placed.facts(left === null ? NO_FACTS : factsOf(left)));
+  const facts = placed.facts(left === null ? NO_FACTS : factsOf(left));
+  const { bytes: encoded, ...digests } = await withDigests(walk, left, { tree, facts });
   // Another point's manifest may have the hash.
-  if (state === null) walk.forgetUnhashed();
-  const stateDigest = state && hex(state);
-  const metadataDigest = meta && hex(meta);
-  const writer = new ByteWriter(4096);
-  if (left !== null) encodeManifest(writer, { ...left, stateDigest, metadataDigest });
-  const top = await topTree(store, old, { tree, manifest: left === null ? null : writer.copy(), gone, kept, add });
+  if (digests.stateDigest === null) walk.forgetUnhashed();
+  const top = await topTree(store, old, { tree, manifest: encoded, gone, kept, add });
   const content = {
     tree: hex(placed.root) as ObjectId,
     snapshot_tree: hex(top) as ObjectId,
     stored_tree: kept.length === 0 ? undefined : (hex(tree) as ObjectId),
     snapshot: null,
   };
-  return { content, removed, entries, bytes, stateDigest, metadataDigest };
+  return { content, removed, entries, bytes, ...digests };
 }
 
-/** Counts of entries with everything below them; each tree is read once. */
-export class EntryTotals {
-  readonly #store: EmbeddedStore;
-  readonly #known = new Map<string, Totals>();
-
-  constructor(store: EmbeddedStore) {
-    this.#store = store;
-  }
-
-  of(nodes: Iterable<TreeNode>): Totals {
-    const totals = { entries: { files: 0, directories: 0, links: 0, other: 0 }, bytes: 0 };
-    for (const node of nodes) {
-      countEntry(totals.entries, node);
-      if (node.type === "file") totals.bytes += node.size;
-      if (node.subtree === undefined) continue;
-      const below = this.#below(node.subtree);
-      totals.bytes += below.bytes;
-      for (const kind of KINDS) totals.entries[kind] += below.entries[kind];
-    }
-    return totals;
-  }
-
-  #below(tree: Uint8Array): Totals {
-    const known = this.#known.get(latin1(tree)) ?? this.of(this.#store.tree(tree));
-    this.#known.set(latin1(tree), known);
-    return known;
-  }
+/**
+ * Computes the digests of a folder anew from its trees, and encodes its manifest with them. `bytes`: null without a
+ * manifest.
+ */
+export async function withDigests(
+  walk: DigestWalk,
+  manifest: Manifest | null,
+  { tree, facts }: { tree: Uint8Array; facts: FolderFacts },
+): Promise<{ bytes: Uint8Array | null } & Pick<ContentWithout, "stateDigest" | "metadataDigest">> {
+  const { state, meta } = await walk.folder(tree, facts);
+  const digests = { stateDigest: state && hex(state), metadataDigest: meta && hex(meta) };
+  if (manifest === null) return { bytes: null, ...digests };
+  const writer = new ByteWriter(4096);
+  encodeManifest(writer, { ...manifest, ...digests });
+  return { bytes: writer.copy(), ...digests };
 }
-
-type Totals = Pick<StoredPoint, "entries" | "bytes">;
-const KINDS = ["files", "directories", "links", "other"] as const;
 
 function totalsWithout({ entries, bytes }: Totals, gone: Totals): Totals {
   const left = { ...entries };
-  for (const kind of KINDS) left[kind] -= gone.entries[kind];
+  for (const kind of ["files", "directories", "links", "other"] as const) left[kind] -= gone.entries[kind];
   return { entries: left, bytes: bytes - gone.bytes };
 }
 
 /** Adds the blob ids of files at and below `nodes` to `to.content`. Skips the trees in `to.read`. */
-export function addContent(
+export async function addContent(
   store: EmbeddedStore,
   nodes: readonly TreeNode[],
-  to: { content: Set<string>; read: Set<string> },
-): void {
-  const open = [...nodes];
-  for (let node = open.pop(); node !== undefined; node = open.pop()) {
-    const { content = new Uint8Array(), subtree } = node;
+  to: { content: Set<string>; read: Set<string>; signal: AbortSignal | undefined },
+): Promise<void> {
+  const list = (tree: Uint8Array): TreeNodes => {
+    if (to.read.has(latin1(tree))) return [];
+    to.read.add(latin1(tree));
+    return store.tree(tree);
+  };
+  for await (const { node } of nodesBelow({ nodes, path: NOTHING, signal: to.signal }, list)) {
+    const { content = NOTHING } = node;
     for (let at = 0; at < content.length; at += 32) to.content.add(latin1(content.subarray(at, at + 32)));
-    if (subtree === undefined || to.read.has(latin1(subtree))) continue;
-    to.read.add(latin1(subtree));
-    for (const each of store.tree(subtree)) open.push(each);
   }
 }
 
-export function nodeAt(store: EmbeddedStore, root: string, path: Uint8Array): TreeNode {
-  let tree: Uint8Array = Buffer.from(root, "hex");
-  let found: TreeNode | undefined;
-  for (const name of latin1(path).split("/")) {
-    found = store.tree(tree).find((node) => latin1(node.name) === name);
-    if (found === undefined) throw new CairnError("internal", `there is no ${printablePath(path)} in the tree`);
-    tree = found.subtree ?? tree;
-  }
-  return found!;
+const NOTHING = new Uint8Array(0);
+
+/** Returns the nodes at raw paths that the folder of a point has. */
+export async function nodesAt(
+  { blobs }: EmbeddedStore,
+  content: CopyContent,
+  paths: readonly Uint8Array[],
+): Promise<TreeNode[]> {
+  const root = Buffer.from(storedTree(content), "hex");
+  const nodes: TreeNode[] = [];
+  for (const path of paths) nodes.push((await nodeAt(blobs, root, latin1(path).split("/")))!);
+  return nodes;
 }
 
 interface NewTop extends Pick<PointWithout, "tree" | "gone" | "kept"> {

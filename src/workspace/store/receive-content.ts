@@ -13,7 +13,7 @@ import { StoreSink } from "../../archive/scan/store-sink.ts";
 import { moveByThreads } from "../../repository/transfer/move-by-threads.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { snapshotTree } from "./snapshot-tree.ts";
-import { type Survey, surveyTree } from "./survey-tree.ts";
+import { ignoreFilesBelow, type Survey, surveyTree } from "./survey-tree.ts";
 
 interface Received extends Omit<ReceivedContent, "content"> {
   /** New packs that no index lists yet; the packs of moved blobs are listed. */
@@ -35,8 +35,7 @@ interface ReceiveWith {
 export async function receiveContent(request: ReceiveRequest, more: ReceiveWith): Promise<Received> {
   const { from, tree, paths, signal } = request;
   const only = paths === null ? null : new PathSelection(paths);
-  // Afterwards all trees are local, wherever they were stored.
-  const stored = await surveyTree(from, tree, { only, signal });
+  const ignoreFiles = await ignoreFilesBelow(from.blobs, tree, signal);
   const moved = await move(request, only, more);
   const sink = new StoreSink({
     ...more.target,
@@ -47,7 +46,7 @@ export async function receiveContent(request: ReceiveRequest, more: ReceiveWith)
   });
   try {
     const files = await storeFiles(request, sink);
-    const survey = files.size === 0 ? stored : await surveyTree(from, tree, { only, files, signal });
+    const survey = await surveyTree(from.blobs, tree, { only, files, signal });
     const manifest = only === null ? request.manifest : chosenManifest(request.manifest, only, survey);
     const built = snapshotTree({
       path: request.root,
@@ -62,7 +61,7 @@ export async function receiveContent(request: ReceiveRequest, more: ReceiveWith)
       manifest,
       entries: survey.entries,
       bytes: survey.bytes,
-      ignoreFiles: survey.ignoreFiles,
+      ignoreFiles,
       bytesStored: packs.reduce((sum, pack) => sum + pack.size, moved),
       tree: hex(survey.tree),
       snapshotTree: hex(built.tree),

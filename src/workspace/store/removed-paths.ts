@@ -12,12 +12,12 @@ import {
   addContent,
   contentOf,
   type ContentWithout,
-  EntryTotals,
   isGoneBy,
-  nodeAt,
+  nodesAt,
   type PointWithout,
   type StoredPoint,
 } from "./content-without.ts";
+import { EntryTotals } from "./survey-tree.ts";
 import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { pathToTree } from "./point-remains.ts";
@@ -46,9 +46,9 @@ export async function pathsInPoints(
   for (const point of points) {
     const { removed, stored, gone } = await mended(store, mender, { point, ...call });
     if (removed.length > 0) found.set(point.id, removed);
-    const nodes = stored.map((path) => nodeAt(store, storedTree(point.content), path));
+    const nodes = await nodesAt(store, point.content, stored);
     const pages = gone.flatMap(({ database }) => [...database.files.values()]);
-    addContent(store, [...nodes, ...pages], { content: call.content, read });
+    await addContent(store, [...nodes, ...pages], { content: call.content, read, signal: call.signal });
   }
   return found;
 }
@@ -115,7 +115,7 @@ async function treesWithout(
     }
     await blobs.finish();
     const walk = new DigestWalk({ blobs: store.blobs, signal: call.signal });
-    const totals = new EntryTotals(store);
+    const totals = new EntryTotals((id) => store.tree(id), call.signal);
     const done = new Map<string, ContentWithout>();
     for (const { point, tree } of changed)
       done.set(

@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { sha256 } from "../../crypto/hash.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { nodeNamed, type TreeNode } from "../../formats/restic/tree.ts";
-import { decodeManifest, type Manifest } from "../../formats/records/manifest.ts";
+import type { Manifest } from "../../formats/records/manifest.ts";
 import { outsideOwner } from "../../fs/linux/syscalls.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
@@ -13,6 +13,7 @@ import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import { type EditEntry, editTree, newTree } from "../../repository/trees/edit-tree.ts";
 import type { ListTree } from "../../repository/trees/walk-trees.ts";
 import { directoryNode, fileNode, type RootMetadata, modeWithoutList } from "../../archive/write/root-metadata.ts";
+import { manifestOf } from "../../repository/verify/folder-facts.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
 
@@ -99,17 +100,7 @@ export function treeOver(
 
 /** Reads the manifest in a snapshot's topmost tree; null if it has none. */
 export function readManifest(store: EmbeddedStore, snapshotRoot: Uint8Array): Manifest | null {
-  const directory = store
-    .tree(snapshotRoot)
-    .find(({ name, type }) => type === "dir" && Buffer.from(name).toString("latin1") === ".cairn");
-  const file =
-    directory &&
-    store.tree(directory.subtree!).find(({ name }) => Buffer.from(name).toString("latin1") === "manifest.json");
-  if (file?.content === undefined) return null;
-  const parts: Uint8Array[] = [];
-  for (let at = 0; at < file.content.length; at += 32)
-    parts.push(store.read(file.content.subarray(at, at + 32), "data"));
-  return decodeManifest(Buffer.concat(parts));
+  return manifestOf((id, type) => store.read(id, type), snapshotRoot);
 }
 
 export function splitPath(path: Uint8Array): Buffer[] {

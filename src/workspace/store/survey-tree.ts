@@ -1,14 +1,13 @@
-import { sha256 } from "../../crypto/hash.ts";
-import { CairnError } from "../../errors.ts";
-import { compareBytes, joinPath, latin1 } from "../../formats/bytes.ts";
+import { readFile, readNodes } from "../../archive/databases/nodes.ts";
+import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
+import { compareBytes, latin1 } from "../../formats/bytes.ts";
 import type { EntryCounts } from "../../formats/records/descriptor.ts";
-import { decodeTree, encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
+import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import type { PathSelection } from "../../fs/path-selection.ts";
-import { newPacer, type Pacer } from "../../pacer.ts";
-import { DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-index.ts";
-import type { ContentElsewhere } from "./engine.ts";
-import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
+import type { BlobSource } from "../../repository/read/blob-source.ts";
+import { newTree } from "../../repository/trees/edit-tree.ts";
+import { type ListTree, nodesBelow, pathIn, walkTrees } from "../../repository/trees/walk-trees.ts";
 
 const KINDS: Partial<Record<TreeNode["type"], keyof EntryCounts>> = {
   file: "files",
@@ -16,113 +15,148 @@ const KINDS: Partial<Record<TreeNode["type"], keyof EntryCounts>> = {
   symlink: "links",
 };
 
-/** Counts an entry by its kind, each name on its own. */
-export function countEntry(counts: EntryCounts, { type }: Pick<TreeNode, "type">): void {
-  counts[KINDS[type] ?? "other"]++;
+/** Each name of a file counts on its own. */
+export interface Totals {
+  entries: EntryCounts;
+  /** Bytes of all files. */
+  bytes: number;
 }
 
-/** Counts of a tree, or of its chosen entries. */
-export interface Survey {
+function noTotals(): Totals {
+  return { entries: { files: 0, directories: 0, links: 0, other: 0 }, bytes: 0 };
+}
+
+/** Adds an entry to totals, and the totals of the entries below it. */
+function addTotals(totals: Totals, { type, size }: TreeNode, below: Totals | undefined): void {
+  totals.entries[KINDS[type] ?? "other"]++;
+  if (type === "file") totals.bytes += size;
+  if (below === undefined) return;
+  totals.bytes += below.bytes;
+  for (const kind of ["files", "directories", "links", "other"] as const) totals.entries[kind] += below.entries[kind];
+}
+
+/** Counts entries with everything below them. Reads each tree once. */
+export class EntryTotals {
+  readonly #list: ListTree;
+  readonly #signal: AbortSignal | undefined;
+  readonly #known = new Map<string, Totals>();
+
+  constructor(list: ListTree, signal: AbortSignal | undefined) {
+    this.#list = list;
+    this.#signal = signal;
+  }
+
+  async of(nodes: Iterable<TreeNode>): Promise<Totals> {
+    const totals = noTotals();
+    for (const node of nodes)
+      addTotals(totals, node, node.subtree === undefined ? undefined : await this.#below(node.subtree));
+    return totals;
+  }
+
+  async #below(tree: Uint8Array): Promise<Totals> {
+    return walkTrees<Totals>(
+      tree,
+      this.#list,
+      {
+        known: ({ id }) => this.#known.get(latin1(id)),
+        done: ({ id }, nodes) => {
+          const totals = noTotals();
+          for (const [node, below] of nodes) addTotals(totals, node, below);
+          this.#known.set(latin1(id), totals);
+          return totals;
+        },
+      },
+      this.#signal,
+    );
+  }
+}
+
+/** The chosen entries of a tree, and their totals. */
+export interface Survey extends Totals {
   /** Id of the tree itself, or of a new tree with only the chosen entries. */
   tree: Uint8Array;
   /** All new trees if `tree` is a new tree; else empty. */
   blobs: ExtraBlob[];
-  entries: EntryCounts;
-  /** Bytes of all files, each name counted. */
-  bytes: number;
-  /** Ignore files of the whole tree, including entries that are not chosen. */
-  ignoreFiles: FoundIgnoreFile[];
 }
 
 /**
- * Reads every directory of a tree in another repository. Throws `damaged` if one cannot be read. `files`: chosen files
- * that the tree lacks, by their latin1 paths.
+ * Reads the chosen directories of a tree in another repository. Throws `damaged` if one cannot be read. `files`: chosen
+ * files that the tree lacks, by their latin1 paths.
  */
 export async function surveyTree(
-  from: ContentElsewhere,
+  reader: BlobSource,
   tree: Uint8Array,
-  call: {
-    only: PathSelection | null;
-    files?: ReadonlyMap<string, TreeNode>;
-    signal?: AbortSignal | undefined;
-  },
+  {
+    only,
+    files,
+    signal,
+  }: { only: PathSelection | null; files: ReadonlyMap<string, TreeNode>; signal?: AbortSignal | undefined },
 ): Promise<Survey> {
-  const survey = new TreeSurvey(from, call, newPacer(call.signal));
-  const made = await survey.directory(tree, new Uint8Array(0), call.only === null ? "whole" : call.only.of(ROOT));
-  return { ...survey.found, tree: made };
+  const found = { ...noTotals(), blobs: [] as ExtraBlob[] };
+  const added = Map.groupBy(files, ([path]) => path.slice(0, Math.max(path.lastIndexOf("/"), 0)));
+  const wanted = (path: string): "whole" | "part" | "no" => only?.of(Buffer.from(path, "latin1")) ?? "whole";
+  const made = await walkTrees<Uint8Array>(
+    tree,
+    async (id) => readNodes(reader, id),
+    {
+      enters: (_node, path) => wanted(path) !== "no",
+      done({ id, path }, nodes) {
+        const kept: TreeNode[] = [];
+        let isChanged = added.has(path) || wanted(path) === "part";
+        const keep = (node: TreeNode): void => {
+          kept.push(node);
+          addTotals(found, node, undefined);
+        };
+        for (const [node, subtree] of nodes) {
+          if (subtree !== undefined) {
+            isChanged ||= compareBytes(subtree, node.subtree!) !== 0;
+            keep({ ...node, subtree });
+          } else if (node.subtree === undefined && wanted(pathIn(path, node.name)) === "whole") keep(node);
+        }
+        for (const [, node] of added.get(path) ?? []) keep(node);
+        if (!isChanged) return id;
+        const blob = newTree(kept);
+        found.blobs.push({ ...blob, type: "tree" });
+        return blob.id;
+      },
+    },
+    signal,
+  );
+  return { ...found, tree: made };
 }
 
-const ROOT = new Uint8Array(0);
+/** Returns the ignore files of a tree in a repository. Afterwards all its trees are local. Throws `damaged`. */
+export async function ignoreFilesBelow(
+  reader: BlobSource,
+  tree: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<FoundIgnoreFile[]> {
+  const read = { title: "an ignore file", most: MAX_IGNORE_FILE_BYTES };
+  return ignoreFilesIn(
+    {
+      list: async (id) => readNodes(reader, id),
+      textOf: async (node) => latin1(await readFile(reader, node, read)),
+    },
+    tree,
+    signal,
+  );
+}
 
-class TreeSurvey {
-  readonly found: Omit<Survey, "tree"> = {
-    blobs: [],
-    entries: { files: 0, directories: 0, links: 0, other: 0 },
-    bytes: 0,
-    ignoreFiles: [],
-  };
-  readonly #from: ContentElsewhere;
-  readonly #only: PathSelection | null;
-  /** Files that the tree lacks, by the latin1 paths of their directories. */
-  readonly #added: ReadonlyMap<string, readonly (readonly [string, TreeNode])[]>;
-  readonly #pace: Pacer;
-
-  constructor(from: ContentElsewhere, { only, files = new Map() }: Parameters<typeof surveyTree>[2], pace: Pacer) {
-    this.#from = from;
-    this.#only = only;
-    this.#added = Map.groupBy(files, ([path]) => path.slice(0, Math.max(path.lastIndexOf("/"), 0)));
-    this.#pace = pace;
+/** Returns the ignore files of a tree. `textOf`: a file's content in latin1; null leaves the file out. */
+export async function ignoreFilesIn(
+  source: {
+    list: (tree: Uint8Array) => TreeNodes | Promise<TreeNodes>;
+    textOf: (node: TreeNode) => string | null | Promise<string | null>;
+  },
+  tree: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<FoundIgnoreFile[]> {
+  const found: FoundIgnoreFile[] = [];
+  const root = { nodes: await source.list(tree), path: new Uint8Array(0), signal };
+  for await (const { node, path } of nodesBelow(root, source.list)) {
+    if (node.type !== "file" || latin1(node.name) !== IGNORE_FILE || node.size > MAX_IGNORE_FILE_BYTES) continue;
+    const text = await source.textOf(node);
+    if (text !== null) found.push({ directory: latin1(path.subarray(0, Math.max(path.lastIndexOf("/"), 0))), text });
   }
-
-  /** Returns the id of the directory with only its chosen entries, and with added files. */
-  async directory(id: Uint8Array, path: Uint8Array, wanted: "whole" | "part" | "no"): Promise<Uint8Array> {
-    await this.#pace();
-    const kept: TreeNode[] = [];
-    const added = wanted === "no" ? [] : (this.#added.get(latin1(path)) ?? []);
-    let isChanged = wanted === "part" || added.length > 0;
-    for (const node of decodeTree(await this.#blob(id, TREE_BLOB))) {
-      const own = joinPath(path, node.name);
-      const chosen = wanted === "part" ? this.#only!.of(own) : wanted;
-      if (node.type === "file" && Buffer.from(node.name).toString("latin1") === IGNORE_FILE)
-        await this.#ignoreFile(node, path);
-      if (node.subtree !== undefined) {
-        const subtree = await this.directory(Uint8Array.from(node.subtree), own, chosen);
-        if (chosen !== "no") this.#keep(kept, { ...node, subtree });
-        isChanged ||= compareBytes(subtree, node.subtree) !== 0;
-      } else if (chosen === "whole") this.#keep(kept, node);
-    }
-    for (const [, node] of added) this.#keep(kept, node);
-    return isChanged ? this.#made(kept.toSorted((a, b) => compareBytes(a.name, b.name))) : id;
-  }
-
-  #keep(kept: TreeNode[], node: TreeNode): void {
-    kept.push(node);
-    countEntry(this.found.entries, node);
-    if (node.type === "file") this.found.bytes += node.size;
-  }
-
-  #made(nodes: readonly TreeNode[]): Uint8Array {
-    const bytes = encodeTree(nodes);
-    const id = sha256(bytes);
-    this.found.blobs.push({ id, type: "tree", bytes });
-    return id;
-  }
-
-  async #ignoreFile({ size, content = ROOT }: TreeNode, directory: Uint8Array): Promise<void> {
-    if (size > MAX_IGNORE_FILE_BYTES) return;
-    const parts: Uint8Array[] = [];
-    for (let at = 0; at < content.length; at += 32)
-      parts.push(await this.#blob(content.subarray(at, at + 32), DATA_BLOB));
-    this.found.ignoreFiles.push({
-      directory: Buffer.from(directory).toString("latin1"),
-      text: Buffer.concat(parts).toString("latin1"),
-    });
-  }
-
-  async #blob(id: Uint8Array, type: typeof DATA_BLOB | typeof TREE_BLOB): Promise<Uint8Array> {
-    const { index, blobs } = this.#from;
-    const entry = index.lookup(id, 0, type);
-    if (entry < 0) throw new CairnError("damaged", `the repository has no blob ${Buffer.from(id).toString("hex")}`);
-    return type === TREE_BLOB ? blobs.readTree(entry) : blobs.readBlob(entry);
-  }
+  return found;
 }

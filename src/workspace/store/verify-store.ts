@@ -12,7 +12,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { type DamagedBlob, DamageFinder } from "../../repository/verify/damage.ts";
 import { type ChunkedFile, DigestWalk, type TreeTotals } from "../../repository/verify/digest-walk.ts";
 import { type FolderFacts, NO_FACTS, readFacts } from "../../repository/verify/folder-facts.ts";
-import { PackProver, wholePackDamage } from "../../repository/verify/pack-prover.ts";
+import { PackProver, unprovenBlobs, wholePackDamage } from "../../repository/verify/pack-prover.ts";
 import { followRoots, readStructure, type Structure } from "../../repository/verify/structure.ts";
 import { type PackReport, VERIFY, type VerifyWork } from "../../repository/verify/verify-task.ts";
 import { firstFailure, type Thread, warmThreads, withThreads } from "../../threads/threads.ts";
@@ -430,19 +430,14 @@ class Proof extends Examination {
 
   /** Needed blobs without a sound copy. */
   #unproven(): Map<number, DamagedBlob> {
-    const { count, packOf } = this.structure.index.table;
-    const reasons = new Map<number, string>();
-    for (const { blobs } of this.#reports.values()) for (const { entry, message } of blobs) reasons.set(entry, message);
     const damaged = new Map<number, DamagedBlob>();
-    for (let entry = 0; entry < count; entry++) {
-      if (this.#proven[entry] === 1 || !this.#walk.live.has(entry)) continue;
-      const pack = packOf[entry]!;
+    const found = { reports: [...this.#reports.values()], proven: this.#proven };
+    const { live } = this.#walk;
+    for (const { entry, pack, report, own } of unprovenBlobs(this.structure.index, found, (each) => live.has(each))) {
       const name = this.#nameOf(pack).slice(0, 12);
-      const reason = reasons.get(entry);
-      const whole =
-        wholePackDamage(this.#reports.get(pack), name) ??
-        `pack ${name} does not have it at the offset that the index names`;
-      damaged.set(entry, { why: reason === undefined ? whole : `in pack ${name}: ${reason}` });
+      const otherwise =
+        wholePackDamage(report, name) ?? `pack ${name} does not have it at the offset that the index names`;
+      damaged.set(entry, { why: own === undefined ? otherwise : `in pack ${name}: ${own}` });
     }
     return damaged;
   }
