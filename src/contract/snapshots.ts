@@ -21,7 +21,7 @@ import {
   text,
 } from "./schema.ts";
 import { DatabaseProof, TableRows } from "./databases.ts";
-import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets } from "./points.ts";
+import { MethodOption, PlanEntry, RestoreResult, SaveOptions, Secrets, UndoOptions } from "./points.ts";
 import {
   allow,
   CallOptions,
@@ -517,6 +517,7 @@ export const RestoreInPlaceOptions = object({
   ...restoring,
   ...pick(MethodOption, "throughSqlite"),
   keepPresent: opt(flag("keep entries that the snapshot does not have")),
+  ...pick(UndoOptions, "cause"),
 });
 export type RestoreInPlaceOptions = Of<typeof RestoreInPlaceOptions>;
 export const RestoreInPlaceResult = object({

@@ -5,9 +5,9 @@ import http from "node:http";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { connect } from "../../src/client.ts";
-import type { HistoryResult, Job, JobList, SavePoint, ServiceEvent } from "../../src/contract/index.ts";
+import type { HistoryResult, Job, JobList, OperationList, SavePoint, ServiceEvent } from "../../src/contract/index.ts";
 import type { ErrorRecord } from "../../src/contract/error-record.ts";
-import { SCRATCH } from "../fixtures/command.ts";
+import { cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { loopFileSystem, ORDINARY_USER } from "../fixtures/loop-file-system.ts";
@@ -271,6 +271,58 @@ test("a killed undo repeated with its key is done once; a repeated restore that 
   await daemon.call("undo", { workspace: folder });
   assert.equal((await restore()).error?.code, "conflict");
   assert.equal(fs.readFileSync(file, "utf8"), "two");
+});
+
+test("a killed restore from a backup repeated with its key is done once, and keeps what was written since", async (t) => {
+  for (const [failpoint, isDone] of [
+    ["restore-backup.received", false],
+    ["restore.committed", true],
+    ["restore-backup.restored", true],
+    ["call.done", true],
+  ] as const) {
+    const { daemon, folder } = await workspace(t);
+    const file = path.join(folder, "a");
+    const repository = [
+      "-r",
+      path.join(daemon.folder, "repository"),
+      "--password-file",
+      path.join(daemon.folder, "pw"),
+    ];
+    fs.writeFileSync(repository[3]!, "secret");
+    cairnOk(["backup", "init", ...repository]);
+    await daemon.call("save", { workspace: folder });
+    cairnOk(["-C", folder, "backup", "create", ...repository], daemon.asked);
+    cairnOk(["-C", folder, "backup", "use", ...repository], daemon.asked);
+    fs.writeFileSync(file, "two");
+    await daemon.stop();
+    await daemon.start({ CAIRN_FAILPOINT: failpoint });
+    const restore = async (): Promise<Answered> =>
+      ask(daemon, "POST", "/v1/restoreFromBackup", {
+        body: { workspace: folder, snapshot: "latest" },
+        headers: { "idempotency-key": "k" },
+      });
+    await assert.rejects(restore(), failpoint);
+    await daemon.ended();
+    await daemon.start();
+    // A first call of the new daemon finishes the killed restore.
+    await daemon.call("operations", { workspace: folder });
+    if (isDone) fs.writeFileSync(file, "three");
+    const answered = await restore();
+    assert.equal(answered.status, 200, `${failpoint}: ${JSON.stringify(answered.error)}`);
+    assert.equal(fs.readFileSync(file, "utf8"), isDone ? "three" : "one", failpoint);
+    assert.equal(answered.warnings.length, isDone ? 1 : 0, failpoint);
+    const { location, snapshot_id, target, dry_run, undo_id } = answered.data;
+    assert.deepEqual([location, target, dry_run], [repository[1], folder, false]);
+    assert.match(String(snapshot_id), /^[0-9a-f]{64}$/);
+    assert.deepEqual((await restore()).data, answered.data, failpoint);
+    const { operations } = (await daemon.call("operations", { workspace: folder })) as OperationList;
+    assert.deepEqual(
+      operations.map((each) => each.undo_id),
+      [undo_id],
+      failpoint,
+    );
+    await daemon.kill();
+  }
 });
 
 test("a killed undo by exchange repeated with its key is done once, or refused if its outcome is unknown", async (t) => {

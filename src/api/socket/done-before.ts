@@ -1,4 +1,5 @@
-import type { Client, RestoreResult, SaveResult } from "../../contract/index.ts";
+import type { Client, RestoreInPlaceResult, RestoreResult, SaveResult } from "../../contract/index.ts";
+import type { RepositoryInfo, RestoredSnapshot } from "../../contract/snapshots.ts";
 import type { Verb } from "../../contract/verb.ts";
 import type { SavePoint } from "../../contract/words.ts";
 import { advice, CairnError, call, toCairnError } from "../../errors.ts";
@@ -34,7 +35,7 @@ export async function doneBefore(
   client: Client,
   { name, makesPoint }: Pick<Verb, "makesPoint"> & { name: string },
   { request, since }: Asked,
-): Promise<SaveResult | RestoreResult | null> {
+): Promise<SaveResult | RestoreResult | RestoreInPlaceResult | null> {
   if (since === null || makesPoint === undefined) return null;
   // planUndo finishes or takes back a restore that was killed.
   if (makesPoint === "undo") await client.planUndo().catch(ignoreNothing);
@@ -44,7 +45,7 @@ export async function doneBefore(
   if (makesPoint === "save") return point === undefined ? null : { ...point, ...UNKNOWN_OF_SAVE };
   const [last] = (await client.operations()).operations;
   if (last === undefined) return null;
-  if (point !== undefined && last.undo_id === point.save_point_id) return wentBack(point);
+  if (point !== undefined && last.undo_id === point.save_point_id) return wentBack(client, point);
   // The last operation is older than this call, or than the undo point of this call.
   if (Date.parse(last.at) < (point === undefined ? since : Date.parse(point.created_at))) return null;
   throw new CairnError("conflict", `cannot tell whether this ${name} was done: a restore or an undo was made since`, {
@@ -67,8 +68,9 @@ const UNKNOWN_OF_SAVE = {
   rows: [],
 };
 
-function wentBack({ save_point_id: undoId, cause }: SavePoint): RestoreResult {
-  return {
+/** A restore from a backup records in the cause which backup it was. */
+function wentBack(client: Client, { save_point_id: undoId, cause }: SavePoint): RestoreResult | RestoreInPlaceResult {
+  const result: RestoreResult = {
     restored_to: (cause["restored_to"] ?? null) as RestoreResult["restored_to"],
     undo_id: undoId,
     changes: null,
@@ -77,4 +79,18 @@ function wentBack({ save_point_id: undoId, cause }: SavePoint): RestoreResult {
     method: "entries",
     duration_ms: 0,
   };
+  if (cause["backup"] === undefined) return result;
+  const backup = cause["backup"] as RepositoryInfo & RestoredSnapshot;
+  return { ...backup, ...result, target: client.workspacePath(), ...UNKNOWN_OF_BACKUP };
 }
+
+const UNKNOWN_OF_BACKUP = {
+  dry_run: false,
+  plan_id: null,
+  planned_entries: null,
+  stored_bytes: null,
+  proof: null,
+  read_again: false,
+  read_from: null,
+  untold_files: null,
+};

@@ -55,7 +55,8 @@ export async function restoreBackupInPlace(
     return { wanted, checks, point: await knownOrReceived(workspace, access, { wanted, call }) };
   });
   const { listed, chosen, change } = found.wanted;
-  const facts = { ...access.info, ...restoredSnapshot(listed), target: workspace.root.toString("utf8") };
+  const backup = { ...access.info, ...restoredSnapshot(listed) };
+  const facts = { ...backup, target: workspace.root.toString("utf8") };
   if (found.plan !== undefined) {
     const duration = Math.round(performance.now() - started);
     return { ...facts, ...found.plan, ...NOT_READ, dry_run: true, stored_bytes: null, duration_ms: duration };
@@ -66,6 +67,7 @@ export async function restoreBackupInPlace(
     restore: async (target, isWhole) =>
       restoreLocked(workspace, started, {
         ...call,
+        cause: { kind: "restore", ...options.cause, backup },
         target,
         origin: listed.id,
         madeFrom,

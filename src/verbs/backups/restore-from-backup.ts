@@ -15,6 +15,7 @@ export const restoreFromBackup = workspaceVerb({
   errors: [...lookErrors, "refused", "stale_plan"],
   by: "operators",
   opensPaths: throughSqlite,
+  makesPoint: "undo",
   changesPoints: true,
   event: (done) => (done.dry_run || done.restored_to === null ? null : { type: "restore", data: done }),
   run: async (hand, wanted, options) =>
