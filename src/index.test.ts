@@ -8,7 +8,7 @@ import * as cairn from "./index.ts";
 
 // Names that programs rely on: they may grow, none may go.
 const EXPORTS =
-  "CairnError ERROR_TABLE addToContext backupContext captureDatabase checkContext cloneMachine convertBundle createMachine detectEngine diffBundles exportBundle exportMachine extractBundle find findInContext forget hibernateMachine importBundle importDirectory importMsgvault init initContext initRepository inspect inspectBundle inspectMachine listContext listDatabases listMachines listMsgvault listWorkspaces open openOrInit openRepository readContext reindexContext relocate removeFromContext removeMachine restoreContext restoreDatabase restoreMachine saveMachine startMachine stopMachine validateEngine verifyBundle verifyReceipt";
+  "CairnError ERROR_TABLE addToContext backupContext captureDatabase checkContext cloneMachine convertBundle createMachine detectEngine diffBundles exportBundle exportMachine extractBundle find findInContext forget hibernateMachine importBundle importDirectory importMsgvault init initContext initRepository inspect inspectBundle inspectMachine listContext listDatabases listMachines listMsgvault listWorkspaces open openOrInit openRepository readContext reindexContext relocate removeFromContext removeMachine restoreContext restoreDatabase restoreMachine saveMachine setMachine startMachine stopMachine validateEngine verifyBundle verifyReceipt";
 const CLIENT = [
   "repoRoot repoId engineType controlDirectory workspace created engineReasons workspacePath",
   "save restore planRestore undo planUndo restoreLatest history latestSavePoint hasSavePoints resolve status diff show read",

@@ -66,6 +66,7 @@ export const {
   restoreDatabase,
   restoreMachine,
   saveMachine,
+  setMachine,
   startMachine,
   stopMachine,
   validateEngine,

@@ -82,6 +82,14 @@ export const CreateMachineOptions = object({
 });
 export type CreateMachineOptions = Of<typeof CreateMachineOptions>;
 
+export const SetMachineOptions = object({
+  ...CallOptions.entries,
+  memory: opt(size("memory in whole MiB")),
+  cpus: opt(count("number of CPUs")),
+  diskSize: opt(size("size of the first disk, which can only grow")),
+});
+export type SetMachineOptions = Of<typeof SetMachineOptions>;
+
 export const StopMachineOptions = object({
   ...CallOptions.entries,
   force: opt(flag("power off at once; data that the guest has not written is lost")),

@@ -101,6 +101,53 @@ suite("virtual machines", { skip }, () => {
     vm("rm", "b2", "--force");
   });
 
+  test("vm set changes a stopped machine, also if it was killed, and vm history and vm logs show what there is", () => {
+    const disk = path.join(MACHINES, "changed/live/disk-0.qcow2");
+    const size = (): number =>
+      (
+        JSON.parse(execFileSync("qemu-img", ["info", "--output=json", disk], { encoding: "utf8" })) as {
+          "virtual-size": number;
+        }
+      )["virtual-size"];
+    vm("create", "changed", "--image", IMAGE);
+    assert.equal(refused(["history", "changed"]).code, "not_found");
+    const set = (...options: string[]): Record<string, unknown> => vm("set", "changed", ...options);
+    const { memory, cpus } = set("--memory", "512M", "--cpus", "2");
+    assert.deepEqual([memory, cpus], [512 << 20, 2]);
+    set("--disk-size", "11G");
+    assert.equal(size(), 11 * 2 ** 30);
+    assert.equal(refused(["set", "changed", "--disk-size", "1G"]).code, "refused");
+    assert.equal(refused(["set", "changed", "--memory", "512K"]).code, "usage");
+    assert.equal(refused(["set", "changed"]).code, "usage");
+    assert.equal(refused(["set", "a", "--cpus", "2"]).code, "conflict");
+    assert.ok(cairn(["vm", "set", "changed", "--disk-size", "12G"], { failpoint: "vm-set.committed" }).killed);
+    assert.equal(size(), 11 * 2 ** 30);
+    vm("save", "changed", "-m", "with a larger disk");
+    assert.equal(size(), 12 * 2 ** 30);
+    const { save_points } = vm("history", "changed") as { save_points: { message: string }[] };
+    assert.deepEqual(
+      save_points.map(({ message }) => message),
+      ["with a larger disk"],
+    );
+    assert.match(fs.readFileSync(String(vm("logs", "a")["console_log"]), "utf8"), /token/);
+    vm("rm", "changed", "--delete-points");
+  });
+
+  test("a snapshot of cocoon is refused by that name", () => {
+    const folder = path.join(SCRATCH, "cocoon");
+    fs.mkdirSync(folder);
+    const config = { id: "1", name: "web", hypervisor: "cloud-hypervisor", cpu: 2, memory: 1 << 30, nics: 1 };
+    fs.writeFileSync(path.join(folder, "snapshot.json"), JSON.stringify({ version: 1, config }));
+    for (const line of [
+      ["clone", "--from", folder, "of-cocoon"],
+      ["restore", "a", "--from", folder],
+    ]) {
+      const { code, message } = refused(line);
+      assert.equal(code, "refused");
+      assert.match(message, /snapshot of cocoon/);
+    }
+  });
+
   test("a hibernated guest goes on where it was paused, or boots after vm stop --force", async () => {
     vm("clone", "a", "sleeper");
     const guest = new Guest("sleeper");

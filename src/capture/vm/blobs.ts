@@ -204,6 +204,13 @@ export async function newDisk(folder: string, index: number, size: number): Prom
   await runTool(programOf("qemu-img"), ["create", "-q", "-f", "qcow2", join(folder, diskFile(index)), String(size)]);
 }
 
+/** Makes a disk as large as recorded; it does not shrink. */
+export async function growDisk(folder: string, index: number, size: number): Promise<void> {
+  const file = join(folder, diskFile(index));
+  if (checkImage(file).size < size)
+    await runTool(programOf("qemu-img"), ["resize", "-q", "-f", "qcow2", file, String(size)]);
+}
+
 /** Checks an image from elsewhere and returns its header. Throws `damaged` if it is no image, `refused` if it names another file. */
 export function checkImage(file: string): DiskHeader {
   if (lstatSync(file, { throwIfNoEntry: false }) === undefined)

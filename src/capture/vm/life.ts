@@ -44,6 +44,7 @@ import {
   checkFits,
   flushFiles,
   forgetMemory,
+  growDisks,
   hibernatedIn,
   loadState,
   newGeneration,
@@ -356,6 +357,7 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   const { hardware } = record;
   const fresh = { ...record, hardware: { ...hardware, accelerator: host.accelerator, port: true } };
   if (hardware.seed) await requireSeed(machine, record);
+  await growDisks(machine, record);
   using qmp = await startQemu(host, machine, fresh, { folder: machine.live, incoming: false, mapped: null });
   await orEnded(machine.live, qmp, async () => {
     machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });
@@ -380,6 +382,38 @@ async function wake(host: Host, machine: Machine, record: MachineRecord): Promis
 export function powerOff(machine: Machine, record: MachineRecord): void {
   machine.write({ ...record, state: "stopped" });
   forgetMemory(machine);
+}
+
+/** New figures of a machine's hardware; those that are absent stay. */
+export interface Changes {
+  memory?: number | undefined;
+  cpus?: number | undefined;
+  /** Bytes of the first disk. */
+  diskSize?: number | undefined;
+}
+
+/**
+ * Changes a stopped machine. Steps: ● its record; then the disk grows. If that is interrupted, the next start or save
+ * makes the disk as large as the record says.
+ */
+export async function changeMachine(machine: Machine, record: MachineRecord, changes: Changes): Promise<void> {
+  const { hardware } = record;
+  if ((record.state !== "created" && record.state !== "stopped") || processIn(machine.live) !== null)
+    throw new CairnError("conflict", `${machine.name} is not stopped, so its hardware cannot change`, {
+      hint: advice`stop the machine first: ${line(`vm stop ${machine.name}`, "stopMachine", word("machines"), machine.name)}`,
+    });
+  const { memory = hardware.memory, cpus = hardware.cpus, diskSize } = changes;
+  const [first, ...others] = hardware.disks;
+  const size = diskSize === undefined ? first?.size : Math.ceil(diskSize / SECTOR) * SECTOR;
+  if (diskSize !== undefined && first === undefined) throw new CairnError("usage", `${machine.name} has no disk`);
+  if (first !== undefined && size! < first.size)
+    throw new CairnError("refused", `the disk of ${machine.name} has ${first.size} bytes, and a disk cannot shrink`);
+  const disks = first === undefined ? [] : [{ ...first, size: size! }, ...others];
+  const changed: MachineRecord = { ...record, hardware: { ...hardware, memory, cpus, disks } };
+  requireReadable(changed);
+  machine.write(changed);
+  failpoint("vm-set.committed");
+  await growDisks(machine, changed);
 }
 
 /** Stops a machine: asks its guest to shut down, and ends QEMU after the deadline. False: the guest did not shut down by itself. */

@@ -32,7 +32,7 @@ import { durableWrite, fsyncDirectory, readSmallFile } from "../../fs/durable.ts
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { checkDisk, checkImage, copyFiles, moveFile } from "./blobs.ts";
+import { checkDisk, checkImage, copyFiles, growDisk, moveFile } from "./blobs.ts";
 import type { Host } from "./host.ts";
 import { blobFile, type Machine, type MachineRecord } from "./machine.ts";
 import {
@@ -84,6 +84,7 @@ export async function takeState(host: Host, machine: Machine, record: MachineRec
   let pausedMs = 0;
   const kept = record.state === "hibernated" ? hibernatedIn(machine) : null;
   if (qmp === null) {
+    await growDisks(machine, record);
     const memory = kept === null ? [] : [MEMORY, DEVICES].map((file) => join(machine.live, file));
     await copyFiles([...disksOf(machine, hardware), ...memory], into, { signal });
   } else {
@@ -114,6 +115,11 @@ export async function takeState(host: Host, machine: Machine, record: MachineRec
     devices: devicesOf(hardware),
   };
   return { saved, pausedMs };
+}
+
+/** Makes the disks of a machine that does not run as large as its record says. */
+export async function growDisks({ live }: Machine, { hardware: { disks } }: MachineRecord): Promise<void> {
+  for (const [i, { size }] of disks.entries()) await growDisk(live, i, size);
 }
 
 const disksOf = (machine: Machine, { disks }: Hardware): string[] =>

@@ -10,6 +10,7 @@ import {
   rows,
   text,
 } from "../../contract/schema.ts";
+import { HistoryResult } from "../../contract/looking.ts";
 import { ALL_TABLES } from "../../verbs/index.ts";
 import { DaemonStatus, DueResult, Schedule } from "../../verbs/schemas.ts";
 import { LogRecord } from "../../daemon/log/read.ts";
@@ -122,6 +123,11 @@ export const WITHOUT_VERB: Readonly<Record<string, { why: string; data: AnySchem
   mcp: {
     why: "speaks MCP on stdin and stdout: the verbs are its tools",
     data: object({ path: text("the folder whose save points are served") }),
+  },
+  "vm history": { why: "calls `history` of a machine's saved states", data: HistoryResult },
+  "vm logs": {
+    why: "prints the file that a machine's console is written to",
+    data: object({ name: text(), console_log: text() }),
   },
   "vm console": {
     why: "joins this terminal to a machine's console",

@@ -1,3 +1,4 @@
+import { CairnError } from "../../errors.ts";
 import { Fields, type JsonObject, parseJson } from "../fields.ts";
 
 /** The envelope of an export directory: docs/formats/export-directory.md. */
@@ -66,6 +67,11 @@ export function encodeEnvelope({ kind, config, stateDigest, files, entries }: En
 export function decodeEnvelope(bytes: Uint8Array): Envelope {
   const fields = new Fields(parseJson(bytes, ENVELOPE), ENVELOPE);
   fields.requireVersion(ENVELOPE_VERSION);
+  if (!fields.has("kind") && fields.has("config") && fields.object("config").has("hypervisor"))
+    throw new CairnError(
+      "refused",
+      "it is a snapshot of cocoon: its machine runs under another hypervisor, which Cairn does not use",
+    );
   const kind = (["workspace", "vm"] as const).find((each) => fields.isText("kind", each));
   if (kind === undefined) throw fields.wrong("kind", "workspace or vm");
   const config = fields.object("config");

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { hostOf } from "../../capture/vm/host.ts";
 import {
   abruptEnd,
+  changeMachine as change,
   createMachine as create,
   lookAt,
   lookAtAll,
@@ -20,6 +21,7 @@ import type {
   ListMachinesResult,
   MachineInfo,
   RemoveMachineOptions,
+  SetMachineOptions,
   StopMachineOptions,
   StopMachineResult,
 } from "../../contract/machines.ts";
@@ -98,6 +100,16 @@ export async function createMachine(root: string, name: string, options: CreateM
 export async function startMachine(root: string, name: string, options: CallOptions): Promise<MachineInfo> {
   return await withMachine(root, name, "start", options, async (machine, record) => {
     await start(await hostOf(machine.root), machine, record);
+    return ownInfo(machine);
+  });
+}
+
+export async function setMachine(root: string, name: string, options: SetMachineOptions): Promise<MachineInfo> {
+  const { memory, cpus, diskSize } = options;
+  if (memory === undefined && cpus === undefined && diskSize === undefined)
+    throw new CairnError("usage", "nothing is given to change: memory, CPUs or the size of the disk");
+  return await withMachine(root, name, "set", options, async (machine, record) => {
+    await change(machine, record, { memory, cpus, diskSize });
     return ownInfo(machine);
   });
 }

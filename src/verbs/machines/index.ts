@@ -8,5 +8,6 @@ export { listMachines } from "./list-machines.ts";
 export { removeMachine } from "./remove-machine.ts";
 export { restoreMachine } from "./restore-machine.ts";
 export { saveMachine } from "./save-machine.ts";
+export { setMachine } from "./set-machine.ts";
 export { startMachine } from "./start-machine.ts";
 export { stopMachine } from "./stop-machine.ts";

@@ -1,6 +1,7 @@
 import { group } from "../../command.ts";
 
 const life = async () => import("./life.ts");
+const look = async () => import("./look.ts");
 const states = async () => import("./states.ts");
 
 export const command = group({
@@ -24,6 +25,9 @@ export const command = group({
       summary: "show a machine's configuration and state",
       load: async () => ({ command: (await life()).inspect }),
     },
+    set: { summary: "change a stopped machine's hardware", load: async () => ({ command: (await life()).set }) },
+    history: { summary: "list a machine's saved states", load: async () => ({ command: (await look()).history }) },
+    logs: { summary: "print a machine's console log", load: async () => ({ command: (await look()).logs }) },
     console: { summary: "connect to a machine's console", load: () => import("./console.ts") },
     rm: { summary: "remove a machine", load: async () => ({ command: (await life()).rm }) },
     save: { summary: "save a machine as a save point", load: async () => ({ command: (await states()).save }) },

@@ -2,6 +2,7 @@ import {
   CreateMachineOptions,
   type MachineInfo,
   RemoveMachineOptions,
+  SetMachineOptions,
   StopMachineOptions,
 } from "../../../contract/machines.ts";
 import { omit, pick } from "../../../contract/schema.ts";
@@ -63,6 +64,22 @@ export const start: CommandDefinition = {
     const library = await context.library();
     const info = await library.startMachine(machinesOf(context), input.required(0), context.callOptions());
     return said(context, info, "started");
+  },
+};
+
+const SET = new VerbOptions(SetMachineOptions.entries);
+export const set: CommandDefinition = {
+  name: "vm set",
+  arguments: [NAME],
+  options: SET.definitions,
+  examples: [{ line: "cairn vm set web --memory 2G --disk-size 20G", text: "change a stopped machine" }],
+  async run(context, input) {
+    const library = await context.library();
+    const info = await library.setMachine(machinesOf(context), input.required(0), {
+      ...context.callOptions(),
+      ...SET.read(context, input),
+    });
+    return said(context, info, "changed");
   },
 };
 
