@@ -20,7 +20,7 @@ test("a user finds an earlier version of a file by its name and restores the fil
   await page.getByRole("searchbox", { name: "Names in all save points" }).fill("total");
   await page.getByRole("option", { name: /total\.ts/ }).click();
   const version = page.locator(".version", { hasText: "edit the total" });
-  await version.getByRole("link", { name: "Restore this version" }).click();
+  await version.getByRole("link", { name: "Restore…" }).click();
   await page.getByText("1 changed").waitFor();
   await page.getByRole("button", { name: "Restore", exact: true }).click();
   await page.getByRole("status").getByText("Restored").waitFor();
@@ -241,7 +241,9 @@ test("a user finds a backup in the timeline, and restores two of its files", { s
   const at = rows.findIndex((text) => text.includes("Backup"));
   assert.match(rows[at + 1]!, /write two files/, "the backup stands above the point that it holds");
   await row.getByRole("link").click();
-  await page.getByRole("heading", { name: `backup:${id.slice(0, 8)}` }).waitFor();
+  await page.getByRole("heading", { name: "and what changed in the folder since" }).waitFor();
+  await page.getByRole("button", { name: "the folder now", pressed: true }).waitFor();
+  await page.locator(".facts", { hasText: `backup:${id.slice(0, 8)}` }).waitFor();
   await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
   await page.getByRole("link", { name: "Files", exact: true }).last().click();
   await page.getByLabel("Files").getByRole("link", { name: "src" }).click();

@@ -1,16 +1,29 @@
 import { signal } from "@preact/signals";
 import type { ComponentChildren, JSX } from "preact";
+import { useEffect, useRef } from "preact/hooks";
 import { Icon } from "../parts/icon.tsx";
 import { type Found, Problem } from "../parts/problem.tsx";
+import { onEvent } from "./events.ts";
 import { problemOf } from "./resource.ts";
+import { route } from "./route.ts";
 
-/** The bar with the result of the last action and a button that reverts it. */
+/**
+ * The notice with the result of the last action, and a button that reverts it. It leaves after some seconds or when
+ * another view is opened. One with a button leaves when other views were opened twice, or the workspace has a newer save
+ * point or operation.
+ */
 
-interface Outcome {
+export interface Outcome {
   text: ComponentChildren;
   problem?: Found;
-  undo?: { title: string; run(): void } | undefined;
+  /** `point`: the undo point of the operation that `run` reverts. */
+  undo?: { title: string; workspace: string; point: string; run(): void } | undefined;
 }
+
+/** Milliseconds for which a notice without a button is shown. */
+const SHOWN_MS = 8_000;
+/** Other views that may be opened before a notice with a button leaves. */
+const MOST_VIEWS = 1;
 
 const shown = signal<Outcome | null>(null);
 /** True while an action is carried out. */
@@ -38,8 +51,42 @@ export async function act<T>(work: () => Promise<T>, told: (answer: T) => Outcom
   }
 }
 
+/** True for an event of a save point or operation that came after the one that `undo` reverts. */
+function isNewer(
+  { workspace, point }: NonNullable<Outcome["undo"]>,
+  event: Parameters<Parameters<typeof onEvent>[0]>[0],
+): boolean {
+  if (event.workspace !== workspace) return false;
+  if (event.type === "save") return event.data.save_point_id !== point;
+  return (event.type === "restore" || event.type === "undo") && event.data.undo_id !== point;
+}
+
+/** Removes the notice when it is no longer of use. */
+function useLeaving(outcome: Outcome | null): void {
+  const { view } = route.value;
+  const views = useRef({ of: outcome, view, others: 0 });
+  useEffect(() => {
+    const seen = views.current;
+    if (seen.of !== outcome) views.current = { of: outcome, view, others: 0 };
+    else if (seen.view !== view) {
+      views.current = { of: outcome, view, others: seen.others + 1 };
+      if (outcome?.undo === undefined || seen.others >= MOST_VIEWS) tellOutcome(null);
+    }
+  }, [outcome, view]);
+  useEffect(() => {
+    if (outcome === null) return undefined;
+    const { undo, problem } = outcome;
+    if (undo !== undefined)
+      return onEvent((event) => isNewer(undo, event) && shown.value === outcome && tellOutcome(null));
+    if (problem !== undefined) return undefined;
+    const late = setTimeout(() => shown.value === outcome && tellOutcome(null), SHOWN_MS);
+    return () => clearTimeout(late);
+  }, [outcome]);
+}
+
 export function OutcomeBar(): JSX.Element {
   const outcome = shown.value;
+  useLeaving(outcome);
   return (
     <div class="outcome" role="status" aria-live="polite" hidden={outcome === null}>
       {outcome !== null && (

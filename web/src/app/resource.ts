@@ -14,6 +14,8 @@ export interface Resource<T> {
   problem: ReadonlySignal<Found | null>;
   /** True once loading takes so long that it should be shown. */
   isLate: ReadonlySignal<boolean>;
+  /** True while `value` is the answer to another key than the present one. */
+  isOld: boolean;
   reload(): void;
 }
 
@@ -42,6 +44,7 @@ export function useResource<T>(
   const asked = useSignal(key);
   const round = useSignal(0);
   const value = useSignal<T | undefined>(kept.get(key) as T | undefined);
+  const answered = useSignal(key);
   const problem = useSignal<Found | null>(null);
   const isLate = useSignal(false);
   useEffect(() => void (asked.value = key), [key]);
@@ -50,6 +53,7 @@ export function useResource<T>(
     void round.value;
     if (kept.has(wanted)) {
       value.value = kept.get(wanted) as T;
+      answered.value = wanted;
       problem.value = null;
       if (isFixed) return;
     } else if (isFresh) value.value = undefined;
@@ -61,6 +65,7 @@ export function useResource<T>(
           if (!isFresh) keep(wanted, found);
           if (stopped.signal.aborted) return;
           value.value = found;
+          answered.value = wanted;
           problem.value = null;
         },
         (error: unknown) => {
@@ -77,5 +82,11 @@ export function useResource<T>(
       isLate.value = false;
     };
   });
-  return { value, problem, isLate: useComputed(() => isLate.value), reload: () => round.value++ };
+  return {
+    value,
+    problem,
+    isLate: useComputed(() => isLate.value),
+    isOld: answered.value !== key,
+    reload: () => round.value++,
+  };
 }

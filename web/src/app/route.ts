@@ -9,9 +9,8 @@ addEventListener("hashchange", () => (address.value = location.hash));
 export const route = computed<Route>(() => parse(address.value));
 
 export function go(to: Route, { replace = false } = {}): void {
-  if (!replace) location.hash = href(to);
-  else {
-    history.replaceState(null, "", href(to));
-    address.value = location.hash;
-  }
+  if (replace) history.replaceState(null, "", href(to));
+  else location.hash = href(to);
+  // The browser tells of the new address later.
+  address.value = location.hash;
 }

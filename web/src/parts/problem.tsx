@@ -46,3 +46,8 @@ export function Empty({ title, children }: { title: string; children?: preact.Co
 export function Late({ isLate }: { isLate: boolean }): JSX.Element {
   return <div class="late" data-late={isLate} role="progressbar" aria-label="loading" aria-hidden={!isLate} />;
 }
+
+/** Attributes of an element whose content is still that of the former selection: the element is dim, and cannot be used. */
+export function waiting(isOld: boolean): { inert?: true; "aria-busy"?: true } {
+  return isOld ? { inert: true, "aria-busy": true } : {};
+}

@@ -11,8 +11,8 @@ import { isReadOnly } from "../app/session.ts";
 import { CauseName } from "../parts/cause.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { PathName, Words } from "../parts/name.tsx";
-import { Empty, Late, Problem } from "../parts/problem.tsx";
-import { plural, size, When, wholeTime } from "../parts/values.tsx";
+import { Empty, Late, Problem, waiting } from "../parts/problem.tsx";
+import { count, plural, size, When, wholeTime } from "../parts/values.tsx";
 import { FileDiff } from "./point/file-diff.tsx";
 import "./point/point.css";
 
@@ -22,7 +22,7 @@ type Version = WhyResult["changes"][number];
 /** Lists every version of a path, and shows the difference between two of them. */
 export function View({ route }: { route: HistoryRoute }): JSX.Element {
   const { workspace, at } = route;
-  const { value, problem, isLate, reload } = useResource(`why ${workspace} ${toText(at)}`, (signal) =>
+  const { value, problem, isLate, isOld, reload } = useResource(`why ${workspace} ${toText(at)}`, (signal) =>
     call("why", { workspace, path: toInput(at) }, { signal }),
   );
   const found = value.value;
@@ -32,19 +32,36 @@ export function View({ route }: { route: HistoryRoute }): JSX.Element {
         <h1>
           <PathName path={at.path} />
         </h1>
-        {found !== undefined && <span class="faint">{plural(found.changes.length, "version")}</span>}
+        {found !== undefined && <span class="faint">{versionsText(found.changes)}</span>}
       </header>
       <Late isLate={isLate.value} />
       {problem.value !== null && <Problem problem={problem.value} again={reload} />}
       {found?.changes.length === 0 && <Empty title="No save point changed this path" />}
-      {found !== undefined && found.changes.length > 0 && <Versions route={route} versions={found.changes} />}
+      {found !== undefined && found.changes.length > 0 && (
+        <Versions route={route} versions={found.changes} isOld={isOld} />
+      )}
     </section>
   );
 }
 
+/** `2 versions, removed once`. */
+function versionsText(changes: readonly Version[]): string {
+  const removed = changes.filter(({ change }) => change === "removed").length;
+  const versions = plural(changes.length - removed, "version");
+  return removed === 0 ? versions : `${versions}, removed ${removed === 1 ? "once" : `${count(removed)} times`}`;
+}
+
 const idOf = (version: Version): string => version.save_point.save_point_id;
 
-function Versions({ route, versions }: { route: HistoryRoute; versions: readonly Version[] }): JSX.Element {
+function Versions({
+  route,
+  versions,
+  isOld,
+}: {
+  route: HistoryRoute;
+  versions: readonly Version[];
+  isOld: boolean;
+}): JSX.Element {
   const { workspace, at } = route;
   // By default compares the newest version with the one before it.
   const b = versions.find((each) => idOf(each) === route.b) ?? versions[0]!;
@@ -62,7 +79,7 @@ function Versions({ route, versions }: { route: HistoryRoute; versions: readonly
   ]);
   const entry = entryOf(at, a, b);
   return (
-    <div class="versions">
+    <div class="versions" {...waiting(isOld)}>
       <ol aria-label="Versions, newest first">
         {versions.map((each) => (
           <VersionRow key={idOf(each)} route={route} version={each} isA={each === a} isB={each === b} pick={pick} />
@@ -145,23 +162,21 @@ function VersionRow({
             <button
               type="button"
               class="quiet"
-              aria-label="Download this version"
               title="Download this version, under any name"
               onClick={() =>
                 void download({ workspace, target: id, path: toInput(at), as: "file", name: nameOf(at.path) })
               }
             >
-              <Icon name="download" />
+              <Icon name="download" /> Download
             </button>
           )}
           {!isReadOnly() && (
             <a
               class="button quiet"
-              aria-label="Restore this version"
               title="Restore this version"
               href={href({ view: "restore", workspace, point: id, paths: [at] })}
             >
-              <Icon name="restore" />
+              <Icon name="restore" /> Restore…
             </a>
           )}
         </span>

@@ -39,10 +39,12 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
           plan: shown?.id,
           to,
         }),
-      (answer) => outcomeOf(workspace, answer, { folder: to }),
+      (answer) => {
+        if (route === current.value) go({ view: "timeline", workspace });
+        return outcomeOf(workspace, answer, { folder: to });
+      },
     );
     if (done === null) plan.reload();
-    if (done !== null && route === current.value) go({ view: "timeline", workspace });
   };
   useActions([{ key: "Escape", title: "Leave without a restore", run: () => go({ view: "point", workspace, point }) }]);
   if (isReadOnly()) return <Empty title="This page is read-only" />;
@@ -252,7 +254,7 @@ export function outcomeOf(
     </>
   );
   if (folder !== null || undo_id === null) return { text };
-  return { text, undo: { title: "Undo", run: () => void undo(workspace, undo_id) } };
+  return { text, undo: { title: "Undo", workspace, point: undo_id, run: () => void undo(workspace, undo_id) } };
 }
 
 /** Reverts a restore if it is still the last operation. `expected`: the restore's undo point. */
@@ -275,7 +277,9 @@ async function revert(workspace: string, verb: "undo" | "redo", expected: SavePo
       const entries = changes === null ? null : changes.created + changes.updated + changes.deleted;
       const kept = left.length === 0 ? "" : ` ${plural(left.length, "entry", "entries")} that changed since stayed.`;
       const text = `${done}: ${entries === null ? "the folder is as it was" : `${plural(entries, "entry", "entries")} changed`}.${kept}`;
-      return id === null ? { text } : { text, undo: { title, run: () => void other(workspace, id) } };
+      return id === null
+        ? { text }
+        : { text, undo: { title, workspace, point: id, run: () => void other(workspace, id) } };
     },
   );
 }

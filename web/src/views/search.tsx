@@ -12,7 +12,7 @@ import { Icon } from "../parts/icon.tsx";
 import { PathName } from "../parts/name.tsx";
 import { Late, Problem } from "../parts/problem.tsx";
 import { SearchField, useTyped } from "../parts/search-field.tsx";
-import { plural } from "../parts/values.tsx";
+import { count, plural } from "../parts/values.tsx";
 import { VirtualList } from "../parts/virtual-list.tsx";
 
 type SearchRoute = Extract<Route, { view: "search" }>;
@@ -113,7 +113,9 @@ function FoundRow({ workspace, found, isActive }: { workspace: string; found: Fo
       <PathName path={path} />
       <span class="space" />
       {!in_latest && <span class="badge warn">gone</span>}
-      <span class="faint found-points">in {plural(points, "save point")}</span>
+      <span class="faint found-points">
+        {points === 1 ? "1 save point has it" : `${count(points)} save points have it`}
+      </span>
     </a>
   );
 }

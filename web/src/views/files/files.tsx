@@ -11,7 +11,7 @@ import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, PathName, visible, Words } from "../../parts/name.tsx";
-import { Late, Problem } from "../../parts/problem.tsx";
+import { Late, Problem, waiting } from "../../parts/problem.tsx";
 import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { chooseNone, chosenIn, foldersOf, toggle } from "./chosen.ts";
@@ -27,7 +27,7 @@ export function View({ route }: { route: FilesRoute }): JSX.Element {
   const { workspace, point, at } = route;
   const [column, isReversed] = sortOf(route);
   const key = `folder ${workspace} ${point} ${toText(at)} ${column} ${isReversed}`;
-  const { value, problem, isLate, reload } = useResource(
+  const { value, problem, isLate, isOld, reload } = useResource(
     key,
     (signal) => list(route, { sort: column, reverse: isReversed }, signal),
     { isFixed: /^(?:[0-9a-f]{32}|backup:[0-9a-f]{64})$/.test(point) },
@@ -39,7 +39,7 @@ export function View({ route }: { route: FilesRoute }): JSX.Element {
       <Path route={route} listed={listed} />
       <Late isLate={isLate.value} />
       {problem.value !== null && <Problem problem={problem.value} again={reload} />}
-      {listed !== undefined && <Folder key={`${point} ${toText(at)}`} route={route} listed={listed} />}
+      {listed !== undefined && <Folder key={`${point} ${toText(at)}`} route={route} listed={listed} isOld={isOld} />}
     </section>
   );
 }
@@ -108,7 +108,7 @@ function Path({ route, listed }: { route: FilesRoute; listed: Listed | undefined
   );
 }
 
-function Folder({ route, listed }: { route: FilesRoute; listed: Listed }): JSX.Element {
+function Folder({ route, listed, isOld }: { route: FilesRoute; listed: Listed; isOld: boolean }): JSX.Element {
   const { workspace } = route;
   const point = listed.state;
   const entries = useMemo(() => foldersFirst(listed.entries), [listed]);
@@ -128,7 +128,7 @@ function Folder({ route, listed }: { route: FilesRoute; listed: Listed }): JSX.E
   };
   useFolderKeys(route, { entry, open, choose, active, previewed, count: entries.length });
   return (
-    <div class="folder" data-preview={previewed.value !== null}>
+    <div class="folder" data-preview={previewed.value !== null} {...waiting(isOld)}>
       <div class="folder-list">
         <FolderBar route={route} point={point} entries={entries} picked={[...chosen.values()]} />
         <ChosenList state={state} picked={[...chosen.values()]} />

@@ -151,7 +151,7 @@ function RemoveDialog({
             )}
           </>
         ),
-        undo: { title: "Undo", run: () => void again(workspace, { point: id, path, name }) },
+        undo: { title: "Undo", workspace, point: id, run: () => void again(workspace, { point: id, path, name }) },
       }),
     );
     if (done === null) return reload();

@@ -1,20 +1,22 @@
 import { useSignal } from "@preact/signals";
-import type { SavePoint } from "cairnstate/client";
+import type { BackupSnapshot, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
 import { call } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
-import { useResource } from "../../app/resource.ts";
-import { href, isBackup, shortState } from "../../app/address.ts";
+import { href, shortState } from "../../app/address.ts";
 import { go, route as current } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
-import { causeText, turnOf } from "../../parts/cause.tsx";
+import { causeText } from "../../parts/cause.tsx";
 import { Icon } from "../../parts/icon.tsx";
-import { Name, visible, Words } from "../../parts/name.tsx";
-import { count, size, When, wholeTime } from "../../parts/values.tsx";
-import { ChooseDialog } from "./choose-dialog.tsx";
+import { Name, PathName, Words } from "../../parts/name.tsx";
+import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
+import { CompareBar } from "./compare-bar.tsx";
 import { ForkDialog } from "./fork-dialog.tsx";
 import { TagDialog } from "./tag-dialog.tsx";
+
+/** Opens the comparison with another state; undefined: with the point before, or for a backup with the folder now. */
+export type Compare = (to: string | undefined) => void;
 
 export interface PointHeadProps {
   workspace: string;
@@ -23,19 +25,109 @@ export interface PointHeadProps {
   to: string | undefined;
   /** False while another point is loading, and beside the timeline; then the keys do nothing. */
   isShown: boolean;
+  compare: Compare;
   /** Called after the point's pin or tags were changed. */
   changed(): void;
 }
 
+/** The head of the folder as it is now, compared with a point. */
+export function NowHead({
+  workspace,
+  point,
+  compare,
+}: {
+  workspace: string;
+  point: SavePoint;
+  compare: Compare;
+}): JSX.Element {
+  const { save_point_id: id, message, created_at: at } = point;
+  return (
+    <header class="point-head">
+      <div class="point-title">
+        <div class="point-words">
+          <h1>
+            <span class="faint">Now, since </span>
+            {message === "" ? <When at={at} as={wholeTime} /> : <Words text={message} />}
+          </h1>
+        </div>
+        <div class="point-actions">
+          <a class="button" href={href({ view: "point", workspace, point: id })}>
+            <Icon name="history" /> Its save point
+          </a>
+        </div>
+      </div>
+      <p class="facts faint">
+        <span>
+          What changed in the folder since the save point of <When at={at} as={wholeTime} />
+        </span>
+        <code title={id}>{id.slice(0, 8)}</code>
+      </p>
+      <CompareBar workspace={workspace} point={point} to="now" compare={compare} />
+    </header>
+  );
+}
+
+/** The head of a backup's view. */
+export function BackupHead({
+  workspace,
+  backup,
+  to,
+  compare,
+}: {
+  workspace: string;
+  backup: BackupSnapshot;
+  to: string | undefined;
+  compare: Compare;
+}): JSX.Element {
+  const { snapshot_id: id, created_at: at, hostname, username, tags, files, bytes } = backup;
+  const point = `backup:${id}`;
+  const isNow = to === undefined || to === "now";
+  return (
+    <header class="point-head">
+      <div class="point-title">
+        <div class="point-words">
+          <h1>
+            Backup of <When at={at} as={wholeTime} />
+            <span class="faint">
+              {isNow ? ", and what changed in the folder since" : ", and how it differs from the other state"}
+            </span>
+          </h1>
+        </div>
+        <div class="point-actions">
+          <a class="button" href={href({ view: "files", workspace, point, at: { path: "" } })}>
+            <Icon name="folder" /> Files
+          </a>
+          {!isReadOnly() && (
+            <a class="button strong" href={href({ view: "restore", workspace, point, paths: [] })}>
+              <Icon name="restore" /> Restore…
+            </a>
+          )}
+        </div>
+      </div>
+      <p class="facts faint">
+        <code title={id}>{shortState(point)}</code>
+        <span>
+          by <Name text={username} /> on <Name text={hostname} />
+        </span>
+        {files !== null && <span>{plural(files, "file")}</span>}
+        {bytes !== null && <span>{size(bytes)}</span>}
+        {tags.map((tag) => (
+          <span key={tag} class="badge tag">
+            <Name text={tag} />
+          </span>
+        ))}
+      </p>
+      <CompareBar workspace={workspace} point={null} to={to} compare={compare} />
+    </header>
+  );
+}
+
 /** The head of a point's view: its message, facts and actions. */
-export function PointHead({ workspace, point, to, isShown, changed }: PointHeadProps): JSX.Element {
+export function PointHead(props: PointHeadProps): JSX.Element {
+  const { workspace, point, to, compare, changed } = props;
   const { save_point_id: id, message } = point;
   const dialog = useSignal<Dialog | null>(null);
-  const compare = (wanted: string | undefined): void => go({ view: "point", workspace, point: id, to: wanted });
-  const marks = usePointActions(
-    { workspace, point, to, isShown, changed },
-    { compare, open: (which) => (dialog.value = which) },
-  );
+  const marks = usePointActions(props, (which) => (dialog.value = which));
   return (
     <header class="point-head">
       <div class="point-title">
@@ -43,10 +135,7 @@ export function PointHead({ workspace, point, to, isShown, changed }: PointHeadP
           class="point-words"
           {...(isLong(message) ? { tabIndex: 0, role: "region" as const, "aria-label": "Message" } : {})}
         >
-          <h1>
-            {to === "now" && <span class="faint">Now, since </span>}
-            {message === "" ? <span class="faint">no message</span> : <Words text={message} isWhole />}
-          </h1>
+          <h1>{message === "" ? <span class="faint">no message</span> : <Words text={message} isWhole />}</h1>
         </div>
         <div class="point-actions">
           <a class="button" href={href({ view: "files", workspace, point: id, at: { path: "" } })}>
@@ -71,6 +160,7 @@ export function PointHead({ workspace, point, to, isShown, changed }: PointHeadP
         </div>
       </div>
       <Facts point={point} />
+      <Notes labels={point.labels} />
       <CompareBar workspace={workspace} point={point} to={to} compare={compare} />
       {dialog.value === "fork" && (
         <ForkDialog workspace={workspace} point={point} close={() => (dialog.value = null)} />
@@ -114,19 +204,47 @@ function Facts({ point }: { point: SavePoint }): JSX.Element {
           <Name text={tag} />
         </span>
       ))}
-      {point.labels.length > 0 && (
-        <span
-          title={visible(
-            point.labels
-              .map(({ path, label }) => `${path}: ${label}`)
-              .slice(0, 20)
-              .join("\n"),
-          )}
-        >
-          {count(point.labels.length)} with a note on consistency
-        </span>
-      )}
     </p>
+  );
+}
+
+/** What the labels of a point mean that a user should know. */
+const NOTES: Readonly<Record<SavePoint["labels"][number]["label"], string | null>> = {
+  "transaction-consistent": null,
+  "crash-consistent": "a database that was in use, as after a crash: it opens with its last finished transaction",
+  "torn-possible": "it was written while it was read, and may be mixed of two states",
+  "rules-not-applied": "an ignore file above 1 MiB, whose rules were not applied",
+  credentials: "by its name it holds credentials",
+  "owner-unknown": "its owner has no id here: a restore leaves the present owner",
+};
+/** Notes that are listed. */
+const MOST_NOTES = 50;
+
+/** Lists the entries about which something should be known, each with its note. */
+function Notes({ labels }: { labels: SavePoint["labels"] }): JSX.Element | null {
+  const found = labels.flatMap((each) => {
+    const note = NOTES[each.label];
+    return note === null ? [] : [{ ...each, note }];
+  });
+  if (found.length === 0) return null;
+  return (
+    <details class="point-notes faint">
+      <summary>{plural(found.length, "entry", "entries")} with a note</summary>
+      <ul>
+        {found.slice(0, MOST_NOTES).map(({ path, note, reason }, i) => (
+          <li key={i}>
+            <PathName path={path} />: {note}
+            {reason !== undefined && (
+              <>
+                {" "}
+                (<Words text={reason} />)
+              </>
+            )}
+          </li>
+        ))}
+        {found.length > MOST_NOTES && <li>and {count(found.length - MOST_NOTES)} more</li>}
+      </ul>
+    </details>
   );
 }
 
@@ -134,8 +252,8 @@ type Dialog = "fork" | "tags";
 
 /** Offers the point's actions by key and in the palette. */
 function usePointActions(
-  { workspace, point, to, isShown, changed }: PointHeadProps,
-  { compare, open }: { compare(wanted: string | undefined): void; open(which: Dialog): void },
+  { workspace, point, isShown, changed }: PointHeadProps,
+  open: (which: Dialog) => void,
 ): { restore(): void; pin(): void } {
   const { save_point_id: id } = point;
   const restore = (): void => go({ view: "restore", workspace, point: id, paths: [] });
@@ -151,16 +269,7 @@ function usePointActions(
   // Beside the timeline the keys are the timeline's.
   const isBeside = current.value.view !== "point";
   useActions([
-    ...(isBeside
-      ? []
-      : [
-          {
-            key: "d",
-            title: "Compare with the folder as it is now",
-            run: () => compare(to === "now" ? undefined : "now"),
-          },
-          { key: "b", title: "Look at the files of this save point", run: files },
-        ]),
+    ...(isBeside ? [] : [{ key: "b", title: "Look at the files of this save point", run: files }]),
     ...(isReadOnly() || !isShown
       ? []
       : [
@@ -171,64 +280,4 @@ function usePointActions(
         ]),
   ]);
   return { restore, pin };
-}
-
-/** Returns the point before the agent's turn that made `point`; null if no turn made it, or if no point is older. */
-async function startOfTurn(workspace: string, point: SavePoint, signal: AbortSignal): Promise<string | null> {
-  const turn = turnOf(point);
-  if (turn === null || turn.session === null || turn.turn === null) return null;
-  const { save_points } = await call("history", { workspace, options: { grep: turn.session } }, { signal });
-  const ofTurn = save_points.filter((each) => {
-    const other = turnOf(each);
-    return other?.session === turn.session && other.turn === turn.turn;
-  });
-  return ofTurn.at(-1)?.parent_id ?? null;
-}
-
-function CompareBar({
-  workspace,
-  point,
-  to,
-  compare,
-}: {
-  workspace: string;
-  point: SavePoint;
-  to: string | undefined;
-  compare(wanted: string | undefined): void;
-}): JSX.Element {
-  const isChoosing = useSignal(false);
-  const turn = turnOf(point);
-  const start = useResource(`turn ${point.save_point_id}`, (signal) => startOfTurn(workspace, point, signal), {
-    isFixed: true,
-  });
-  const before = start.value.value ?? null;
-  const other = to === undefined || to === "now" || to === before ? "" : to;
-  const named = useResource(`other ${workspace} ${other}`, async (signal) => {
-    if (other === "" || isBackup(other)) return "";
-    const found = await call("show", { workspace, target: other, options: { limit: 1 } }, { signal });
-    const { created_at, message } = found.save_point;
-    return `${wholeTime(created_at)} ${message.split("\n", 1)[0]!.slice(0, 60)}`;
-  });
-  return (
-    <div class="compare" role="group" aria-label="Compare with">
-      <span class="faint">Changes against</span>
-      <button type="button" aria-pressed={to === undefined} onClick={() => compare(undefined)}>
-        the point before
-      </button>
-      {turn !== null && before !== null && before !== point.parent_id && (
-        <button type="button" aria-pressed={to === before} onClick={() => compare(before)}>
-          before turn {visible(turn.turn!.slice(0, 20))}
-        </button>
-      )}
-      <button type="button" aria-pressed={to === "now"} onClick={() => compare("now")}>
-        the folder now
-      </button>
-      <button type="button" class="compared" aria-pressed={other !== ""} onClick={() => (isChoosing.value = true)}>
-        {other === "" ? "another point…" : <Name text={named.value.value || shortState(other)} />}
-      </button>
-      {isChoosing.value && (
-        <ChooseDialog workspace={workspace} choose={compare} close={() => (isChoosing.value = false)} />
-      )}
-    </div>
-  );
 }

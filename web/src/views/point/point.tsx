@@ -9,28 +9,18 @@ import { onEvent } from "../../app/events.ts";
 import { type Fork, forksOf } from "../../app/forks.ts";
 import { now } from "../../app/now.ts";
 import { useResource } from "../../app/resource.ts";
-import {
-  href,
-  isBackup,
-  isFork,
-  type PathRef,
-  refOf,
-  type Route,
-  shortState,
-  snapshotOf,
-  toText,
-} from "../../app/address.ts";
+import { href, isBackup, isFork, type PathRef, refOf, type Route, snapshotOf, toText } from "../../app/address.ts";
 import { go, route as current } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible } from "../../parts/name.tsx";
-import { Empty, Late, Problem } from "../../parts/problem.tsx";
-import { Counts, plural, size, When, wholeTime } from "../../parts/values.tsx";
+import { Empty, Late, Problem, waiting } from "../../parts/problem.tsx";
+import { Counts, plural, size } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type ChangedRow, ChangedTree, keyOf, sumsOf } from "./changed-tree.ts";
 import { FileDiff } from "./file-diff.tsx";
 import { ForkHead } from "./fork-head.tsx";
-import { PointHead } from "./point-head.tsx";
+import { BackupHead, type Compare, NowHead, PointHead } from "./point-head.tsx";
 
 type PointRoute = Extract<Route, { view: "point" }>;
 /** Height of a row of the tree in pixels, as in point.css. */
@@ -44,8 +34,9 @@ interface Comparison {
 }
 
 interface Loaded {
-  /** The point as the address names it. */
+  /** The point and the other state as the address names them. */
   of: string;
+  to: string | undefined;
   state: SavePoint | BackupSnapshot | Fork;
   /** Null for the first point, which has no point before it. */
   comparison: Comparison | null;
@@ -58,7 +49,7 @@ interface Loaded {
  */
 export function View({ route }: { route: PointRoute }): JSX.Element {
   const { workspace, point: id, to } = route;
-  const { value, problem, isLate, reload } = useResource(`point ${workspace} ${id} ${to}`, (stop) =>
+  const { value, problem, isLate, isOld, reload } = useResource(`point ${workspace} ${id} ${to}`, (stop) =>
     load(workspace, { id, to, stop }),
   );
   const loaded = value.value;
@@ -71,29 +62,35 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
   useEffect(() => (isFork(id) ? onEvent((event) => event.workspace === id && reload()) : undefined), [id]);
   // Beside the timeline the keys are the timeline's.
   const isBeside = current.value.view !== "point";
+  const compare = (wanted: string | undefined): void => go({ view: "point", workspace, point: id, to: wanted });
   useActions(
-    isBeside ? [] : [{ key: "Escape", title: "Close the save point", run: () => go({ view: "timeline", workspace }) }],
+    isBeside
+      ? []
+      : [
+          { key: "Escape", title: "Close the save point", run: () => go({ view: "timeline", workspace }) },
+          {
+            key: "d",
+            title: "Compare with the folder as it is now",
+            run: () => compare(to === "now" ? undefined : "now"),
+          },
+        ],
   );
   if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
+  const isOther = loaded !== undefined && loaded.of !== id;
   return (
     <section class="point" aria-label="Save point">
       <Late isLate={isLate.value} />
       {loaded !== undefined && (
         <>
-          {"snapshot_id" in loaded.state ? (
-            <BackupHead workspace={workspace} backup={loaded.state} />
-          ) : "origin" in loaded.state ? (
-            <ForkHead workspace={workspace} fork={loaded.state} to={to} />
-          ) : (
-            <PointHead
-              key={loaded.state.save_point_id}
+          <div {...waiting(isOther)}>
+            <Head
               workspace={workspace}
-              point={loaded.state}
-              to={to}
-              isShown={loaded.of === id && !isBeside}
+              loaded={loaded}
+              compare={compare}
+              isShown={!isOther && !isBeside}
               changed={reload}
             />
-          )}
+          </div>
           {loaded.diff === null || loaded.comparison === null ? (
             <Empty title="This is the first save point: everything in it is new">
               <a class="button" href={href({ view: "files", workspace, point: id, at: { path: "" } })}>
@@ -101,7 +98,7 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
               </a>
             </Empty>
           ) : (
-            <Changed route={route} diff={loaded.diff} comparison={loaded.comparison} />
+            <Changed route={route} diff={loaded.diff} comparison={loaded.comparison} isOld={isOld} />
           )}
         </>
       )}
@@ -109,41 +106,23 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
   );
 }
 
-function BackupHead({ workspace, backup }: { workspace: string; backup: BackupSnapshot }): JSX.Element {
-  const { snapshot_id: id, created_at: at, hostname, username, tags, files, bytes } = backup;
-  const point = `backup:${id}`;
-  return (
-    <header class="point-head">
-      <div class="point-title">
-        <h1>
-          <Name text={shortState(point)} />
-        </h1>
-        <div class="point-actions">
-          <a class="button" href={href({ view: "files", workspace, point, at: { path: "" } })}>
-            <Icon name="folder" /> Files
-          </a>
-          {!isReadOnly() && (
-            <a class="button strong" href={href({ view: "restore", workspace, point, paths: [] })}>
-              <Icon name="restore" /> Restore…
-            </a>
-          )}
-        </div>
-      </div>
-      <p class="facts faint">
-        <When at={at} as={wholeTime} />
-        <span>
-          by <Name text={username} /> on <Name text={hostname} />
-        </span>
-        {files !== null && <span>{plural(files, "file")}</span>}
-        {bytes !== null && <span>{size(bytes)}</span>}
-        {tags.map((tag) => (
-          <span key={tag} class="badge tag">
-            <Name text={tag} />
-          </span>
-        ))}
-      </p>
-    </header>
-  );
+/** The head of what is loaded: a point, a backup, a fork, or the folder now. */
+function Head({
+  workspace,
+  loaded: { state, to },
+  ...rest
+}: {
+  workspace: string;
+  loaded: Loaded;
+  compare: Compare;
+  isShown: boolean;
+  changed(): void;
+}): JSX.Element {
+  const { compare } = rest;
+  if ("snapshot_id" in state) return <BackupHead workspace={workspace} backup={state} to={to} compare={compare} />;
+  if ("origin" in state) return <ForkHead workspace={workspace} fork={state} to={to} />;
+  if (to === "now") return <NowHead workspace={workspace} point={state} compare={compare} />;
+  return <PointHead key={state.save_point_id} workspace={workspace} point={state} to={to} {...rest} />;
 }
 
 async function load(
@@ -156,7 +135,7 @@ async function load(
       throw Object.assign(new Error(`${id} is no fork of this workspace`), { code: "not_found" });
     const a = to === "now" ? "." : state.origin.save_point_id;
     const diff = await call("diff", { workspace, a, b: id }, { signal: stop });
-    return { of: id, state, comparison: diff, diff };
+    return { of: id, to, state, comparison: diff, diff };
   }
   if (isBackup(id)) {
     const [a, b] = to === undefined || to === "now" ? [id, null] : [to, id];
@@ -165,14 +144,14 @@ async function load(
       call("showBackup", asked, { signal: stop }),
       call("diff", { workspace, a, b }, { signal: stop }),
     ]);
-    return { of: id, state, comparison: diff, diff };
+    return { of: id, to, state, comparison: diff, diff };
   }
   const { save_point: point } = await call("show", { workspace, target: id, options: { limit: 1 } }, { signal: stop });
   const own = point.save_point_id;
   const comparison = comparisonOf(point, to);
-  if (comparison === null) return { of: id, state: point, comparison, diff: null };
+  if (comparison === null) return { of: id, to, state: point, comparison, diff: null };
   const diff = await call("diff", { workspace, a: comparison.from, b: comparison.to }, { signal: stop });
-  return { of: id, state: point, comparison: { from: diff.from, to: comparison.to === null ? null : own }, diff };
+  return { of: id, to, state: point, comparison: { from: diff.from, to: comparison.to === null ? null : own }, diff };
 }
 
 function comparisonOf({ save_point_id: own, parent_id }: SavePoint, to: string | undefined): Comparison | null {
@@ -185,10 +164,13 @@ function Changed({
   route,
   diff,
   comparison,
+  isOld,
 }: {
   route: PointRoute;
   diff: DiffResult;
   comparison: Comparison;
+  /** True while another comparison is loading. */
+  isOld: boolean;
 }): JSX.Element {
   const filter = useSignal("");
   const found = useMemo(() => {
@@ -200,7 +182,7 @@ function Changed({
   if (diff.entries.length === 0)
     return <Empty title={comparison.to === null ? "The folder is as this save point has it" : "Nothing differs"} />;
   return (
-    <div class="changed" data-chosen={route.file !== undefined}>
+    <div class="changed" data-chosen={route.file !== undefined} {...waiting(isOld)}>
       <div class="changed-list">
         <p class="changed-sums">
           <strong>{plural(diff.entries.length, "entry", "entries")}</strong> <Counts {...sums} />
@@ -256,6 +238,7 @@ function TakeBack({
   const to = (paths: readonly PathRef[]): string =>
     href({ view: "restore", workspace, point: from, paths: [...paths] });
   const all = pathsOf(entries);
+  const folders = entries.filter(isFolderItself).length;
   const own = chosen === undefined ? [] : pathsOf([chosen]);
   // A restore without paths would restore everything.
   if (all.length === 0) return null;
@@ -264,7 +247,7 @@ function TakeBack({
       <span class="faint">Take back:</span>
       {all.length <= MOST_PATHS && (
         <a class="button" href={to(all)}>
-          <Icon name="undo" /> {plural(all.length, "path")}…
+          <Icon name="undo" /> {plural(entries.length - folders, "entry", "entries")}…
         </a>
       )}
       {own.length > 0 && (
@@ -272,8 +255,18 @@ function TakeBack({
           <Icon name="undo" /> This file…
         </a>
       )}
+      {folders > 0 && (
+        <span class="faint">
+          {plural(folders, "folder's own times or mode stay", "folders' own times or mode stay")}
+        </span>
+      )}
     </div>
   );
+}
+
+/** True for a folder of which only times, mode or owner changed. */
+function isFolderItself({ kind, change }: DiffEntry): boolean {
+  return kind === "directory" && change === "modified";
 }
 
 /**
@@ -282,7 +275,7 @@ function TakeBack({
  */
 function pathsOf(entries: readonly DiffEntry[]): PathRef[] {
   return entries.flatMap((entry) => {
-    if (entry.kind === "directory" && entry.change === "modified") return [];
+    if (isFolderItself(entry)) return [];
     const { from_path: path, from_path_b64: path_b64 } = entry;
     return path === undefined ? [refOf(entry)] : [refOf(entry), refOf({ path, path_b64 })];
   });

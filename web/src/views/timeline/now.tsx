@@ -9,6 +9,7 @@ import { useActions } from "../../app/keys.ts";
 import { now } from "../../app/now.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
+import { go, route } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Icon } from "../../parts/icon.tsx";
@@ -118,7 +119,12 @@ function SaveDialog({ workspace, close }: { workspace: string; close(): void }):
           left_out.length === 0 ? "Saved." : `Saved. ${plural(left_out.length, "entry", "entries")} could not be read.`,
       }),
     );
-    if (done !== null) close();
+    if (done === null) return;
+    close();
+    // The changes that were not saved are those of the new point now.
+    const at = route.value;
+    if (at.view === "point" && at.to === "now")
+      go({ view: "point", workspace, point: done.save_point_id }, { replace: true });
   };
   return (
     <Dialog title="Save" close={close}>

@@ -55,7 +55,8 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   void points.version.value;
 
   // The open point stays selected when newer points are added above it.
-  const openedAt = opened === null ? -1 : points.indexOf(opened);
+  const isNow = route.view === "point" && route.to === "now";
+  const openedAt = opened === null || isNow ? -1 : points.indexOf(opened);
   const at = openedAt >= 0 ? openedAt : active.value;
   const open = (to: number): void => {
     const next = Math.max(0, Math.min(points.total - 1, to));
@@ -77,7 +78,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
         withUndo={withUndo}
         withBackups={withBackups}
       />
-      <NowRow workspace={workspace} isActive={route.view === "point" && route.to === "now"} />
+      <NowRow workspace={workspace} isActive={isNow} />
       <UndoBar workspace={workspace} undo={points.undo} />
       <FailedHooks workspace={workspace} />
       <MarkBar workspace={workspace} />
@@ -105,7 +106,8 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
               points={points}
               lanes={lanes}
               workspace={workspace}
-              activeAt={at}
+              // What is open beside the list may be no point: the folder now, or a backup.
+              activeAt={opened === null ? at : openedAt}
               pick={(picked) => (active.value = picked)}
             />
           )}
