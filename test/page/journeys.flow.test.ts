@@ -245,6 +245,12 @@ test("a user finds a backup in the timeline, and restores two of its files", { s
   await page.getByRole("button", { name: "the folder now", pressed: true }).waitFor();
   await page.locator(".facts", { hasText: `backup:${id.slice(0, 8)}` }).waitFor();
   await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
+  // Backups stay in the list, and in its address.
+  await page.keyboard.press("Escape");
+  await page.waitForURL(/#\/timeline.*backups=1/);
+  await page.reload();
+  await row.getByRole("link").click();
+  await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
   await page.getByRole("link", { name: "Files", exact: true }).last().click();
   await page.getByLabel("Files").getByRole("link", { name: "src" }).click();
   await page.getByRole("checkbox", { name: /a\.ts/ }).check();

@@ -8,7 +8,7 @@ export interface PathRef {
 
 export type Route =
   | { view: "workspaces" }
-  | { view: "timeline"; workspace: string; q?: string | undefined }
+  | { view: "timeline"; workspace: string; q?: string | undefined; backups?: boolean | undefined }
   | { view: "point"; workspace: string; point: string; to?: string | undefined; file?: PathRef | undefined }
   | { view: "files"; workspace: string; point: string; at: PathRef; sort?: string | undefined }
   | { view: "file-history"; workspace: string; at: PathRef; a?: string | undefined; b?: string | undefined }
@@ -136,6 +136,9 @@ export function href(to: Route): string {
   if (to.view !== "workspaces") set("w", to.workspace);
   switch (to.view) {
     case "timeline":
+      set("q", to.q);
+      set("backups", to.backups === true ? "1" : undefined);
+      break;
     case "search":
       set("q", to.q);
       break;
@@ -192,5 +195,5 @@ export function parse(hash: string): Route {
     if (view === "restore")
       return { view, workspace, point, paths: query.getAll("path").map(toRef), turn: get("turn") };
   }
-  return { view: "timeline", workspace, q: get("q") };
+  return { view: "timeline", workspace, q: get("q"), ...(query.has("backups") ? { backups: true } : {}) };
 }

@@ -3,7 +3,7 @@ import type { BackupSnapshot, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
 import { go } from "../../app/route.ts";
 import { Icon } from "../../parts/icon.tsx";
-import { Words } from "../../parts/name.tsx";
+import { visible, Words } from "../../parts/name.tsx";
 import { timeOfDay, When } from "../../parts/values.tsx";
 
 /** A row of a timeline that is marked, to be compared with the next one that is marked. */
@@ -37,11 +37,22 @@ export function mark(wanted: Mark): void {
 
 export function MarkButton({ of }: { of: Mark }): JSX.Element {
   const isMarked = marked.value?.state === of.state;
-  const title =
-    marked.value === null ? "Mark for a comparison" : isMarked ? "Remove the mark" : "Compare with the marked row";
+  const [words, title] = isMarked
+    ? ["Marked", "Marked: remove the mark"]
+    : marked.value?.workspace === of.workspace
+      ? ["Compare", "Compare with the marked row"]
+      : ["Mark", "Mark for a comparison"];
   return (
-    <button type="button" class="row-mark" aria-pressed={isMarked} title={title} onClick={() => mark(of)}>
-      <Icon name="compare" label={`${title}: ${of.words}`} />
+    <button
+      type="button"
+      class="row-mark quiet"
+      aria-pressed={isMarked}
+      aria-label={`${title}: ${visible(of.words)}`}
+      title={title}
+      onClick={() => mark(of)}
+    >
+      <Icon name="compare" />
+      {words}
     </button>
   );
 }

@@ -1,4 +1,4 @@
-import { type Signal, useSignal } from "@preact/signals";
+import { type Signal, signal, useSignal } from "@preact/signals";
 import type { SavePoint } from "cairnstate/client";
 import type { JSX, RefObject } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
@@ -9,7 +9,7 @@ import { type Fork, forksOf } from "../../app/forks.ts";
 import { useActions } from "../../app/keys.ts";
 import { isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
-import { nameOf, type Route } from "../../app/address.ts";
+import { isBackup, nameOf, type Route } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
@@ -40,12 +40,12 @@ type TimelineRoute = Extract<Route, { view: "timeline" | "point" }>;
 export function View({ route }: { route: TimelineRoute }): JSX.Element {
   const { workspace } = route;
   const opened = route.view === "point" ? route.point : null;
+  const [withBackups, showBackups] = useBackupsShown(route);
   const { typed, asked } = useTyped(route.view === "timeline" ? (route.q ?? "") : undefined, {
     afterMs: TYPING_MS,
-    write: (q) => go({ view: "timeline", workspace, q }, { replace: true }),
+    write: (q) => go({ view: "timeline", workspace, q, backups: withBackups }, { replace: true }),
   });
   const withUndo = useSignal(false);
-  const withBackups = useSignal(false);
   const active = useSignal(-1);
   const filter = useRef<HTMLInputElement>(null);
 
@@ -77,12 +77,12 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
         typed={typed}
         withUndo={withUndo}
         withBackups={withBackups}
+        showBackups={showBackups}
       />
       <NowRow workspace={workspace} isActive={isNow} />
       <UndoBar workspace={workspace} undo={points.undo} />
       <FailedHooks workspace={workspace} />
-      <MarkBar workspace={workspace} />
-      {withBackups.value && <Backups workspace={workspace} points={points} />}
+      {withBackups && <Backups workspace={workspace} points={points} />}
       <Late isLate={points.isLoading.value && points.rows === 0} />
       {points.problem.value !== null && <Problem problem={points.problem.value} again={() => void points.load()} />}
       {points.damaged > 0 && (
@@ -113,8 +113,34 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
           )}
         />
       )}
+      <MarkBar workspace={workspace} />
     </section>
   );
+}
+
+/** The workspaces whose timelines show backups, until the page is closed. */
+const backupsShown = signal<ReadonlySet<string>>(new Set());
+
+/**
+ * Returns whether the timeline shows backups, and a function that changes this. Backups are shown if the address says so,
+ * and when a backup is opened; the address of a timeline then says so too.
+ */
+function useBackupsShown(route: TimelineRoute): [isShown: boolean, show: (isWanted: boolean) => void] {
+  const { workspace } = route;
+  const isShown = backupsShown.value.has(workspace);
+  const isAsked = route.view === "timeline" ? route.backups === true : isBackup(route.point);
+  const show = (isWanted: boolean): void => {
+    const next = new Set(backupsShown.value);
+    if (isWanted) next.add(workspace);
+    else next.delete(workspace);
+    backupsShown.value = next;
+    if (route.view === "timeline" && (route.backups === true) !== isWanted)
+      go({ ...route, backups: isWanted }, { replace: true });
+  };
+  useEffect(() => {
+    if (isAsked || isShown) show(true);
+  }, [workspace, route.view, isAsked]);
+  return [isShown, show];
 }
 
 /** Offers the keys that move through the points, and act on the selected one. */
@@ -257,13 +283,15 @@ function Bar({
   typed,
   withUndo,
   withBackups,
+  showBackups,
 }: {
   workspace: string;
   points: TimelinePoints;
   filter: RefObject<HTMLInputElement | null>;
   typed: Signal<string>;
   withUndo: Signal<boolean>;
-  withBackups: Signal<boolean>;
+  withBackups: boolean;
+  showBackups(isWanted: boolean): void;
 }): JSX.Element {
   const kept = useResource(`kept ${workspace}`, (signal) => call("backupRepository", { workspace }, { signal }));
   return (
@@ -286,11 +314,7 @@ function Bar({
       </label>
       {kept.value.value?.repository !== undefined && (
         <label class="check">
-          <input
-            type="checkbox"
-            checked={withBackups.value}
-            onChange={(event) => (withBackups.value = event.currentTarget.checked)}
-          />
+          <input type="checkbox" checked={withBackups} onChange={(event) => showBackups(event.currentTarget.checked)} />
           backups
         </label>
       )}
