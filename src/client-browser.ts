@@ -90,6 +90,8 @@ export interface PageClient {
   agents(workspace?: string): Promise<AgentsIn[]>;
   /** Installs an agent's hooks for a workspace. `plan`: only tells which files would change. Throws `refused`. */
   installAgent(asked: { workspace: string; tool: string; plan?: boolean }): Promise<InstalledAgent>;
+  /** Removes an agent's hooks for a workspace. `plan`: only tells which files would change. Throws `refused`. */
+  removeAgent(asked: { workspace: string; tool: string; plan?: boolean }): Promise<InstalledAgent>;
   /**
    * Keeps a repository for a workspace: an existing one, with the path of the file that has its password, or without it
    * a new one with a new password file. Throws `already_exists`, `not_found`, `wrong_password`, `refused`.
@@ -199,6 +201,7 @@ export function connect({
     agents: (workspace) =>
       answerOf({ path: "/agents", body: workspace === undefined ? {} : { workspace } }) as Promise<AgentsIn[]>,
     installAgent: (asked) => answerOf({ path: "/agents/install", body: asked }) as Promise<InstalledAgent>,
+    removeAgent: (asked) => answerOf({ path: "/agents/remove", body: asked }) as Promise<InstalledAgent>,
     keepRepository: (asked) => answerOf({ path: "/repositories", body: asked }) as Promise<KeptByPage>,
     about: () => answerOf({ path: "/v1/about" }) as Promise<About>,
   };

@@ -6,35 +6,69 @@ import { thisProgram } from "../daemon/unit.ts";
 import { CairnError } from "../errors.ts";
 import type { Envelope } from "./envelope.ts";
 
-/** The commands `cairn agent status` and `cairn agent install` for the page, each in a process of its own. */
+/** The commands of `cairn agent` for the page, each in a process of its own. */
 
 const MOST_BYTES = 64 << 20;
 const MOST_MS = 300_000;
+/**
+ * Milliseconds for which an answer about all folders counts. The overview asks with each save, which changes nothing in
+ * it, and the answer reads the records of every agent.
+ */
+const FRESH_MS = 60_000;
 
-export const pageAgents: PageServerOptions["agents"] = {
-  async status(folder) {
-    const words = folder === null ? ["agent", "status", "--all"] : ["-C", folder, "agent", "status"];
-    const { folders } = (await dataOf(words)) as { folders: AgentsIn[] };
-    return folders.map(({ path, agents }) => ({
-      path,
-      agents: agents.map(({ tool, covered, why, last_prompt, problems }) => ({
-        tool,
-        covered,
-        why,
-        last_prompt,
-        problems,
-      })),
-    }));
-  },
-  async install({ folder, tool, isPlan }) {
-    const data = await dataOf(["-C", folder, "agent", "install", tool, ...(isPlan ? ["--plan"] : [])]);
-    const { files, checked, problem } = data as InstalledAgent;
-    return { files: files.map(({ path, changed }) => ({ path, changed })), checked, problem };
-  },
-};
+type Answer = Pick<Envelope, "data" | "warnings">;
 
-/** Runs a command with `--json`, and returns its data. Throws its error. */
-async function dataOf(words: readonly string[]): Promise<unknown> {
+/** `ask`: runs a command with `--json`. `now`: milliseconds. */
+export function pageAgents(ask = answerOf, now = (): number => performance.now()): PageServerOptions["agents"] {
+  let all: { answer: Promise<AgentsIn[]>; until: number } | null = null;
+  const aboutAll = (): Promise<AgentsIn[]> => {
+    if (all !== null && now() < all.until) return all.answer;
+    const asked = { answer: statusOf(ask, ["agent", "status", "--all"]), until: Infinity };
+    all = asked;
+    asked.answer.then(
+      () => (asked.until = now() + FRESH_MS),
+      () => (asked.until = 0),
+    );
+    return asked.answer;
+  };
+  return {
+    status: async (folder) => (folder === null ? aboutAll() : statusOf(ask, ["-C", folder, "agent", "status"])),
+    async change(verb, { folder, tool, isPlan }) {
+      try {
+        const { data, warnings } = await ask(["-C", folder, "agent", verb, tool, ...(isPlan ? ["--plan"] : [])]);
+        const {
+          files,
+          checked = null,
+          problem = null,
+        } = data as Partial<InstalledAgent> & Pick<InstalledAgent, "files">;
+        return {
+          files: files.map(({ path, changed }) => ({ path, changed })),
+          checked,
+          problem: problem ?? (verb === "remove" && warnings.length > 0 ? warnings.join("\n") : null),
+        };
+      } finally {
+        if (!isPlan) all = null;
+      }
+    },
+  };
+}
+
+async function statusOf(ask: (words: readonly string[]) => Promise<Answer>, words: string[]): Promise<AgentsIn[]> {
+  const { folders } = (await ask(words)).data as { folders: AgentsIn[] };
+  return folders.map(({ path, agents }) => ({
+    path,
+    agents: agents.map(({ tool, covered, why, last_prompt, problems }) => ({
+      tool,
+      covered,
+      why,
+      last_prompt,
+      problems,
+    })),
+  }));
+}
+
+/** Runs a command with `--json`. Throws its error. */
+async function answerOf(words: readonly string[]): Promise<Answer> {
   const [program, ...first] = thisProgram();
   const options = { maxBuffer: MOST_BYTES, timeout: MOST_MS, cwd: "/" };
   const { promise, resolve } = Promise.withResolvers<string>();
@@ -43,7 +77,7 @@ async function dataOf(words: readonly string[]): Promise<unknown> {
   const envelope = parsed(await promise);
   if (envelope === null) throw new CairnError("internal", `cairn ${words.join(" ")} ended without an answer`);
   if (envelope.error !== null) throw errorOf(envelope.error);
-  return envelope.data;
+  return envelope;
 }
 
 function parsed(text: string): Envelope | null {

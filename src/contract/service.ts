@@ -202,7 +202,7 @@ export interface AgentsIn {
   }[];
 }
 
-/** The outcome or the plan of `cairn agent install`. */
+/** The outcome or the plan of `cairn agent install` or `cairn agent remove`. */
 export interface InstalledAgent {
   files: { path: string; changed: boolean }[];
   /** True: a hook was run as it is written, and saved the folder; null: no hook was run. */

@@ -56,8 +56,8 @@ process.env["PATH"] = `${BIN}:${process.env["PATH"]}`;
 /** Installs for everybody: the entries are in the project's files. */
 const install = (folder: string, tool: string, ...more: string[]): Record<string, unknown> =>
   cairnOk(["agent", "install", tool, "-C", folder, "--for", "everybody", ...more]).data;
-const remove = (folder: string, tool: string): unknown =>
-  cairnOk(["agent", "remove", tool, "-C", folder, "--for", "everybody"]);
+const remove = (folder: string, tool: string, ...more: string[]): Record<string, unknown> =>
+  cairnOk(["agent", "remove", tool, "-C", folder, "--for", "everybody", ...more]).data;
 const read = (folder: string, name: string): string => fs.readFileSync(path.join(folder, name), "utf8");
 // oxlint-disable-next-line typescript/no-explicit-any -- what was written is looked at as it is
 type Loose = Record<string, any>;
@@ -96,7 +96,13 @@ test("agent install adds its entries to a tool's files once, and agent remove re
         first.filter((name) => fs.statSync(path.join(folder, name)).isFile()).map((name) => read(folder, name)),
         texts,
       );
-      remove(folder, tool);
+      const planned = remove(folder, tool, "--plan");
+      assert.deepEqual(
+        first.filter((name) => fs.statSync(path.join(folder, name)).isFile()).map((name) => read(folder, name)),
+        texts,
+        `${tool}: a plan writes nothing`,
+      );
+      assert.deepEqual(remove(folder, tool), planned);
       for (const [name, text] of Object.entries(given)) assert.equal(read(folder, name), text, `${tool}: ${name}`);
       const left = fs
         .readdirSync(folder, { recursive: true, encoding: "utf8" })

@@ -154,7 +154,7 @@ test("a read-only page offers no folder to save", { skip: SKIP }, async (t) => {
 });
 
 test(
-  "a person installs the hooks of an agent that works without hooks, after the page has shown the files that change",
+  "a person installs and removes the hooks of an agent, each after the page has shown the files that change",
   { skip: SKIP },
   async (t) => {
     const machine = newMachine("agents");
@@ -182,6 +182,17 @@ test(
     assert.match(fs.readFileSync(settings, "utf8"), /agent hook/);
     await page.keyboard.press("Escape");
     await sentence.getByText("without hooks").waitFor({ state: "detached" });
+    // The removal shows its files, and brings the settings back as they were: without a file.
+    await page.getByRole("button", { name: "Agents…" }).click();
+    await page.getByRole("button", { name: "Remove claude-code…" }).click();
+    await page.getByRole("dialog").getByText(settings).waitFor();
+    assert.equal(fs.existsSync(settings), true, "only the plan was shown");
+    assert.deepEqual(await violations(page), []);
+    await page.getByRole("button", { name: "Remove claude-code", exact: true }).click();
+    await page.getByText("works here without hooks").waitFor();
+    assert.equal(fs.existsSync(settings), false);
+    await page.keyboard.press("Escape");
+    await sentence.getByText("1 agent without hooks").waitFor();
   },
 );
 

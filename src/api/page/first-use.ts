@@ -17,8 +17,8 @@ import type { OpenWorkspaces } from "./open-workspaces.ts";
 export interface PageAgents {
   /** `folder` null: all folders in which agents work or have hooks. */
   status(folder: string | null): Promise<AgentsIn[]>;
-  /** `isPlan`: only tells which files would change. */
-  install(asked: { folder: string; tool: string; isPlan: boolean }): Promise<InstalledAgent>;
+  /** Installs or removes an agent's hooks. `isPlan`: only tells which files would change. */
+  change(verb: "install" | "remove", asked: { folder: string; tool: string; isPlan: boolean }): Promise<InstalledAgent>;
 }
 
 export interface FirstUse {
@@ -39,12 +39,8 @@ const ANSWERS: Readonly<Record<string, Answer>> = {
   "/folders": async (members) => foldersIn(pathOf(members, "path")),
   "/agents": async (members, { agents }) =>
     agents.status((members["workspace"] ?? null) === null ? null : pathOf(members, "workspace")),
-  "/agents/install": async (members, { agents }) =>
-    agents.install({
-      folder: pathOf(members, "workspace"),
-      tool: toolIn(members),
-      isPlan: members["plan"] === true,
-    }),
+  "/agents/install": async (members, { agents }) => agents.change("install", askedOf(members)),
+  "/agents/remove": async (members, { agents }) => agents.change("remove", askedOf(members)),
   "/repositories": keepRepository,
 };
 
@@ -75,8 +71,10 @@ async function foldersIn(path: string): Promise<FolderList> {
 
 const isShown = (name: string): boolean => !name.startsWith(".") && !name.includes("\ufffd");
 
-function toolIn({ tool }: Body): string {
-  if (typeof tool === "string" && TOOL.test(tool)) return tool;
+function askedOf(members: Body): { folder: string; tool: string; isPlan: boolean } {
+  const { tool, plan } = members;
+  const folder = pathOf(members, "workspace");
+  if (typeof tool === "string" && TOOL.test(tool)) return { folder, tool, isPlan: plan === true };
   throw new CairnError("usage", "tool must be the name of a coding agent, for example claude-code");
 }
 

@@ -161,8 +161,8 @@ async function serving(
     page,
     agents: {
       status: async (folder) => [{ path: folder ?? "all", agents: [] }],
-      async install({ folder, tool, isPlan }) {
-        called.push(`install ${folder} ${tool} ${isPlan}`);
+      async change(verb, { folder, tool, isPlan }) {
+        called.push(`${verb} ${folder} ${tool} ${isPlan}`);
         return { files: [], checked: null, problem: null };
       },
     },
@@ -654,12 +654,15 @@ test("the page lists folders, makes one a workspace, installs agents and keeps a
   }
   const gone = JSON.stringify({ path: path.join(root, "gone") });
   assert.equal((await served.signedIn("/folders", { method: "POST", body: gone })).status, 404);
-  const install = JSON.stringify({ workspace: root, tool: "codex", plan: true });
-  assert.equal((await served.signedIn("/agents/install", { method: "POST", body: install })).status, 200);
-  assert.ok(served.called.includes(`install ${root} codex true`));
-  for (const wrong of [{ tool: "--all" }, { tool: "a/b" }, { tool: 1 }, { tool: "codex", workspace: "-C" }]) {
-    const asked = JSON.stringify({ workspace: root, ...wrong });
-    assert.equal((await served.signedIn("/agents/install", { method: "POST", body: asked })).status, 400, asked);
+  const planned = JSON.stringify({ workspace: root, tool: "codex", plan: true });
+  for (const verb of ["install", "remove"]) {
+    const target = `/agents/${verb}`;
+    assert.equal((await served.signedIn(target, { method: "POST", body: planned })).status, 200);
+    assert.ok(served.called.includes(`${verb} ${root} codex true`));
+    for (const wrong of [{ tool: "--all" }, { tool: "a/b" }, { tool: 1 }, { tool: "codex", workspace: "-C" }]) {
+      const asked = JSON.stringify({ workspace: root, ...wrong });
+      assert.equal((await served.signedIn(target, { method: "POST", body: asked })).status, 400, asked);
+    }
   }
   for (const repository of ["relative", "--password", "", 1, null]) {
     const asked = JSON.stringify({ workspace: root, repository });
@@ -669,7 +672,7 @@ test("the page lists folders, makes one a workspace, installs agents and keeps a
   assert.deepEqual([made.status, served.called.includes("openOrInit")], [200, true]);
   const looking = await serving(t, { isReadOnly: true });
   assert.equal((await looking.signedIn("/agents", { method: "POST", body: "{}" })).status, 200);
-  for (const target of ["/folders", "/agents/install", "/repositories"]) {
+  for (const target of ["/folders", "/agents/install", "/agents/remove", "/repositories"]) {
     assert.equal((await looking.signedIn(target, { method: "POST", body })).status, 403, target);
     assert.equal((await served.ask(target, { method: "POST", body })).status, 401, target);
   }

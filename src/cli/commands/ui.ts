@@ -46,7 +46,7 @@ export const command: CommandDefinition = {
     const server = await PageServer.start({
       openLibrary,
       page: PAGE,
-      agents: pageAgents,
+      agents: pageAgents(),
       isReadOnly: input.flag("readOnly"),
       start,
       view: lastView(start),

@@ -31,6 +31,7 @@ const FOR = {
 };
 const GUARDS = new VerbOptions({ allow: InitOptions.entries.allow });
 const EACH = ["tool", "turn"] as const;
+const PLAN = { flags: "--plan", text: "print the changed files, and write nothing" };
 
 export const install: CommandDefinition = {
   name: "agent install",
@@ -47,7 +48,7 @@ export const install: CommandDefinition = {
       text: `with --for everybody: the tool uses the MCP server of the daemon at this address, with the token in the variable ${TOKEN_VARIABLE}; the hooks stay the same`,
     },
     ...GUARDS.definitions,
-    { flags: "--plan", text: "print the changed files, and write nothing" },
+    PLAN,
   ],
   examples: [
     {
@@ -76,8 +77,7 @@ export const install: CommandDefinition = {
     if (input.flag("plan"))
       return {
         data: { ...dataOf(on, shownOnly), checked: null, problem: null },
-        text: () =>
-          shownOnly.map(({ file, text }) => `${context.style.bold(printable(file))}\n${text ?? ""}`).join("\n"),
+        text: () => contentsOf(context, shownOnly),
       };
     requireKeepable();
     const client = await workspaceOf(context, input, on);
@@ -221,12 +221,11 @@ async function firstPoint(context: Context, client: Client): Promise<void> {
 export const remove: CommandDefinition = {
   name: "agent remove",
   arguments: [TOOL],
-  options: [FOR],
+  options: [FOR, PLAN],
   examples: [
     { line: "cairn -C ~/project agent remove claude-code", text: "other entries and the save points stay as they are" },
   ],
   async run(context, input) {
-    requireKeepable();
     const on = await placeOf(context, input);
     const { env } = context;
     const about = { ...on, folder: on.whom === "all-mine" ? null : await factsOnceThere(on.folder) };
@@ -240,6 +239,8 @@ export const remove: CommandDefinition = {
       ...(on.whom === "everybody" || served.length > 0 ? [] : removals(on.tool, scope)),
       ...(on.whom === "everybody" ? removals(on.tool, { ...scope, project: on.folder }) : formerChanges(context, on)),
     ];
+    if (input.flag("plan")) return { data: dataOf(on, changes), text: () => contentsOf(context, changes) };
+    requireKeepable();
     for (const change of changes) write(change);
     forget(changes);
     failpoint("agent.removed");
@@ -363,6 +364,10 @@ const dataOf = ({ tool, whom, folder }: Place, changes: readonly Change[]) => ({
   folder: whom === "all-mine" ? null : folder,
   files: changes.map(({ file, text, before }) => ({ path: file, changed: text !== before, text: text ?? "" })),
 });
+
+/** Returns the new content of each file. */
+const contentsOf = ({ style }: Context, changes: readonly Change[]): string =>
+  changes.map(({ file, text }) => `${style.bold(printable(file))}\n${text ?? ""}`).join("\n");
 
 const shown = (changes: readonly Change[]): string[] =>
   changes.map(

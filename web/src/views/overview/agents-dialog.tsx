@@ -4,13 +4,13 @@ import type { JSX } from "preact";
 import { problemOf, useResource } from "../../app/resource.ts";
 import { client } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
-import { Name, Words } from "../../parts/name.tsx";
+import { Name, PathName, Words } from "../../parts/name.tsx";
 import { type Found, Late, Problem } from "../../parts/problem.tsx";
 import { When } from "../../parts/values.tsx";
 
 type Agent = AgentsIn["agents"][number];
 
-/** Lists the coding agents of a workspace, and installs their hooks after it has shown which files change. */
+/** Lists the coding agents of a workspace. Installs and removes their hooks after it has shown which files change. */
 export function AgentsDialog({ workspace, close }: { workspace: string; close(): void }): JSX.Element {
   const { value, problem, reload } = useResource(`agents ${workspace}`, async () => client().agents(workspace), {
     isFresh: true,
@@ -24,7 +24,7 @@ export function AgentsDialog({ workspace, close }: { workspace: string; close():
         {agents === undefined && problem.value === null && <Late isLate />}
         <ul class="overview-list">
           {agents?.map((each) => (
-            <AgentRow key={each.tool} workspace={workspace} agent={each} installed={reload} />
+            <AgentRow key={each.tool} workspace={workspace} agent={each} changed={reload} />
           ))}
         </ul>
       </div>
@@ -32,15 +32,23 @@ export function AgentsDialog({ workspace, close }: { workspace: string; close():
   );
 }
 
+type Work = "install" | "remove";
+const NAMES: Readonly<Record<Work, readonly [title: string, busy: string]>> = {
+  install: ["Install", "Installing…"],
+  remove: ["Remove", "Removing…"],
+};
+
 function AgentRow({
   workspace,
   agent: { tool, covered, last_prompt: prompt, problems },
-  installed,
+  changed,
 }: {
   workspace: string;
   agent: Agent;
-  installed(): void;
+  changed(): void;
 }): JSX.Element {
+  const work: Work = covered ? "remove" : "install";
+  const [title, busy] = NAMES[work];
   const plan = useSignal<InstalledAgent | null>(null);
   const problem = useSignal<Found | null>(null);
   const isBusy = useSignal(false);
@@ -48,10 +56,11 @@ function AgentRow({
     isBusy.value = true;
     problem.value = null;
     try {
-      const told = await client().installAgent({ workspace, tool, plan: isPlan });
+      const asked = { workspace, tool, plan: isPlan };
+      const told = await (work === "install" ? client().installAgent(asked) : client().removeAgent(asked));
       plan.value = isPlan ? told : null;
       if (told.problem !== null) problem.value = { code: "internal", message: told.problem };
-      if (!isPlan) installed();
+      if (!isPlan) changed();
     } catch (error) {
       problem.value = problemOf(error);
     } finally {
@@ -66,9 +75,9 @@ function AgentRow({
       <span class="space">
         {covered ? <span class="badge good">saves this folder</span> : <Uncovered prompt={prompt} />}
       </span>
-      {!covered && plan.value === null && (
-        <button type="button" disabled={isBusy.value} onClick={() => void ask(true)} aria-label={`Install ${tool}…`}>
-          Install…
+      {plan.value === null && (
+        <button type="button" disabled={isBusy.value} onClick={() => void ask(true)} aria-label={`${title} ${tool}…`}>
+          {title}…
         </button>
       )}
       {problems.map((each) => (
@@ -78,21 +87,35 @@ function AgentRow({
       ))}
       {plan.value !== null && (
         <div class="stack">
-          <p>These files change, and nothing else in them:</p>
-          <ul class="overview-list">
-            {plan.value.files.map(({ path, changed }) => (
-              <li key={path}>
-                <Name text={path} /> {!changed && <span class="faint">stays as it is</span>}
-              </li>
-            ))}
-          </ul>
+          <Files work={work} files={plan.value.files} />
           <button type="button" class="strong" disabled={isBusy.value} onClick={() => void ask(false)}>
-            {isBusy.value ? "Installing…" : `Install ${tool}`}
+            {isBusy.value ? busy : `${title} ${tool}`}
           </button>
         </div>
       )}
       {problem.value !== null && <Problem problem={problem.value} />}
     </li>
+  );
+}
+
+function Files({ work, files }: { work: Work; files: InstalledAgent["files"] }): JSX.Element {
+  if (work === "remove" && !files.some(({ changed }) => changed))
+    return <p>No file changes, because the hooks serve other folders, too. They do not save this folder any more.</p>;
+  return (
+    <>
+      <p>
+        {work === "install"
+          ? "These files change, and nothing else in them:"
+          : "The hooks go from these files. Nothing else in them changes, and the save points stay:"}
+      </p>
+      <ul class="overview-list">
+        {files.map(({ path, changed }) => (
+          <li key={path}>
+            <PathName path={path} /> {!changed && <span class="faint">stays as it is</span>}
+          </li>
+        ))}
+      </ul>
+    </>
   );
 }
 
