@@ -36,7 +36,7 @@ import {
   takesOutOf,
   withDatabases,
 } from "./taken-out.ts";
-import { type Broken, depthOf, TopTrees } from "./top-trees.ts";
+import { type Broken, depthOf, topTrees } from "./top-trees.ts";
 
 /** Makes new snapshots in place of those that lack content, without the lost entries, and lists these entries for each snapshot. */
 export async function repairSnapshots(
@@ -287,12 +287,12 @@ class SnapshotRewriter {
     if (this.#blobs === null || broken.length === 0) return broken.map((each) => result(each, null));
     await this.#blobs.finish();
     failpoint("rewrite-snapshots.trees-written");
-    const tops = await new TopTrees({
+    const tops = await topTrees(broken, {
       session: this.#session,
       signal: this.#options.signal,
       blobs: this.#blobs,
       leave: (id, error) => this.#leave(id, error),
-    }).of(broken);
+    });
     await this.#blobs.finish();
     failpoint("rewrite-snapshots.manifests-written");
     const made = new Map(snapshots.map(({ id, snapshot }) => [identityOf(snapshot), id]));

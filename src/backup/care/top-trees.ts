@@ -37,81 +37,89 @@ interface TopTreesParts {
   leave(id: string, error: CairnError): void;
 }
 
-/** Makes the topmost trees of mended snapshots, with manifests that describe the remaining entries. */
-export class TopTrees {
-  readonly #parts: TopTreesParts;
-
-  constructor(parts: TopTreesParts) {
-    this.#parts = parts;
-  }
-
-  /** The new topmost tree of each snapshot; null if nothing of its folder is left. */
-  async of(broken: readonly Broken[]): Promise<Map<Broken, Uint8Array | null>> {
-    const { access, index, near } = this.#parts.session;
-    const { keys } = access.repository;
-    const blobs = new BlobSource({ keys, index, packs: packsToProve(near.folder), compares: false });
-    const walk = new DigestWalk({ blobs, signal: this.#parts.signal });
-    const { reader } = this.#parts.session;
-    const totals = new EntryTotals(async (tree) => readNodes(reader, tree), this.#parts.signal);
-    const tops = new Map<Broken, Uint8Array | null>();
-    try {
-      for (const each of broken) {
-        try {
-          tops.set(each, await this.#topTree(each, { walk, totals }));
-        } catch (error) {
-          // A manifest of a newer format cannot be written anew.
-          if (!(error instanceof CairnError) || error.code !== "newer_version") throw error;
-          this.#parts.leave(each.listed.id, error);
-        }
+/**
+ * Makes the topmost trees of mended snapshots, with manifests that describe the remaining entries. Null if nothing of a
+ * snapshot's folder is left.
+ */
+export async function topTrees(
+  broken: readonly Broken[],
+  { session, signal, blobs, leave }: TopTreesParts,
+): Promise<Map<Broken, Uint8Array | null>> {
+  const { access, index, near, reader } = session;
+  const proven = new BlobSource({
+    keys: access.repository.keys,
+    index,
+    packs: packsToProve(near.folder),
+    compares: false,
+  });
+  const walk = new DigestWalk({ blobs: proven, signal });
+  const totals = new EntryTotals(async (tree) => readNodes(reader, tree), signal);
+  const tops = new Map<Broken, Uint8Array | null>();
+  try {
+    for (const each of broken) {
+      try {
+        tops.set(each, await topTree(each, { reader, walk, totals, blobs }));
+      } catch (error) {
+        // A manifest of a newer format cannot be written anew.
+        if (!(error instanceof CairnError) || error.code !== "newer_version") throw error;
+        leave(each.listed.id, error);
       }
-    } finally {
-      blobs.close();
     }
-    return tops;
+  } finally {
+    proven.close();
   }
+  return tops;
+}
 
-  /** Makes the topmost tree; a snapshot with a manifest gets a new manifest of the remaining entries. */
-  async #topTree({ listed, mended }: Broken, readers: Readers): Promise<Uint8Array | null> {
-    const { reader } = this.#parts.session;
-    if (mended.tree === null) return null;
-    const snapshot = { ...listed.snapshot, tree: objectIdOf(mended.tree) };
-    const mayBeOurs = mayHaveManifest(snapshot);
-    const depth = depthOf(snapshot);
-    const lost = mended.lost.filter(({ path }) => !mayBeOurs || componentsOf(path)[0] !== ".cairn");
-    if (snapshot.paths.length === 1 && lost.some(({ path }) => componentsOf(path).length <= depth)) {
-      // In a snapshot of a save point the only node is the folder, or a folder above it. Other programs may use other
-      // layouts.
-      const nodes = await readNodes(reader, mended.tree);
-      const isRecordsAlone = mayBeOurs && nodes.find((node) => nameOf(node) === ".cairn") !== undefined;
-      return nodes.length === 0 || isRecordsAlone ? null : mended.tree;
-    }
-    if (!mayBeOurs) return mended.tree;
-    // The manifest or its folder is lost.
-    const records = mended.lost
-      .filter(({ path }) => [".cairn", ".cairn/manifest.json"].includes(latin1(path)))
-      .map((each) => ({
-        ...each,
-        detail: `${each.detail}; facts of entries that only the manifest records, such as holes, are lost too`,
-      }));
-    const below = [...records, ...lost.map((each) => ({ ...each, path: withoutFirst(each.path, depth) }))];
-    let content: Pick<SnapshotContent, "manifest" | "root" | "placed"> | null = null;
-    if (records.length === 0) content = await snapshotContent(reader, snapshot);
-    else if (snapshot.paths.length === 1) {
-      const saved = await savedEntry(reader, snapshot);
-      content = saved && { manifest: LOST_MANIFEST, root: saved.root };
-    }
-    if (content === null || content.manifest === null || below.length === 0) return mended.tree;
-    const { manifest } = content;
-    const bytes = await repairedManifest(readers, { reader, content: { ...content, manifest }, lost: below });
-    return editSnapshot(mended.tree, {
-      manifest: bytes,
-      recordedAt: Math.floor(Date.parse(snapshot.time) / 1000),
-      // A copy that lacks entries answers otherwise.
-      edits: [[`.cairn/${CHECKS_NAME}`, () => null]],
-      list: async (id) => readNodes(reader, id),
-      add: (...blob) => this.#parts.blobs.addNew(...blob),
-    });
+/** Reads and writes for all snapshots: a tree that several snapshots share is read once. */
+interface Parts {
+  reader: BlobSource;
+  walk: DigestWalk;
+  totals: EntryTotals;
+  blobs: PackedBlobs;
+}
+
+/** Makes the topmost tree; a snapshot with a manifest gets a new manifest of the remaining entries. */
+async function topTree({ listed, mended }: Broken, parts: Parts): Promise<Uint8Array | null> {
+  const { reader } = parts;
+  if (mended.tree === null) return null;
+  const snapshot = { ...listed.snapshot, tree: objectIdOf(mended.tree) };
+  const mayBeOurs = mayHaveManifest(snapshot);
+  const depth = depthOf(snapshot);
+  const lost = mended.lost.filter(({ path }) => !mayBeOurs || componentsOf(path)[0] !== ".cairn");
+  if (snapshot.paths.length === 1 && lost.some(({ path }) => componentsOf(path).length <= depth)) {
+    // In a snapshot of a save point the only node is the folder, or a folder above it. Other programs may use other
+    // layouts.
+    const nodes = await readNodes(reader, mended.tree);
+    const isRecordsAlone = mayBeOurs && nodes.find((node) => nameOf(node) === ".cairn") !== undefined;
+    return nodes.length === 0 || isRecordsAlone ? null : mended.tree;
   }
+  if (!mayBeOurs) return mended.tree;
+  // The manifest or its folder is lost.
+  const records = mended.lost
+    .filter(({ path }) => [".cairn", ".cairn/manifest.json"].includes(latin1(path)))
+    .map((each) => ({
+      ...each,
+      detail: `${each.detail}; facts of entries that only the manifest records, such as holes, are lost too`,
+    }));
+  const below = [...records, ...lost.map((each) => ({ ...each, path: withoutFirst(each.path, depth) }))];
+  let content: Pick<SnapshotContent, "manifest" | "root" | "placed"> | null = null;
+  if (records.length === 0) content = await snapshotContent(reader, snapshot);
+  else if (snapshot.paths.length === 1) {
+    const saved = await savedEntry(reader, snapshot);
+    content = saved && { manifest: LOST_MANIFEST, root: saved.root };
+  }
+  if (content === null || content.manifest === null || below.length === 0) return mended.tree;
+  const { manifest } = content;
+  const bytes = await repairedManifest(parts, { content: { ...content, manifest }, lost: below });
+  return editSnapshot(mended.tree, {
+    manifest: bytes,
+    recordedAt: Math.floor(Date.parse(snapshot.time) / 1000),
+    // A copy that lacks entries answers otherwise.
+    edits: [[`.cairn/${CHECKS_NAME}`, () => null]],
+    list: async (id) => readNodes(reader, id),
+    add: (...blob) => parts.blobs.addNew(...blob),
+  });
 }
 
 /** The number of directories from the top of one of our snapshots down to the saved folder or file, including it. */
@@ -141,14 +149,7 @@ const LOST_MANIFEST: Manifest = {
   extra: {},
 };
 
-/** Both read each tree once, whichever snapshots share it. */
-interface Readers {
-  walk: DigestWalk;
-  totals: EntryTotals;
-}
-
 interface RepairedContent {
-  reader: BlobSource;
   /** Manifest of a snapshot that lacks entries, and the folder's present tree; paths of lost entries are relative to it. */
   content: Pick<SnapshotContent, "root" | "placed"> & { manifest: Manifest };
   lost: readonly LostEntry[];
@@ -159,8 +160,8 @@ interface RepairedContent {
  * listed as omitted, and `complete` is false, so it never gets a receipt.
  */
 async function repairedManifest(
-  { walk, totals }: Readers,
-  { reader, content, lost }: RepairedContent,
+  { reader, walk, totals }: Parts,
+  { content, lost }: RepairedContent,
 ): Promise<Uint8Array | null> {
   const { manifest, root } = content;
   const known = manifestWithout(manifest, isGoneBy(lost.map(({ path }) => path)));

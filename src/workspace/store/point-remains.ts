@@ -2,14 +2,15 @@ import { toCairnError } from "../../errors.ts";
 import { hex } from "../../formats/bytes.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
+import type { ObjectId } from "../../ids.ts";
 import { newPacer } from "../../pacer.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { PointContent } from "./engine.ts";
 import type { CopyContent } from "./copy-content.ts";
-import { storedTree } from "./store-care.ts";
+import { type PointToVerify, storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { placedIn } from "../../archive/databases/point-view.ts";
-import { readManifest } from "./snapshot-tree.ts";
+import { newSnapshot, readManifest } from "./snapshot-tree.ts";
 
 const TAG = "cairn:";
 const DEPTH_TAG = "cairn-depth:";
@@ -50,6 +51,16 @@ function* directoriesDown(store: EmbeddedStore, top: string): Generator<Found> {
 export function pathToTree(store: EmbeddedStore, top: string, tree: string): Uint8Array | null {
   for (const { path, node } of directoriesDown(store, top)) if (hex(node.subtree!) === tree) return path;
   return null;
+}
+
+/** Returns a snapshot for a point whose own is lost, not yet written. */
+export function snapshotAgain(
+  store: EmbeddedStore,
+  { id, content }: { id: string; content: PointToVerify["content"] },
+): Snapshot {
+  const top = String(content["snapshot_tree"]);
+  const root = pathToTree(store, top, storedTree(content)) ?? Buffer.from("/");
+  return newSnapshot({ root, pointId: id }, top as ObjectId);
 }
 
 /** Like {@link pathToTree} for a point, but null also if a tree is unreadable. */

@@ -3,6 +3,7 @@ import { advice, CairnError, call, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
+import type { Snapshot } from "../../formats/restic/snapshot.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
 import { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
@@ -20,9 +21,9 @@ import {
 import { EntryTotals } from "./survey-tree.ts";
 import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-import { pathToTree } from "./point-remains.ts";
+import { snapshotAgain } from "./point-remains.ts";
 import type { PointStore } from "./point-store.ts";
-import { newSnapshot, readManifest } from "./snapshot-tree.ts";
+import { readManifest } from "./snapshot-tree.ts";
 
 /** Stores points again without some paths. */
 
@@ -87,13 +88,12 @@ export async function storeWithout(
 async function snapshotOf(
   store: EmbeddedStore,
   { id, content }: Pick<StoredPoint, "id" | "content">,
-): Promise<ReturnType<typeof newSnapshot>> {
+): Promise<Snapshot> {
   try {
     return await store.repository.loadSnapshot(content.snapshot);
   } catch (error) {
     if (!["damaged", "not_found"].includes(toCairnError(error).code)) throw error;
-    const root = pathToTree(store, content.snapshot_tree, storedTree(content)) ?? Buffer.from("/");
-    return newSnapshot({ root, pointId: id }, content.snapshot_tree as ObjectId);
+    return snapshotAgain(store, { id, content });
   }
 }
 

@@ -1,8 +1,5 @@
 import fs from "node:fs";
-import { hostname } from "node:os";
-import { currentUser } from "../../fs/users.ts";
 import { throwIfAborted } from "../../errors.ts";
-import type { ObjectId } from "../../ids.ts";
 import type { Structure } from "../../repository/verify/structure.ts";
 import { readIndexCache } from "../../repository/index/index-cache.ts";
 import { lookAtLocks } from "../../repository/lock-state.ts";
@@ -12,8 +9,7 @@ import { removeUnindexedPacks } from "../../repository/care/unindexed-packs.ts";
 import type { ExamineRequest, PointToVerify, StoreFinding } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { dropDamagedPacks } from "./lost-content.ts";
-import { storedTree } from "./store-care.ts";
-import { pathToTree } from "./point-remains.ts";
+import { snapshotAgain } from "./point-remains.ts";
 import { type ExaminedStore, examineStore } from "./verify-store.ts";
 
 const LOCK_WAIT_MS = 10_000;
@@ -184,24 +180,9 @@ function* snapshotFindings(
 
 async function writeSnapshot(store: EmbeddedStore, point: DoctorRequest["points"][number]): Promise<void> {
   const { repository, storage } = store;
-  const top = String(point.content["snapshot_tree"]);
-  const path = pathToTree(store, top, storedTree(point.content));
-  const { uid, gid, username } = currentUser();
+  const snapshot = snapshotAgain(store, point);
   await withLock(repository, { exclusive: false, waitMs: LOCK_WAIT_MS }, async () => {
-    await repository.saveSnapshot(
-      {
-        time: point.createdAt,
-        tree: top as ObjectId,
-        paths: [Buffer.from(path ?? Buffer.from("/")).toString("utf8")],
-        hostname: hostname(),
-        username,
-        uid,
-        gid,
-        tags: [`${TAG}${point.id}`],
-        program_version: PROGRAM,
-      },
-      { durable: false },
-    );
+    await repository.saveSnapshot({ ...snapshot, time: point.createdAt, program_version: PROGRAM }, { durable: false });
     await storage.sync(["snapshots"]);
   });
 }
