@@ -166,7 +166,9 @@ export function browserDeclarations(source: string): string {
   const others = source.split("\n").filter((line) => /^(?:\/\/\/|export type [{*](?!.*verbs\/))/.test(line));
   const { listWorkspaces } = LIBRARY_VERBS;
   const { daemon, running, events, cancel } = DAEMON_CALLS;
-  const served = Object.entries<Verb>(CLIENT_VERBS).filter(([, { unserved }]) => unserved === undefined);
+  const served = Object.entries<Verb>(CLIENT_VERBS).filter(
+    ([, { unserved, forPage }]) => unserved === undefined || forPage === true,
+  );
   const verbs = [...served, ...Object.entries<Verb>({ listWorkspaces, daemon, running, events, cancel })].map(
     verbCallOf,
   );

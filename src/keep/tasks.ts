@@ -111,7 +111,7 @@ async function withRepository<T>(
 }
 
 /** The name of this machine in snapshots. */
-function host(): string {
+export function host(): string {
   const { CAIRN_HOST: own = "", RESTIC_HOST: restic = "" } = process.env;
   return own || restic || hostname();
 }

@@ -6,7 +6,7 @@ import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { violations } from "./axe.ts";
 import { open, SKIP } from "./browser.ts";
-import { newFolder } from "./shop.ts";
+import { backUp, makeShop, newFolder } from "./shop.ts";
 
 /** The activity: what runs, what was done and refused, and what can be taken back or removed. */
 
@@ -97,3 +97,46 @@ test("refused and failed calls are rows of the activity, which a user filters", 
   assert.deepEqual(await violations(page), []);
   assert.equal(await page.evaluate("window.ran"), undefined);
 });
+
+test(
+  "a user sees which backups the rules remove and what is freed, and does exactly that; no password reaches the page",
+  { skip: SKIP },
+  async (t) => {
+    const shop = makeShop("forgetting");
+    backUp(shop, shop.ids["the template"]!);
+    const again = (message: string) => cairnOk(["backup", "create", "-C", shop.folder, shop.ids[message]!]);
+    again("edit the total");
+    again("tabs");
+    cairnOk(["backup", "use", "-C", shop.folder, "--keep-last", "1"]);
+    const { page } = await open(t, shop.folder, { width: 360, height: 740, expected: /409/ });
+    const answers: Promise<string>[] = [];
+    page.on("response", (response) => {
+      if (!response.url().endsWith("/v1/events")) answers.push(response.text().catch(() => ""));
+    });
+    await page.getByRole("link", { name: "Activity", exact: true }).click();
+    await page.getByRole("button", { name: "Forget backups…" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("remove 2 backups of this folder, and keep 1").waitFor();
+    assert.equal(await dialog.getByRole("list", { name: "Backups that go" }).getByRole("listitem").count(), 2);
+    assert.deepEqual(await violations(page), []);
+    // Another backup makes the plan a stale one.
+    again("write two files");
+    await dialog.getByRole("button", { name: "Remove 2 backups for good" }).click();
+    await page.getByRole("status").getByText(/stale/).waitFor();
+    await dialog.getByText("and keep 2").waitFor();
+    await dialog.getByRole("button", { name: "Remove 2 backups for good" }).click();
+    await page
+      .getByRole("status")
+      .getByText(/2 backups removed\. .* freed\./)
+      .waitFor();
+    const { snapshots } = cairnOk(["backup", "list", "-C", shop.folder]).data as { snapshots: unknown[] };
+    assert.equal(snapshots.length, 2);
+    await page.getByRole("button", { name: "Prune…" }).click();
+    await dialog.getByText(/That frees|No data is without/).waitFor();
+    assert.deepEqual(await violations(page), []);
+    assert.equal(
+      (await Promise.all(answers)).some((each) => each.includes("correct horse")),
+      false,
+    );
+  },
+);

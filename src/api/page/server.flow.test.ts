@@ -572,6 +572,21 @@ test("the page makes the calls of forks, which no daemon serves, and a read-only
   assert.deepEqual([served.called, looking.called], [names, ["planRemoveFork"]]);
 });
 
+test("the page removes backups and prunes, which no daemon serves, and a read-only page only plans it", async (t) => {
+  const [served, looking] = [await serving(t), await serving(t, { isReadOnly: true })];
+  const plans = ["planForgetBackups", "planPruneBackups"];
+  for (const name of [...plans, "forgetBackups", "pruneBackups"]) {
+    assert.ok(!servedCalls().includes(name), name);
+    const body = { workspace: "/w" };
+    assert.equal((await served.call(name, body)).status, 200, name);
+    const options = Object.keys(callOf(name)!.options!.entries);
+    assert.ok(!options.some((each) => /repository|password/.test(each)), `${name} is for the kept repository`);
+    assert.equal((await served.ask(`/v1/${name}`, { method: "POST", body: JSON.stringify(body) })).status, 401, name);
+    assert.equal((await looking.call(name, body)).status, plans.includes(name) ? 200 : 403, name);
+  }
+  assert.deepEqual(looking.called, plans);
+});
+
 test("each server has another name and another port, and holds the port on 127.0.0.1 and ::1", async (t) => {
   const [first, second] = [await serving(t), await serving(t)];
   assert.notEqual(first.host.split(":")[0], second.host.split(":")[0]);

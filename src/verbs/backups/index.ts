@@ -1,6 +1,14 @@
 /** Verbs between a workspace and a repository. */
 export { backupRepository, setBackupRepository } from "./backup-repository.ts";
 export { createBackup } from "./create-backup.ts";
+export {
+  ForgetOwnOptions,
+  PruneOwnOptions,
+  forgetBackups,
+  planForgetBackups,
+  planPruneBackups,
+  pruneBackups,
+} from "./forget-backups.ts";
 export { listBackups } from "./list-backups.ts";
 export { restoreBackup } from "./restore-backup.ts";
 export { restoreFromBackup } from "./restore-from-backup.ts";

@@ -14,6 +14,7 @@ import { Name, PathName, visible, Words } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
 import { Events } from "./events.tsx";
+import { Backups } from "./free.tsx";
 import { RunningCalls } from "./running.tsx";
 
 /** What runs now, what changed the folder and can be reverted, what agents' hooks did, and what a cleanup would remove. */
@@ -58,6 +59,7 @@ export function View({ route: { workspace } }: { route: ActivityRoute }): JSX.El
       )}
       <Events workspace={workspace} />
       <Cleanup workspace={workspace} />
+      <Backups workspace={workspace} />
     </section>
   );
 }
