@@ -41,3 +41,9 @@ export class PathSelection {
     return this.#leading.has(rawBytes(path).toString("latin1"));
   }
 }
+
+/** Returns a function that tells if a raw path is one of `paths` or lies below one. */
+export function isAmong(paths: Iterable<string | Uint8Array>): (path: Uint8Array) => boolean {
+  const chosen = new PathSelection(paths);
+  return (path) => chosen.chosenAt(path) !== null;
+}

@@ -2,6 +2,7 @@ import { CairnError } from "../../errors.ts";
 import { comparePaths, latin1 } from "../../formats/bytes.ts";
 import { CHECKS_NAME, type Manifest } from "../../formats/records/manifest.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
+import { isAmong } from "../../fs/path-selection.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobSource } from "../../repository/read/blob-source.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
@@ -9,7 +10,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { packsToProve } from "../../repository/read/near-packs.ts";
 import type { LostEntry, MendedTree } from "../../repository/trees/tree-mender.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
-import { isGoneBy, manifestWithout, withDigests } from "../../workspace/store/content-without.ts";
+import { manifestWithout, withDigests } from "../../workspace/store/content-without.ts";
 import { editSnapshot } from "../../workspace/store/snapshot-tree.ts";
 import { EntryTotals } from "../../workspace/store/survey-tree.ts";
 import {
@@ -164,7 +165,7 @@ async function repairedManifest(
   { content, lost }: RepairedContent,
 ): Promise<Uint8Array | null> {
   const { manifest, root } = content;
-  const known = manifestWithout(manifest, isGoneBy(lost.map(({ path }) => path)));
+  const known = manifestWithout(manifest, isAmong(lost.map(({ path }) => path)));
   const { entries } = await totals.of(await readNodes(reader, root));
   const left: Manifest = {
     ...known,

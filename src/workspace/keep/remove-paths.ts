@@ -14,7 +14,6 @@ import { makingRoom, removeStatCaches, removeTemporaries } from "../open/tempora
 import { type Workspace, type WorkspaceCall, workspacesBeside } from "../open/workspace.ts";
 import { listWorkspaces } from "../place/control-directory.ts";
 import { dropOldTrees, keptTrees } from "../points/held-trees.ts";
-import { isGoneBy } from "../store/content-without.ts";
 import { storeWithout } from "../store/removed-paths.ts";
 import { type FreedRemoved, freeIfPossible, freeRemoved } from "./cleanup.ts";
 import { makeTreesAgain } from "./trees-again.ts";
@@ -106,11 +105,7 @@ async function rewriteIn(
     const without = stored.get(point.descriptor.save_point_id);
     if (without === undefined) continue;
     workspace.requireLock();
-    points.replaceContent(
-      point,
-      stateWithout(point, without, { at, isGone: isGoneBy(without.removed) }),
-      without.content,
-    );
+    points.replaceContent(point, stateWithout(point, without, at), without.content);
     failpoint("paths.point-rewritten");
   }
   const now = points.list().points.filter(({ descriptor }) => ids.has(descriptor.save_point_id));

@@ -1,7 +1,8 @@
 import { isDeepStrictEqual } from "node:util";
 import { namespaceIds } from "../../fs/linux/user-namespace.ts";
 import { joinPath } from "../../formats/bytes.ts";
-import type { ContentWithout, IsGone } from "../store/content-without.ts";
+import type { ContentWithout } from "../store/content-without.ts";
+import { isAmong } from "../../fs/path-selection.ts";
 import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { labelsOf, withLabels } from "../../archive/scan/summary.ts";
 import type { Attachments, StagedContent } from "../store/engine.ts";
@@ -186,11 +187,8 @@ export function sealOf(
 }
 
 /** Returns the state of a point without removed paths; `at`: time of the removal, RFC 3339. */
-export function stateWithout(
-  { descriptor }: Point,
-  without: ContentWithout,
-  { at, isGone }: { at: string; isGone: IsGone },
-): SealedState {
+export function stateWithout({ descriptor }: Point, without: ContentWithout, at: string): SealedState {
+  const isGone = isAmong(without.removed);
   const kept = <T extends { path: string; path_b64?: string }>(list: readonly T[]): T[] =>
     list.filter((each) => !isGone(rawPath(each)));
   const { rules, state_digest: before, omitted_count: count } = descriptor;

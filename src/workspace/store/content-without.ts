@@ -8,6 +8,7 @@ import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts
 import { rawPath } from "../../formats/records/record.ts";
 import type { SealFile } from "../../formats/records/seal-file.ts";
 import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
+import { isAmong } from "../../fs/path-selection.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import type { EditEntry } from "../../repository/trees/edit-tree.ts";
@@ -23,22 +24,8 @@ import type { EntryTotals, Totals } from "./survey-tree.ts";
 
 /** Makes the content of points anew, without some paths. */
 
-/** Tells if a raw path is a removed entry or lies below one. */
-export type IsGone = (path: Uint8Array) => boolean;
-
-/** `gone`: raw paths of removed entries. */
-export function isGoneBy(gone: readonly Uint8Array[]): IsGone {
-  const paths = new Set(gone.map(latin1));
-  return (path) => {
-    const text = latin1(path);
-    for (let end = text.length; end > 0; end = text.lastIndexOf("/", end - 1))
-      if (paths.has(text.slice(0, end))) return true;
-    return false;
-  };
-}
-
-/** Returns a manifest's lists without entries that are gone. Digests and counts stay as they are. */
-export function manifestWithout(manifest: Manifest, isGone: IsGone): Manifest {
+/** Returns a manifest's lists without the entries for which `isGone` is true. Digests and counts stay as they are. */
+export function manifestWithout(manifest: Manifest, isGone: (path: Uint8Array) => boolean): Manifest {
   const kept = <T extends { path: Uint8Array }>(list: readonly T[]): T[] => list.filter(({ path }) => !isGone(path));
   return {
     ...manifest,
@@ -103,7 +90,7 @@ export async function contentOf(
   const placed = await PlacedDatabases.place(store.blobs, tree, { databases: kept.map(({ database }) => database) });
   const goneNodes = [...(await nodesAt(store, old, stored)), ...gone.map(({ database }) => database.manifest.node)];
   const { entries, bytes } = totalsWithout(point, await totals.of(goneNodes));
-  const left = manifest === null ? null : { ...manifestWithout(manifest, isGoneBy(removed)), entries };
+  const left = manifest === null ? null : { ...manifestWithout(manifest, isAmong(removed)), entries };
   const facts = placed.facts(left === null ? NO_FACTS : factsOf(left));
   const { bytes: encoded, ...digests } = await withDigests(walk, left, { tree, facts });
   // Another point's manifest may have the hash.

@@ -1,6 +1,5 @@
 import { ByteWriter, hex, latin1 } from "../../formats/bytes.ts";
 import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
-import { rawPath } from "../../formats/records/record.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { arenaOver } from "../../native.ts";
@@ -11,6 +10,7 @@ import type { ReceivedContent, ReceiveRequest } from "./engine.ts";
 import type { ScanOptions } from "../../archive/scan/scan.ts";
 import { StoreSink } from "../../archive/scan/store-sink.ts";
 import { moveByThreads } from "../../repository/transfer/move-by-threads.ts";
+import { manifestWithout } from "./content-without.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { snapshotTree } from "./snapshot-tree.ts";
 import { ignoreFilesBelow, type Survey, surveyTree } from "./survey-tree.ts";
@@ -107,19 +107,10 @@ async function move(request: ReceiveRequest, only: PathSelection | null, more: R
 
 /** Returns a manifest with the chosen entries only. The digests are null, since nothing has computed them. */
 function chosenManifest(manifest: Manifest, only: PathSelection, { entries }: Survey): Manifest {
-  const chosen = <T extends { path: Uint8Array }>(list: readonly T[]): T[] =>
-    list.filter(({ path }) => only.chosenAt(path) !== null);
-  return {
-    ...manifest,
-    stateDigest: null,
-    metadataDigest: null,
-    entries,
-    labels: manifest.labels.filter((label) => only.chosenAt(rawPath(label)) !== null),
-    holeMaps: chosen(manifest.holeMaps),
-    fileHashes: chosen(manifest.fileHashes),
-    omitted: chosen(manifest.omitted),
-    lossless: chosen(manifest.lossless),
-  };
+  const isGone = (path: Uint8Array): boolean => only.chosenAt(path) === null;
+  // The other chosen names of a file stay hard links, even if the first name is not chosen.
+  const lossless = manifest.lossless.filter(({ path }) => !isGone(path));
+  return { ...manifestWithout(manifest, isGone), lossless, stateDigest: null, metadataDigest: null, entries };
 }
 
 function encoded(manifest: Manifest): Uint8Array {

@@ -4,6 +4,7 @@ import { failpoint } from "../../failpoint.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import type { Snapshot } from "../../formats/restic/snapshot.ts";
+import { isAmong } from "../../fs/path-selection.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
 import { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
@@ -13,7 +14,6 @@ import {
   addContent,
   contentOf,
   type ContentWithout,
-  isGoneBy,
   nodesAt,
   type PointWithout,
   type StoredPoint,
@@ -157,7 +157,7 @@ async function mended(
   const damaged = tree.lost.find(({ isTakenOut }) => isTakenOut !== true);
   if (damaged === undefined && tree.tree !== null) {
     const stored = tree.lost.map(({ path }) => path);
-    const isBelow = isGoneBy(stored);
+    const isBelow = isAmong(stored);
     const databases = placed?.below(placed.root) ?? [];
     const gone = databases.filter(({ path }) => isBelow(path) || takes.fits(latin1(path)));
     const own = gone.map(({ path }) => path).filter((path) => !isBelow(path));
