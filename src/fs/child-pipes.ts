@@ -49,18 +49,18 @@ export function findProgram(name: string, searchPath = process.env["PATH"] ?? ""
 
 /**
  * Runs a program of the system to its end. Throws `io` or `no_space` with the program's error text, `not_found` with
- * the hint if it is not installed.
+ * the hint if it is not installed. `streams`: the program has the standard input and output of this process.
  */
 export async function runTool(
   program: string,
   args: readonly string[],
-  { signal, missing }: { signal?: AbortSignal | undefined; missing?: string } = {},
+  { signal, missing, streams = false }: { signal?: AbortSignal | undefined; missing?: string; streams?: boolean } = {},
 ): Promise<void> {
   try {
     const child = withPipes(
       spawn(program, args, {
         env: { ...process.env, LC_ALL: "C" },
-        stdio: ["ignore", "ignore", "pipe"],
+        stdio: streams ? ["inherit", "inherit", "pipe"] : ["ignore", "ignore", "pipe"],
         ...besideTerminal(),
         ...(signal === undefined ? {} : { signal }),
       }),
@@ -68,12 +68,12 @@ export async function runTool(
     );
     let said = "";
     child.stderr.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(0, 4000)));
-    const [status] = (await once(child, "close")) as [number | null];
+    const [status, killed] = (await once(child, "close")) as [number | null, string | null];
     throwIfAborted(signal);
     if (status !== 0)
       throw new CairnError(
         /No space left|quota exceeded/i.test(said) ? "no_space" : "io",
-        `${program}: ${said.trim()}`,
+        `${program}: ${killed === null ? said.trim() : `ended by ${killed}`}`,
       );
   } catch (error) {
     throwIfAborted(signal);

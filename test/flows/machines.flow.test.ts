@@ -101,6 +101,29 @@ suite("virtual machines", { skip }, () => {
     vm("rm", "b2", "--force");
   });
 
+  test("a machine travels through a pipe, and a stream that stops early makes none", async () => {
+    const tar = path.join(SCRATCH, "stream.tar");
+    const command = `'${process.execPath}' '${buildCommand()}' vm`;
+    const sh = (line: string): { status: number | null; stderr: string } =>
+      spawnSync("sh", ["-c", line], { encoding: "utf8" });
+    const piped = sh(`${command} export a --to - | tee '${tar}' | ${command} import - --name piped`);
+    assert.equal(piped.status, 0, piped.stderr);
+    const [first] = await new Guest("piped").counted();
+    assert.equal(first!.token, saved.token);
+    vm("rm", "piped", "--force");
+    const { size } = fs.statSync(tar);
+    for (const bytes of [0, 100_000, Math.floor(size / 2), size - 16_384]) {
+      const { status, stderr } = sh(`head -c ${bytes} '${tar}' | ${command} import - --name cut`);
+      assert.equal(status === 6 || status === 3, true, `${bytes} of ${size}: ${status} ${stderr}`);
+    }
+    fs.truncateSync(tar, size / 2);
+    assert.equal(refused(["import", tar, "--name", "cut"]).code, "damaged");
+    assert.equal(refused(["export", "a", "--to", "-"]).code, "usage");
+    const left = fs.readdirSync(MACHINES).filter((name) => name.startsWith(".") && name !== ".shared");
+    assert.deepEqual(left, []);
+    assert.ok(!fs.existsSync(path.join(MACHINES, "cut")));
+  });
+
   test("vm set changes a stopped machine, also if it was killed, and vm history and vm logs show what there is", () => {
     const disk = path.join(MACHINES, "changed/live/disk-0.qcow2");
     const size = (): number =>

@@ -18,8 +18,6 @@ const FROM = [
   ...NAMED.definitions,
 ];
 
-export const TO_DIRECTORY = { flags: "--to <dir>", text: "the export directory to write, absent or empty" };
-
 /** Returns the value of `--to` or `--from`. Throws `usage` without one. */
 export function placeOf(input: Input, way: "to" | "from", hint?: string): string {
   const place = input.text(way) ?? "";

@@ -11,6 +11,7 @@ import {
   text,
 } from "../../contract/schema.ts";
 import { HistoryResult } from "../../contract/looking.ts";
+import { CloneMachineResult } from "../../contract/machines.ts";
 import { ALL_TABLES } from "../../verbs/index.ts";
 import { DaemonStatus, DueResult, Schedule } from "../../verbs/schemas.ts";
 import { LogRecord } from "../../daemon/log/read.ts";
@@ -124,6 +125,7 @@ export const WITHOUT_VERB: Readonly<Record<string, { why: string; data: AnySchem
     why: "speaks MCP on stdin and stdout: the verbs are its tools",
     data: object({ path: text("the folder whose save points are served") }),
   },
+  "vm import": { why: "unpacks a tar, and calls `cloneMachine` of it", data: CloneMachineResult },
   "vm history": { why: "calls `history` of a machine's saved states", data: HistoryResult },
   "vm logs": {
     why: "prints the file that a machine's console is written to",

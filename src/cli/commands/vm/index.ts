@@ -39,6 +39,10 @@ export const command = group({
       summary: "write a saved state as a directory to copy anywhere",
       load: async () => ({ command: (await states()).exportState }),
     },
+    import: {
+      summary: "create a machine from a tar of an export",
+      load: async () => ({ command: (await import("./streams.ts")).importStream }),
+    },
     clone: { summary: "create a machine from a saved state", load: async () => ({ command: (await states()).clone }) },
     restore: {
       summary: "restore a machine to a saved state",

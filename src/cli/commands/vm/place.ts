@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { MachineInfo } from "../../../contract/machines.ts";
+import type { CloneMachineResult, MachineInfo } from "../../../contract/machines.ts";
 import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import type { Context } from "../../context.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
@@ -14,6 +14,12 @@ export function machinesOf(context: Context): string {
   if (process.geteuid?.() === 0) return "/var/lib/cairn/machines";
   const data = absolutePath(context.env, "XDG_DATA_HOME") ?? join(homeDirectory(context.env), ".local/share");
   return join(data, "cairn", "machines");
+}
+
+/** A line for people about a machine that was made of a saved state. */
+export function cloned(style: Style, info: CloneMachineResult, done: string): string {
+  const next = info.has_memory ? `ready to run after ${info.ready_ms} ms` : "start it with cairn vm start";
+  return `${style.green(done)} ${printable(info.name)}: ${hardwareOf(info)}; ${next}`;
 }
 
 export function shownState({ state, operation }: MachineInfo, style: Style): string {

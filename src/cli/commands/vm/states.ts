@@ -1,3 +1,4 @@
+import type { ExportPointResult } from "../../../contract/export-directory.ts";
 import {
   CloneMachineOptions,
   RestoreMachineOptions,
@@ -9,8 +10,10 @@ import type { CommandDefinition } from "../../command.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions, withTags } from "../../options.ts";
 import { printable } from "../../render/format.ts";
-import { exported, placeOf, TO_DIRECTORY } from "../export-directory.ts";
-import { hardwareOf, machinesOf, NAME } from "./place.ts";
+import { STREAM } from "../../../bundle/export-directory/tar.ts";
+import { exported, placeOf } from "../export-directory.ts";
+import { cloned, machinesOf, NAME } from "./place.ts";
+import { streamed } from "./streams.ts";
 
 const SAVED = new VerbOptions(omit(SaveMachineOptions, "cause"));
 
@@ -64,7 +67,12 @@ export const hibernate = saving(
 export const exportState: CommandDefinition = {
   name: "vm export",
   arguments: [{ name: "<source>", text: "MACHINE, for its latest saved state, or MACHINE@POINT" }],
-  options: [TO_DIRECTORY],
+  options: [
+    {
+      flags: "-o, --to <dir>",
+      text: "the export directory to write, absent or empty; `-`: one tar on the standard output, for `cairn vm import`",
+    },
+  ],
   examples: [
     { line: "cairn vm export web --to /mnt/golden/web", text: "a directory that many machines can be cloned from" },
   ],
@@ -72,10 +80,13 @@ export const exportState: CommandDefinition = {
     const to = placeOf(input, "to");
     const library = await context.library();
     const [name, point] = input.required(0).split(/@(.*)/s);
-    const result = await library.exportMachine(machinesOf(context), name!, context.place(to), {
-      ...context.callOptions(),
-      ...(point === undefined ? {} : { point }),
-    });
+    const write = async (place: string): Promise<ExportPointResult> =>
+      library.exportMachine(machinesOf(context), name!, place, {
+        ...context.callOptions(),
+        ...(point === undefined ? {} : { point }),
+      });
+    if (to === STREAM) return streamed(context, write);
+    const result = await write(context.place(to));
     return {
       data: result,
       text: () => exported(context, result),
@@ -114,8 +125,7 @@ export const clone: CommandDefinition = {
     });
     return {
       data: result,
-      text: () =>
-        `${context.style.green("cloned")} ${printable(result.name)}: ${hardwareOf(result)}${result.has_memory ? `; ready to run after ${result.ready_ms} ms` : "; start it with cairn vm start"}`,
+      text: () => cloned(context.style, result, "cloned"),
     };
   },
 };
