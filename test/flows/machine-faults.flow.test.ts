@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
@@ -217,6 +217,27 @@ suite("machines on other kernels and hosts", () => {
       vm("rm", "m", "--delete-points");
     },
   );
+
+  test("states on btrfs are reflinks: a save takes no more room for its disks", { skip: skipOrdinary }, (t) => {
+    const place = loopFileSystem(t, "btrfs", { size: 768 << 20 });
+    if (place === null) return;
+    const machines = path.join(place.root, "machines");
+    const vm = vmIn(machines);
+    const image = path.join(SCRATCH, "disk-on-btrfs");
+    fs.writeFileSync(image, randomBytes(20 << 20));
+    vm("create", "m", "--image", image);
+    const used = (): number => {
+      execFileSync("sync", ["-f", place.root]);
+      const { blocks, bfree, bsize } = fs.statfsSync(place.root);
+      return (blocks - bfree) * bsize;
+    };
+    const before = used();
+    vm("save", "m");
+    assert.ok(used() - before < 10 << 20, `${used() - before} bytes`);
+    assert.equal(cairnOk(["engine", "show", path.join(machines, "m/saved")]).data["engine"], "reflink-copy");
+    vm("clone", "m", "c");
+    vm("rm", "m", "--delete-points");
+  });
 
   test("the QEMU process that probes for KVM ends if its command is killed", { skip: skipOrdinary }, async () => {
     const machines = path.join(SCRATCH, "probed");

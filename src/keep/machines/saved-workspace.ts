@@ -4,7 +4,6 @@ import { ownCause } from "../../contract/checked-calls.ts";
 import type { Client } from "../../contract/index.ts";
 import type { CallOptions, Cause } from "../../contract/words.ts";
 import { advice, CairnError, line, word } from "../../errors.ts";
-import { filesystemKind } from "../../fs/linux/mounts.ts";
 import { findWorkspace } from "../../workspace/place/find-workspace.ts";
 import type { LibraryHand } from "../hand.ts";
 
@@ -32,7 +31,7 @@ export function hasPoints({ saved }: Machine): boolean {
 async function openStates(hand: LibraryHand, machine: Machine, options: CallOptions): Promise<Client> {
   const { saved } = machine;
   const init = { name: "main", ...callOf(options) };
-  if (!hasPoints(machine) && filesystemKind(saved).name !== "btrfs") {
+  if (!hasPoints(machine)) {
     try {
       return await hand.openOrInit(saved, { ...init, engineType: "reflink-copy" });
     } catch (error) {
