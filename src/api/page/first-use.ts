@@ -1,9 +1,10 @@
-import { randomBytes } from "node:crypto";
-import { rmSync } from "node:fs";
+import { createHash, randomBytes } from "node:crypto";
+import { existsSync, rmSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { AgentsIn, FolderList, InstalledAgent, KeptByPage } from "../../contract/index.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import { durableMkdir, durableWrite } from "../../fs/durable.ts";
 import { userStateDirectory } from "../../fs/users.ts";
 import { readPassword } from "../../keep/password.ts";
@@ -32,7 +33,7 @@ type Answer = (members: Body, use: FirstUse) => Promise<unknown>;
 /** The most folders that a list has. */
 const MOST = 500;
 const PASSWORD_BYTES = 24;
-const NAME_BYTES = 8;
+const NAME_CHARACTERS = 16;
 const TOOL = /^[a-z][a-z-]{0,39}$/;
 
 const ANSWERS: Readonly<Record<string, Answer>> = {
@@ -81,6 +82,10 @@ function askedOf(members: Body): { folder: string; tool: string; isPlan: boolean
 /**
  * Keeps a repository for a workspace: an existing one, with the file that has its password, or a new one with a random
  * password, in a file that only this user can read. The password is never in an answer.
+ *
+ * Steps for a new one: the password's file, by the repository's address → key and config ● → the record of the
+ * workspace. After a kill or a failure a repeated request reads the same file, and goes on with the repository if its
+ * config is there. Only a file that this request wrote, and that opens nothing, is removed.
  */
 async function keepRepository(members: Body, { workspaces }: FirstUse): Promise<KeptByPage> {
   const workspace = pathOf(members, "workspace");
@@ -88,22 +93,23 @@ async function keepRepository(members: Body, { workspaces }: FirstUse): Promise<
   if (typeof repository !== "string" || !/^(?:\/|[a-z0-9]+:)/.test(repository))
     throw new CairnError("usage", "repository must be an absolute path or an address such as sftp:host:/backups");
   const isNew = (members["passwordFile"] ?? null) === null;
-  const file = isNew ? newPasswordFile() : pathOf(members, "passwordFile");
+  const { file, isWritten } = isNew
+    ? passwordFileOf(repository)
+    : { file: pathOf(members, "passwordFile"), isWritten: false };
+  failpoint("new-repository.password");
   await workspaces.withLibrary(async (library) => {
+    const sources = { file, variable: "PASSWORD", env: process.env, cwd: "/", question: "password" };
+    const { bytes: password } = await readPassword(sources);
+    const open = async (): Promise<void> => (await library.openRepository({ repository, password })).close();
+    if (!isNew) return open();
     try {
-      const { bytes } = await readPassword({
-        file,
-        variable: "PASSWORD",
-        env: process.env,
-        cwd: "/",
-        question: "password",
-      });
-      const asked = { repository, password: bytes };
-      await using _open = await (isNew
-        ? library.initRepository({ ...asked, like: workspace })
-        : library.openRepository(asked));
+      const made = await library.initRepository({ repository, password, like: workspace });
+      failpoint("new-repository.made");
+      await made.close();
     } catch (error) {
-      if (isNew) rmSync(file, { force: true });
+      const left = await open().catch((why: unknown) => toCairnError(why).code);
+      if (left === undefined) return;
+      if (isWritten && (left === "not_found" || left === "wrong_password")) rmSync(file, { force: true });
       throw error;
     }
   });
@@ -113,11 +119,20 @@ async function keepRepository(members: Body, { workspaces }: FirstUse): Promise<
   return { repository: kept!.repository, password_file: file, made: isNew };
 }
 
-/** Writes a new random password into a file of this user's, and returns its path. */
-function newPasswordFile(): string {
+/** Returns this user's file with the password of a new repository. Writes a random one if there is no file yet. */
+function passwordFileOf(repository: string): { file: string; isWritten: boolean } {
   const folder = join(userStateDirectory(), "passwords");
-  const file = join(folder, randomBytes(NAME_BYTES).toString("hex"));
+  const name = createHash("sha256").update(repository).digest("hex");
+  const file = join(folder, name.slice(0, NAME_CHARACTERS));
   durableMkdir(folder, { mode: 0o700 });
-  durableWrite(file, Buffer.from(`${randomBytes(PASSWORD_BYTES).toString("base64url")}\n`), { mode: 0o600 });
-  return file;
+  if (existsSync(file)) return { file, isWritten: false };
+  const password = Buffer.from(`${randomBytes(PASSWORD_BYTES).toString("base64url")}\n`);
+  try {
+    durableWrite(file, password, { mode: 0o600, exclusive: true });
+  } catch (error) {
+    // Another request for this repository was faster.
+    if (toCairnError(error).code !== "already_exists") throw error;
+    return { file, isWritten: false };
+  }
+  return { file, isWritten: true };
 }
