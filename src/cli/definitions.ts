@@ -8,6 +8,8 @@ export interface ArgumentDefinition {
   name: string;
   text: string;
   completes?: Completes;
+  /** First words of the command that take the argument, and need it unless it may be repeated; the others refuse it. */
+  of?: readonly string[];
   /** Candidates for each place of a repeated argument; the last entry repeats. */
   places?: readonly Completes[];
 }
@@ -24,7 +26,7 @@ export interface OptionDefinition {
   group?: OptionGroup;
   /** An option without which this one is an error. */
   needs?: string;
-  /** Options with which this one is an error. */
+  /** Options, and names of arguments, with which this one is an error. "all others": all other options. */
   excludes?: readonly string[] | "all others";
   /** First words of the command with which alone the option works. */
   of?: readonly string[];

@@ -29,10 +29,16 @@ export const PATH_B64: OptionDefinition = {
 
 /** Returns the parts before and after the colon. `--path-b64` may replace the path, which is undefined for everything. */
 export function splitTarget(input: Input, text = input.required(0)): [string, PathInput | undefined] {
+  const [target, path] = splitWord(text);
+  return [target, pathOf(input, path)];
+}
+
+/** Returns the path after the colon, or the one of `--path-b64`. Throws `usage` if the line has both. */
+export function pathOf<T extends string | undefined>(input: Input, path: T): T | Uint8Array {
   const encoded = input.text("pathB64");
-  if (encoded === undefined) return splitWord(text);
-  if (splitWord(text)[0] !== text) throw usage("a path after the colon and --path-b64 exclude each other");
-  return [text, parseBase64(encoded, "--path-b64")];
+  if (encoded === undefined) return path;
+  if (path !== undefined && path !== "") throw usage("a path after the colon and --path-b64 exclude each other");
+  return parseBase64(encoded, "--path-b64");
 }
 
 /**

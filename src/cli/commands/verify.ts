@@ -22,7 +22,11 @@ export const command: CommandDefinition = {
     },
   ],
   options: [
-    { flags: "--all", text: "verify every point in the control directory, also of forks, and the store itself" },
+    {
+      flags: "--all",
+      text: "verify every point in the control directory, also of forks, and the store itself",
+      excludes: ["[point]"],
+    },
     ...OPTIONS.definitions,
     ...BACKUP_OPTIONS,
   ],
@@ -36,7 +40,6 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const target = input.argument(0);
-    if (target !== undefined && input.flag("all")) throw usage("verify takes a POINT or --all, not both");
     const client = await context.open();
     const options = { ...context.callOptions(), ...OPTIONS.read(context, input) };
     const backup = backupIn(context, client, target ?? "head");

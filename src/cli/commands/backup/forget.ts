@@ -12,6 +12,7 @@ import { renderPrune } from "./prune.ts";
 import { given, keptRepository, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 import { ForgetBackupsOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
+import { excluding } from "../../definitions.ts";
 import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(pick(ForgetBackupsOptions, "groupBy", "prune", "allow", "instant", "dryRun", "plan"));
@@ -19,7 +20,12 @@ const OPTIONS = new VerbOptions(pick(ForgetBackupsOptions, "groupBy", "prune", "
 export const command: CommandDefinition = {
   name: "backup forget",
   arguments: [{ name: "[snapshots...]", text: "exactly these snapshots, instead of rules; also unreadable ones" }],
-  options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS, ...KEEP_OPTIONS, ...OPTIONS.definitions],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    ...FILTER_OPTIONS,
+    ...excluding(["[snapshots...]"], KEEP_OPTIONS),
+    ...OPTIONS.definitions,
+  ],
   examples: [
     {
       line: "cairn backup forget -r /srv/backups --keep-daily 14 --keep-weekly 8 --plan",
@@ -35,7 +41,6 @@ export const command: CommandDefinition = {
     const snapshots = input.rest(0);
     const rules = readKeepRules(context, input);
     const isRuled = Object.keys(rules).length > 0;
-    if (snapshots.length > 0 && isRuled) throw usage("forget takes snapshots or rules, not both");
     const options: ForgetBackupsOptions = {
       ...context.callOptions(),
       ...readChoice(context, input),

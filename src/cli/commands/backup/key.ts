@@ -24,12 +24,15 @@ export const command: CommandDefinition = {
   answers: true,
   arguments: [
     { name: "<action>", text: "list, add, remove or passwd", completes: ACTIONS },
-    { name: "[key]", text: "remove: the key's id or a prefix of it" },
+    { name: "[key]", text: "remove: the key's id or a prefix of it", of: ["remove"] },
   ],
   options: [
     ...REPOSITORY_OPTIONS,
     ...only({ of: ["add", "passwd"] }, [NEW_PASSWORD]),
-    ...only({ of: ["add"] }, AGE.definitions),
+    ...only({ of: ["add"] }, AGE.definitions).map((option) => ({
+      ...option,
+      needs: option.flags.startsWith("--to") ? "--age-recipient" : "--to",
+    })),
   ],
   examples: [
     { line: "cairn backup key list -r /srv/backups", text: "list the keys, with who added them and when" },
@@ -45,11 +48,7 @@ export const command: CommandDefinition = {
     const key = input.argument(1);
     if (!ACTIONS.includes(action))
       throw usage(`the action of backup key must be one of ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
-    if ((action === "remove") !== (key !== undefined))
-      throw usage(action === "remove" ? "backup key remove needs a KEY" : `backup key ${action} takes no KEY`);
     const { recipients, file } = AGE.read(context, input);
-    if ((recipients === undefined) !== (file === undefined))
-      throw usage("--age-recipient and --to must be given together");
     const newFile = input.text("newPasswordFile");
     if (newFile !== undefined) context.place(newFile);
     const age = recipients === undefined || file === undefined ? null : { recipients, file };

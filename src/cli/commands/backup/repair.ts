@@ -24,6 +24,7 @@ export const command: CommandDefinition = {
     },
     {
       name: "[names...]",
+      of: ["packs", "snapshots"],
       text: "only these packs (default: all that are found damaged by reading every byte) or snapshots",
     },
   ],
@@ -48,7 +49,6 @@ export const command: CommandDefinition = {
     if (what === "snapshots") return snapshots(context, input, names);
     if (what !== "index" && what !== "packs")
       throw usage(`repair must be of index, packs or snapshots; found ${JSON.stringify(what)}`);
-    if (what === "index" && names.length > 0) throw usage("repair index takes no packs");
     const { plan } = PLAN.read(context, input);
     const options: RepairBackupsOptions = { ...context.callOptions(), what, plan };
     if (names.length > 0) options.packs = names;

@@ -18,6 +18,9 @@ import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(omit(RestoreOptions, "target", "paths", "cause"));
 
+/** Options that only a restore in place has. */
+const IN_PLACE = /^--(?:keep-present|through-sqlite)\b/;
+
 export const command: CommandDefinition = {
   name: "restore",
   arguments: [
@@ -33,7 +36,9 @@ export const command: CommandDefinition = {
     },
   ],
   options: [
-    ...changeOptions(OPTIONS.definitions),
+    ...changeOptions(OPTIONS.definitions).map((option) =>
+      IN_PLACE.test(option.flags) ? { ...option, excludes: ["--to"] } : option,
+    ),
     {
       ...PATH_B64,
       text: "a path from the workspace's root whose name is not UTF-8; may be repeated",
@@ -54,7 +59,6 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const { to, ...given } = OPTIONS.read(context, input);
     if (input.text("to") === "") throw usage("--to needs a folder");
-    if (to !== undefined) requireElsewhere(given);
     const ofCopies = given.allow?.find((guard) => guard !== "unmounted");
     if (ofCopies !== undefined && to === undefined) throw usage(`--allow ${ofCopies} works with --to only`);
     const isAsked = input.argument(0) === undefined;
@@ -95,7 +99,6 @@ export const command: CommandDefinition = {
 };
 
 const OF_POINTS = ["method", "keepGit", "allow"] as const;
-const IN_PLACE = ["keepPresent", "throughSqlite"] as const;
 
 /** Restores a backup of this folder as `backup restore` does. */
 async function restoredBackup(
@@ -118,12 +121,6 @@ async function restoredBackup(
     latestOf: to === undefined ? {} : filter,
     beginsAt: client.workspacePath(),
   });
-}
-
-/** Throws `usage` for an option that only a restore in place has. */
-function requireElsewhere(given: Partial<RestoreOptions>): void {
-  for (const name of IN_PLACE)
-    if (given[name] !== undefined) throw usage(`${OPTIONS.optionOf(name)} does not work with --to`);
 }
 
 /** Throws `refused` for a new folder in the workspace, which the next save would include. */

@@ -4,9 +4,10 @@ import { omit, pick } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { type Context, toWorkspacePath } from "../../context.ts";
 import { CairnError } from "../../../errors.ts";
-import { type Input, parseBase64, usage } from "../../input.ts";
+import { type Input, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import {
+  pathOf,
   contentOutcome,
   PATH_B64,
   RECURSIVE,
@@ -84,13 +85,8 @@ async function shownBackup(
 ): Promise<Outcome> {
   if (Object.keys(PAGE.read(context, input)).length > 0)
     throw usage("-n, --sort and --reverse work with save points only");
-  const encoded = input.text("pathB64");
-  if (encoded !== undefined && path !== "") throw usage("a path after the colon and --path-b64 exclude each other");
   const { showSnapshot } = await import("../backup/show.ts");
-  return showSnapshot(context, input, {
-    ...backup,
-    path: encoded === undefined ? path : parseBase64(encoded, "--path-b64"),
-  });
+  return showSnapshot(context, input, { ...backup, path: pathOf(input, path) });
 }
 
 /** Returns the error; if the path exists in the point relative to the current folder, with that path. */

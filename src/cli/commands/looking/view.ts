@@ -1,6 +1,5 @@
 import type { ViewLease } from "../../../contract/index.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { usage } from "../../input.ts";
 import { formatInstant, printable, shellQuote } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 
@@ -8,7 +7,7 @@ export const command: CommandDefinition = {
   name: "view",
   answers: true,
   arguments: [{ name: "[target]", text: "a save point; default: list the open views", completes: "points" }],
-  options: [{ flags: "--close <id>", text: "close a view and remove its folder" }],
+  options: [{ flags: "--close <id>", text: "close a view and remove its folder", excludes: ["[target]"] }],
   examples: [
     { line: "cairn view head~1", text: "open a read-only folder; no cleanup removes the point while the view is open" },
     { line: "cairn view", text: "list the open views" },
@@ -17,7 +16,6 @@ export const command: CommandDefinition = {
   async run(context, input) {
     const target = input.argument(0);
     const closing = input.text("close");
-    if (target !== undefined && closing !== undefined) throw usage("--close ID works without a point");
     const client = await context.open();
     if (closing !== undefined) {
       const closed = await client.closeView(closing, context.callOptions());

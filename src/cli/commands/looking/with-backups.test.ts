@@ -127,7 +127,7 @@ test("a repository is refused where no operand is a backup, and a copy inside th
     const empty = await cairn("restore", target, "--to", "");
     assert.deepEqual([empty.status, /--to needs a folder/.test(empty.stderr)], [2, true], target);
     const kept = await cairn("restore", target, "--to", join(scene.root, "x"), "--keep-present");
-    assert.deepEqual([kept.status, /--keep-present does not work with --to/.test(kept.stderr)], [2, true], target);
+    assert.deepEqual([kept.status, /--keep-present and --to exclude each other/.test(kept.stderr)], [2, true], target);
   }
 });
 
@@ -161,7 +161,7 @@ test("restore of a backup refuses options of save points, and a folder of the ba
   const to = ["--to", join(scene.root, "to")];
   assert.match(await refused("backup:latest:deep"), /with --to DIR\n.* cairn restore backup:latest \.$/m);
   assert.match(await refused("backup:latest", "--method", "entries"), /--method works with save points only/);
-  assert.match(await refused("backup:latest", "--keep-present", ...to), /--keep-present does not work with --to/);
+  assert.match(await refused("backup:latest", "--keep-present", ...to), /--keep-present and --to exclude each other/);
   assert.match(await refused("backup:", ...to), /names no snapshot/);
   assert.match(await refused("backup:latest:/etc", ...to), /not below/);
 });

@@ -14,7 +14,7 @@ export const command: CommandDefinition = {
   name: "service token",
   arguments: [
     { name: "<action>", text: "create, list or revoke", completes: ACTIONS },
-    { name: "[id]", text: "revoke: the token's id" },
+    { name: "[id]", text: "revoke: the token's id", of: ["revoke"] },
   ],
   options: only({ of: ["create"] }, CREATED.definitions),
   examples: [
@@ -30,8 +30,6 @@ export const command: CommandDefinition = {
     const id = input.argument(1);
     if (!ACTIONS.includes(action))
       throw usage(`the action of service token must be one of ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
-    if ((action === "revoke") !== (id !== undefined))
-      throw usage(action === "revoke" ? "service token revoke needs an ID" : `service token ${action} takes no ID`);
     const options = CREATED.read(context, input);
     const { style } = context;
     if (action === "create") {
