@@ -1,5 +1,15 @@
 /** Schemas that the files of the verbs have, for other rooms. */
-export { ForgetOwnOptions, PruneOwnOptions, DueResult, Schedule, ScheduleEdit, ScheduleRow } from "./backups/index.ts";
+export {
+  ForgetOwnOptions,
+  PruneOwnOptions,
+  ListedReceipt,
+  Receipts,
+  VerificationDebt,
+  DueResult,
+  Schedule,
+  ScheduleEdit,
+  ScheduleRow,
+} from "./backups/index.ts";
 export { RemovePathsOptions, RemovePathsResult, SealWhenIdleOptions } from "./care/index.ts";
 export { DaemonStatus, Reference, TokenCreated, TokenInfo, TokenOptions } from "./daemon/index.ts";
 export {

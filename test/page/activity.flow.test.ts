@@ -140,3 +140,31 @@ test(
     );
   },
 );
+
+test("a user sees how many backups are not proven, and checks a receipt", { skip: SKIP }, async (t) => {
+  const shop = makeShop("receipts");
+  const snapshot = backUp(shop, shop.ids["tabs"]!);
+  cairnOk(["backup", "create", "-C", shop.folder, shop.ids["the template"]!]);
+  cairnOk(["backup", "restore", "-C", shop.folder, snapshot, "--to", path.join(newFolder("receipts-out"), "new")]);
+  const { page } = await open(t, shop.folder, { width: 360, height: 740, expected: /422|Failed to load/ });
+  await page.getByRole("link", { name: "Activity", exact: true }).click();
+  const debt = page.getByRole("list", { name: "Verification debt" });
+  await debt.getByText("1 of 2 known backups not proven").waitFor();
+  await debt.getByText("last proven just now").waitFor();
+  await debt.getByText("never verified by the schedule").waitFor();
+  const row = page
+    .getByRole("list", { name: "Receipts" })
+    .getByRole("listitem")
+    .filter({ hasText: snapshot.slice(0, 8) });
+  await row.getByRole("button", { name: /^Check / }).click();
+  await row.getByText("The receipt is unchanged, and signed by your key.").waitFor();
+  assert.deepEqual(await violations(page), []);
+  const { receipts } = (await page.evaluate(
+    `fetch("/v1/receipts", { method: "POST", headers: { authorization: "Bearer " + sessionStorage.getItem("token") }, body: JSON.stringify({ workspace: ${JSON.stringify(shop.folder)} }) }).then((r) => r.json()).then((r) => r.data)`,
+  )) as { receipts: { file: string }[] };
+  const { file } = receipts[0]!;
+  fs.chmodSync(file, 0o600);
+  fs.appendFileSync(file, "x");
+  await row.getByRole("button", { name: /^Check / }).click();
+  await row.getByRole("alert").waitFor();
+});

@@ -574,7 +574,7 @@ test("the page makes the calls of forks, which no daemon serves, and a read-only
 
 test("the page removes backups and prunes, which no daemon serves, and a read-only page only plans it", async (t) => {
   const [served, looking] = [await serving(t), await serving(t, { isReadOnly: true })];
-  const plans = ["planForgetBackups", "planPruneBackups"];
+  const plans = ["planForgetBackups", "planPruneBackups", "receipts"];
   for (const name of [...plans, "forgetBackups", "pruneBackups"]) {
     assert.ok(!servedCalls().includes(name), name);
     const body = { workspace: "/w" };

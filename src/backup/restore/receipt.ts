@@ -122,6 +122,30 @@ function receiptNames(): string[] {
     .toSorted();
 }
 
+/** This user's newest receipts that can be read, the newest first. Their signatures are not checked. */
+export function newestReceipts(): { name: string; file: string; body: ReceiptBody }[] {
+  return receiptNames()
+    .slice(-MOST_READ)
+    .toReversed()
+    .flatMap((name) => {
+      const file = join(directory(), name);
+      try {
+        return [{ name, file, body: decodeReceipt(readRegular(file, { limit: MAX_BYTES })).body }];
+      } catch {
+        // The check of a receipt names the damage.
+        return [];
+      }
+    });
+}
+
+/** Checks one of this user's receipts by its name. Throws `usage` for a name that no receipt has, and the errors of `verifyReceipt()`. */
+export async function verifyOwnReceipt(name: string, options: VerifyReceiptOptions): Promise<VerifyReceiptResult> {
+  if (NAME.test(name)) return verifyReceipt(join(directory(), name), options);
+  throw new CairnError("usage", `${JSON.stringify(name.slice(0, 40))} is not the name of a receipt`, {
+    hint: "for example 0000000001-1a2b3c4d.json",
+  });
+}
+
 /** Adds the rows of databases to the snapshots of a list, as this user's newest receipts of these snapshots count them. */
 export function withCountedRows(list: BackupList): BackupList {
   const shown = new Map(list.snapshots.map(({ snapshot_id: id }) => [id.slice(0, 8), id]));

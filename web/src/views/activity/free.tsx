@@ -8,6 +8,7 @@ import { isReadOnly } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Words } from "../../parts/name.tsx";
 import { Late, Problem } from "../../parts/problem.tsx";
+import { Receipts } from "./receipts.tsx";
 import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
 
 /** What forgetting backups by the rules, or a prune, would remove from the kept repository; and the buttons that do so. */
@@ -29,6 +30,7 @@ export function Backups({ workspace }: { workspace: string }): JSX.Element {
           Prune…
         </button>
       </div>
+      <Receipts workspace={workspace} />
       {opened.value === "forget" && <ForgetDialog workspace={workspace} close={close} />}
       {opened.value === "prune" && <PruneDialog workspace={workspace} close={close} />}
     </>

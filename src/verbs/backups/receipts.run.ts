@@ -1,0 +1,32 @@
+import { newestReceipts } from "../../backup/restore/receipt.ts";
+import { newest, runOf } from "../../keep/schedule.ts";
+import { requireOwner } from "../../look/sources/operands.ts";
+import type { Workspace } from "../../workspace/open/workspace.ts";
+import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
+import type { Receipts } from "./receipts.ts";
+
+/** Lists this user's receipts about the repositories of a workspace, and what they do not prove. Asks no repository. */
+export function receipts({ found }: Workspace): Receipts {
+  requireOwner();
+  const notes = readBackupNotes(found.paths);
+  const ids = new Set(notes.map(({ repository_id: id }) => id));
+  const all = newestReceipts().filter(({ body }) => ids.has(body.repository_id));
+  const debt = notes.map(({ repository_id, location, save_point_id, earlier = [], at }) => {
+    const own = all.filter(({ body }) => body.repository_id === repository_id);
+    const proven = new Set(own.map(({ body }) => body.save_point_id));
+    const backups = [...new Set([save_point_id, ...earlier])];
+    return {
+      repository: location,
+      repository_id,
+      backups: backups.length,
+      unproven: backups.filter((id) => !proven.has(id)).length,
+      proven_at: newest(own.map(({ body }) => body.made_at)),
+      verified_at: runOf({ kind: "verify", repository: location, workspace: null }).good_at,
+      backed_up_at: at,
+    };
+  });
+  const listed = all.map(({ name, file, body: { made_at, repository_id, snapshot_id, target } }) => {
+    return { name, file, made_at, repository_id, snapshot_id, target };
+  });
+  return { receipts: listed, debt };
+}

@@ -1,0 +1,58 @@
+import { number, object, type Of, orNull, rows, text } from "../../contract/schema.ts";
+import { VerifyReceiptResult } from "../../contract/snapshots.ts";
+import { arg } from "../../contract/verb.ts";
+import { WorkspaceCallOptions } from "../../contract/words.ts";
+import { workspaceVerb } from "../kinds/define.ts";
+
+export const ListedReceipt = object({
+  name: text("the file's name"),
+  file: text("the file, absolute"),
+  made_at: text(),
+  repository_id: text(),
+  snapshot_id: text(),
+  target: text("the folder into which the snapshot was restored"),
+});
+export type ListedReceipt = Of<typeof ListedReceipt>;
+export const VerificationDebt = object({
+  repository: text("the repository's address, without a password"),
+  repository_id: text(),
+  backups: number("backups that this machine has recorded, each save point once"),
+  unproven: number("those of them that no restore of this user has proven"),
+  proven_at: orNull(text("when a backup was last proven; null: never")),
+  verified_at: orNull(text("when the repository was last verified by the schedule without damage; null: never")),
+  backed_up_at: text("when the newest backup was made"),
+});
+export type VerificationDebt = Of<typeof VerificationDebt>;
+export const Receipts = object({
+  receipts: rows(ListedReceipt, "newest first, of the user's last 100 receipts"),
+  debt: rows(VerificationDebt, "a row for each repository"),
+});
+export type Receipts = Of<typeof Receipts>;
+
+const RIGHTS = {
+  by: "operators",
+  unserved: "receipts are the records of a user, not of a daemon",
+  forPage: true,
+  looks: true,
+  withoutFolder: true,
+} as const;
+
+export const receipts = workspaceVerb({
+  about:
+    "Lists your receipts of restores from the repositories of this folder, and how many of its backups nothing has proven.",
+  options: WorkspaceCallOptions,
+  output: Receipts,
+  ...RIGHTS,
+  run: async ({ workspace }) => (await import("./receipts.run.ts")).receipts(workspace),
+});
+
+export const checkReceipt = workspaceVerb({
+  about: "Verifies one of your receipts by its name.",
+  takes: [arg("name", text())],
+  options: WorkspaceCallOptions,
+  output: VerifyReceiptResult,
+  errors: ["not_found", "damaged"],
+  ...RIGHTS,
+  run: async (_hand, name, options) =>
+    (await import("../../backup/restore/receipt.ts")).verifyOwnReceipt(name, options),
+});
