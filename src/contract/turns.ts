@@ -29,7 +29,7 @@ export const Turn = object({
   uncertain: number(
     "entries that changed while several sessions had a call open, after a restore inside a call, or in a state that was read late",
   ),
-  taken_back: flag("a rewind went back to before this turn, and was not undone"),
+  taken_back: flag("a rewind of all paths went back to before this turn, and was not undone"),
 });
 export type Turn = Of<typeof Turn>;
 

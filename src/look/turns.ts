@@ -287,7 +287,8 @@ export function takenBack(workspace: Workspace, all: readonly FoundTurn[]): Set<
   for (const { kind, changed, at } of operationLog(workspace.state().operations).done) {
     const cause = kind === "rewind" ? workspace.byId(changed.before)?.descriptor.cause : undefined;
     const first = all.findIndex(({ id }) => id === cause?.["turn"]);
-    if (first < 0) continue;
+    // A rewind of some paths left the others of the turn.
+    if (first < 0 || cause?.["in_part"] === true) continue;
     for (const { id, session, events } of all.slice(first))
       if (session === all[first]!.session && events[0]!.at < at) back.add(id);
   }

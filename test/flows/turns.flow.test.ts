@@ -214,6 +214,18 @@ test("what changed while two sessions had a call open stays, and is named", () =
   assert.deepEqual(project.names(), ["b", "of-both", "src/a"]);
 });
 
+test("a rewind of some paths marks no turn as taken back", () => {
+  const project = new Project();
+  project.geminiTurn("first", "two");
+  project.geminiTurn("second", "three");
+  assert.equal(project.run("rewind", "1", "--path", "b").status, 0);
+  assert.equal(project.content("b"), "two");
+  assert.deepEqual(
+    project.turns().turns.map(({ taken_back: isBack }) => isBack),
+    [false, false],
+  );
+});
+
 test("a turn that was taken back is marked, and the next rewind takes the turn before it", () => {
   const project = new Project();
   project.geminiTurn("first", "two");

@@ -40,7 +40,8 @@ export async function rewind(
   const found = findTurn(workspace, name, options);
   const { id, events } = found.turn;
   const { agent, session } = events[0]!;
-  const cause = { ...options.cause, kind: "rewind", turn: id, agent, session };
+  const inPart = options.paths === undefined ? {} : { in_part: true };
+  const cause = { ...options.cause, kind: "rewind", turn: id, agent, session, ...inPart };
   const result = await goingBack(workspace, { ...options, cause }, "restore", () => backTo(workspace, found, options));
   return { ...result, turns: turnsSince(workspace, found) };
 }

@@ -9,10 +9,12 @@ import { useResource } from "../app/resource.ts";
 import { href, isBackup, type PathRef, type Route, snapshotOf, toInput, toText } from "../app/address.ts";
 import { go, route as current } from "../app/route.ts";
 import { isReadOnly } from "../app/session.ts";
+import { changesOf, turnById } from "../app/turns.ts";
 import { Icon } from "../parts/icon.tsx";
 import { Name, PathName, Words } from "../parts/name.tsx";
 import { Empty, Late, Problem } from "../parts/problem.tsx";
-import { count, plural, When, wholeTime } from "../parts/values.tsx";
+import { count, Counts, plural, When, wholeTime } from "../parts/values.tsx";
+import { sumsOf } from "./point/changed-tree.ts";
 import { Plan, type Planned, usePlan } from "./restore-plan.tsx";
 
 type RestoreRoute = Extract<Route, { view: "restore" }>;
@@ -82,9 +84,10 @@ function Head({
 }): JSX.Element {
   const { workspace, point, paths, turn } = route;
   const head = useResource(`point head ${workspace} ${point}`, (signal) => headOf(route, signal)).value.value;
+  if (turn !== undefined) return <TurnHead route={route} turn={turn} />;
   return (
     <header class="point-head">
-      <h1>{titleOf(route)}</h1>
+      <h1>Restore {paths.length === 0 ? "everything" : plural(paths.length, "path")}</h1>
       <p class="facts faint">
         {head !== undefined && (
           <>
@@ -94,14 +97,55 @@ function Head({
         )}
       </p>
       {paths.length > 0 && <Paths paths={paths} />}
-      {turn === undefined ? (
-        <Where folder={folder} into={isBackup(point) ? null : into} keepPresent={keepPresent} />
-      ) : (
-        <p class="note">
-          Takes back what this session changed since the turn began. Changes of others stay, and so does an entry that
-          was edited afterwards.
-        </p>
+      <Where folder={folder} into={isBackup(point) ? null : into} keepPresent={keepPresent} />
+    </header>
+  );
+}
+
+/** The head of a rewind, or of taking back the paths that one turn changed: both ways, and their difference. */
+function TurnHead({ route, turn: id }: { route: RestoreRoute; turn: string }): JSX.Element {
+  const { workspace, paths } = route;
+  const isWhole = paths.length === 0;
+  const found = useResource(`turn of ${workspace} ${id}`, async (signal) => {
+    const turn = await turnById(workspace, id, signal);
+    return { turn, changes: turn === null ? null : await changesOf(workspace, turn, signal) };
+  }).value.value;
+  const { turn = null, changes = null } = found ?? {};
+  return (
+    <header class="point-head">
+      <h1>{isWhole ? "Rewind to before a turn" : "Take back a turn"}</h1>
+      {turn !== null && (
+        <>
+          {turn.prompt !== null && (
+            <p>
+              <Words text={turn.prompt} isWhole />
+            </p>
+          )}
+          <p class="facts faint">
+            <When at={turn.started_at} as={wholeTime} />
+            <Name text={turn.session === null ? turn.agent : `${turn.agent}, session ${turn.session}`} />
+            {turn.tools > 0 && <span>{plural(turn.tools, "tool call")}</span>}
+            {changes !== null && <Counts {...sumsOf(changes.entries)} />}
+          </p>
+        </>
       )}
+      {!isWhole && <Paths paths={paths} />}
+      <div class="compare" role="group" aria-label="How far back">
+        <a class="button" aria-current={isWhole} href={href({ ...route, paths: [] })}>
+          This turn and the later ones
+        </a>
+        {(!isWhole || (changes !== null && changes.paths.length > 0)) && (
+          <a class="button" aria-current={!isWhole} href={href({ ...route, paths: isWhole ? changes!.paths : paths })}>
+            Only the files of this turn
+          </a>
+        )}
+      </div>
+      <p class="faint">
+        {isWhole
+          ? "Takes back what the session changed since the turn began, also in later turns."
+          : "Takes back what the session changed in these files since the turn began. Files of later turns stay."}{" "}
+        Changes of others stay, and so does an entry that was edited afterwards.
+      </p>
     </header>
   );
 }
@@ -173,11 +217,6 @@ export function Foot({
       </button>
     </footer>
   );
-}
-
-function titleOf({ paths, turn }: RestoreRoute): string {
-  if (turn !== undefined) return "Rewind to before a turn";
-  return `Restore ${paths.length === 0 ? "everything" : plural(paths.length, "path")}`;
 }
 
 function Where({

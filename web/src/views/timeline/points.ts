@@ -24,7 +24,7 @@ interface Day {
 }
 
 /** A row between points. */
-export type Heading = Day | { turn: Turn } | { backup: BackupSnapshot };
+export type Heading = Day | { turn: Turn; number: number } | { backup: BackupSnapshot };
 export type Row = Heading | { at: number };
 
 /** A heading, and the index of the point below it. The row of a heading is `first` + the number of headings above. */
@@ -48,6 +48,8 @@ export class TimelinePoints {
   #days: readonly Day[] = [];
   #backups: readonly BackupSnapshot[] = [];
   #turns: readonly Turn[] = [];
+  /** By a turn's id its number in its session. */
+  #numbers: ReadonlyMap<string, number> = new Map();
   #headings: readonly Placed[] = [];
   #turnLimit = TURNS;
   /** Number of loads of turns so far; the answer to an earlier load is ignored. */
@@ -121,9 +123,17 @@ export class TimelinePoints {
   async #loadTurns(limit = this.#turnLimit): Promise<void> {
     const load = ++this.#turnLoads;
     const members = { workspace: this.#workspace, options: { limit } };
-    const { turns, more } = await call("turns", members, { signal: this.#stopped.signal });
+    const { turns, sessions, more } = await call("turns", members, { signal: this.#stopped.signal });
     if (load !== this.#turnLoads) return;
     this.#turns = turns;
+    const left = new Map(sessions.map(({ agent, session, turns: all }) => [`${agent} ${session}`, all]));
+    this.#numbers = new Map(
+      turns.map(({ turn_id: id, agent, session }) => {
+        const number = left.get(`${agent} ${session}`) ?? 1;
+        left.set(`${agent} ${session}`, number - 1);
+        return [id, number];
+      }),
+    );
     this.#turnLimit = limit;
     this.#hasMoreTurns = more > 0;
     this.#place();
@@ -203,7 +213,11 @@ export class TimelinePoints {
     const placed: Placed[] = [];
     for (const [page, points] of this.#pages)
       for (const [at, { save_point_id: id }] of points === "asked" ? [] : points.entries()) {
-        for (const turn of wanted.get(id) ?? []) placed.push({ heading: { turn }, first: page * PAGE + at });
+        for (const turn of wanted.get(id) ?? [])
+          placed.push({
+            heading: { turn, number: this.#numbers.get(turn.turn_id)! },
+            first: page * PAGE + at,
+          });
       }
     return placed.toSorted((a, b) => a.first - b.first);
   }

@@ -350,7 +350,7 @@ function TimelineRow({
 }): JSX.Element {
   const row = points.row(index);
   if ("day" in row) return <DayRow {...row} />;
-  if ("turn" in row) return <TurnRow workspace={workspace} turn={row.turn} />;
+  if ("turn" in row) return <TurnRow workspace={workspace} {...row} />;
   if ("backup" in row) return <BackupRow workspace={workspace} backup={row.backup} />;
   const point = points.point(row.at);
   if (point === undefined) return <div class="point-row waiting" aria-hidden="true" />;

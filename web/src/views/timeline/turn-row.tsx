@@ -1,74 +1,99 @@
 import { useSignal } from "@preact/signals";
-import type { Turn } from "cairnstate/client";
+import type { AgentEvent, Turn } from "cairnstate/client";
 import type { JSX } from "preact";
-import { href } from "../../app/address.ts";
-import { call } from "../../app/calls.ts";
+import { href, type PathRef } from "../../app/address.ts";
 import { useResource } from "../../app/resource.ts";
 import { isReadOnly } from "../../app/session.ts";
+import { changesOf, eventsOf, type TurnChanges } from "../../app/turns.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, PathName, visible, Words } from "../../parts/name.tsx";
 import { count, plural, timeOfDay, When } from "../../parts/values.tsx";
+import { sumsOf } from "../point/changed-tree.ts";
 
-/** Events of hooks in which the whole prompt of a turn is looked for. */
-const EVENTS = 1000;
+/** Changed entries that are listed. */
+const MOST_ENTRIES = 100;
 
 interface TurnProps {
   workspace: string;
   turn: Turn;
+  /** The turn's number in its session. */
+  number: number;
 }
 
 /** The heading of an agent's turn: its prompt, and what the turn changed. The points of the turn stand below it. */
-export function TurnRow({ workspace, turn }: TurnProps): JSX.Element {
+export function TurnRow({ workspace, turn, number }: TurnProps): JSX.Element {
   const isOpen = useSignal(false);
-  const { turn_id: id, agent, started_at, prompt, tools, taken_back: isTakenBack } = turn;
+  const { agent, started_at, prompt, tools, uncertain, taken_back: isTakenBack } = turn;
   return (
     <div class="turn-row" role="listitem" data-taken-back={isTakenBack}>
       <button type="button" class="turn-words quiet" onClick={() => (isOpen.value = true)}>
-        <span class="turn-prompt">{prompt === null ? <span class="faint">turn {id}</span> : visible(prompt)}</span>
+        <span class="turn-prompt">
+          {prompt === null ? <span class="faint">{nameOf(turn, number)}</span> : visible(prompt)}
+        </span>
         <span class="point-facts faint">
           <When at={started_at} as={timeOfDay} />
           <Name text={agent} />
           {tools > 0 && <span>{plural(tools, "tool call")}</span>}
-          <span>{changedText(turn)}</span>
+          <Changed turn={turn} />
+          {uncertain > 0 && <span>{count(uncertain)} uncertain</span>}
           {isTakenBack && <span class="badge">taken back</span>}
         </span>
       </button>
-      <TakeBack workspace={workspace} turn={turn} />
-      {isOpen.value && <TurnDialog workspace={workspace} turn={turn} close={() => (isOpen.value = false)} />}
+      <Rewind workspace={workspace} turn={turn} />
+      {isOpen.value && (
+        <TurnDialog workspace={workspace} turn={turn} number={number} close={() => (isOpen.value = false)} />
+      )}
     </div>
   );
 }
 
-function changedText({ changed, uncertain }: Turn): string {
-  const own = changed === null ? "changes unknown" : `${count(changed)} changed`;
-  return uncertain === 0 ? own : `${own}, ${count(uncertain)} uncertain`;
+/** `turn 2 of session 4f1c9a`, for a turn without a prompt. */
+function nameOf({ session }: Turn, number: number): string {
+  return session === null ? `turn ${number}` : `turn ${number} of session ${visible(session.slice(0, 12))}`;
 }
 
-function TakeBack({ workspace, turn }: TurnProps): JSX.Element | null {
-  const { turn_id: id, before, taken_back: isTakenBack } = turn;
-  if (isReadOnly() || before === null || isTakenBack) return null;
+function Changed({ turn }: { turn: Turn }): JSX.Element {
+  const { changed, why_not, not_saved, after } = turn;
+  if (changed !== null) return <span>{count(changed)} changed</span>;
+  const why =
+    why_not ?? not_saved[0] ?? (after === null ? "no state of the turn was saved" : "a state of it is missing");
+  return <Words text={`changes unknown: ${why}`} />;
+}
+
+/** True if the state before the turn is kept, and no rewind went back to before it. */
+function canGoBack({ before, taken_back: isTakenBack }: Turn): boolean {
+  return !isReadOnly() && before !== null && !isTakenBack;
+}
+
+function Rewind({ workspace, turn }: { workspace: string; turn: Turn }): JSX.Element | null {
+  const { turn_id: id, before } = turn;
+  if (!canGoBack(turn)) return null;
   return (
     <a
       class="button"
-      title="Take back this turn and the later ones of its session"
-      href={href({ view: "restore", workspace, point: before, paths: [], turn: id })}
+      title="Go back to before this turn: take back this turn and the later ones of its session"
+      href={href({ view: "restore", workspace, point: before!, paths: [], turn: id })}
     >
       <Icon name="undo" /> Rewind…
     </a>
   );
 }
 
-/** The whole prompt, the shell commands and the changed entries of a turn. */
-function TurnDialog({ workspace, turn, close }: TurnProps & { close(): void }): JSX.Element {
-  const { agent, session, commands, before, after, paths, changed, uncertain } = turn;
-  const whole = useResource(`prompt ${workspace} ${turn.turn_id}`, (signal) => wholePrompt(workspace, turn, signal), {
-    isFixed: true,
-  });
-  const prompt = whole.value.value ?? turn.prompt;
-  const reasons = [...(turn.why_not === undefined ? [] : [turn.why_not]), ...turn.not_saved];
+const SIGNS = { added: "A", removed: "D", modified: "M", renamed: "R", not_kept: "I" } as const;
+
+/** The whole prompt, the tool calls and the changed entries of a turn. */
+function TurnDialog({ workspace, turn, number, close }: TurnProps & { close(): void }): JSX.Element {
+  const { turn_id: id, agent, session, uncertain } = turn;
+  const events = useResource(`turn events ${workspace} ${id}`, (signal) => eventsOf(workspace, turn, signal));
+  const changes = useResource(`turn changes ${workspace} ${id}`, (signal) => changesOf(workspace, turn, signal));
+  const prompt = events.value.value?.[0]?.prompt ?? turn.prompt;
+  // The heading of unknown changes has the first reason.
+  const reasons = [...(turn.why_not === undefined ? [] : [turn.why_not]), ...turn.not_saved].slice(
+    turn.changed === null ? 1 : 0,
+  );
   return (
-    <Dialog title="Turn" close={close}>
+    <Dialog title={nameOf(turn, number)} close={close}>
       <div class="turn-dialog">
         <p class="faint">
           <Name text={session === null ? agent : `${agent}, session ${session}`} />
@@ -78,27 +103,8 @@ function TurnDialog({ workspace, turn, close }: TurnProps & { close(): void }): 
             <Words text={prompt} isWhole />
           </p>
         )}
-        {commands.length > 0 && (
-          <>
-            <h3>{plural(commands.length, "command")}</h3>
-            <ul class="turn-commands">
-              {commands.map((command, i) => (
-                <li key={i}>
-                  <code>{visible(command)}</code>
-                </li>
-              ))}
-            </ul>
-          </>
-        )}
-        <h3>{changedText(turn)}</h3>
-        <ul>
-          {paths.map((each) => (
-            <li key={each.path}>
-              <PathName path={each.path} />
-            </li>
-          ))}
-          {(changed ?? 0) > paths.length && <li class="faint">and {count(changed! - paths.length)} more</li>}
-        </ul>
+        <ToolCalls turn={turn} events={events.value.value ?? []} />
+        <ChangedEntries turn={turn} changes={changes.value.value ?? null} />
         {uncertain > 0 && (
           <p class="note">Entries that changed while several sessions worked stay as they are in a rewind.</p>
         )}
@@ -107,24 +113,131 @@ function TurnDialog({ workspace, turn, close }: TurnProps & { close(): void }): 
             <Words text={reason} />
           </p>
         ))}
-        <p class="turn-actions">
-          {before !== null && after !== null && (
-            <a class="button" href={href({ view: "point", workspace, point: after, to: before })} onClick={close}>
-              All changes
-            </a>
-          )}
-          <TakeBack workspace={workspace} turn={turn} />
-        </p>
+        <TurnActions workspace={workspace} turn={turn} paths={changes.value.value?.paths ?? []} close={close} />
       </div>
     </Dialog>
   );
 }
 
-/** Returns the prompt with all its lines; null if it is no longer in the record, or is old. */
-async function wholePrompt(workspace: string, turn: Turn, signal: AbortSignal): Promise<string | null> {
-  const { events } = await call("agentEvents", { workspace, options: { limit: EVENTS } }, { signal });
-  const first = events.find(
-    ({ session, at, asked_at: asked }) => session === turn.session && (asked ?? at) === turn.started_at,
+/** Returns the events before the tool calls, or after them if a tool tells no others. */
+function callsIn(events: readonly AgentEvent[]): AgentEvent[] {
+  const calls: AgentEvent[] = [];
+  let open: AgentEvent | null = null;
+  for (const each of events) {
+    if (each.tool === null) continue;
+    const isEnd: boolean =
+      open !== null && open.tool === each.tool && open.event !== each.event && open.call === each.call;
+    if (!isEnd) calls.push(each);
+    open = isEnd ? null : each;
+  }
+  return calls;
+}
+
+/** Lists the tool calls with their commands; the commands alone if the record no longer has the calls. */
+function ToolCalls({ turn: { commands }, events }: { turn: Turn; events: readonly AgentEvent[] }): JSX.Element | null {
+  const calls = callsIn(events);
+  const rows =
+    calls.length > 0
+      ? calls.map(({ tool, command }) => ({ tool, command }))
+      : commands.map((command) => ({ tool: null, command }));
+  if (rows.length === 0) return null;
+  return (
+    <>
+      <h3>{calls.length > 0 ? plural(rows.length, "tool call") : plural(rows.length, "command")}</h3>
+      <ul class="turn-commands">
+        {rows.map(({ tool, command }, i) => (
+          <li key={i}>
+            {tool !== null && <Name text={tool} />} {command !== null && <code>{visible(command)}</code>}
+          </li>
+        ))}
+      </ul>
+    </>
   );
-  return first?.prompt ?? null;
+}
+
+/** Lists the entries that the turn changed, each with its kind of change. */
+function ChangedEntries({ turn, changes }: { turn: Turn; changes: TurnChanges | null }): JSX.Element {
+  if (changes === null)
+    return (
+      <>
+        <h3>
+          <Changed turn={turn} />
+        </h3>
+        <ul>
+          {turn.paths.map((each) => (
+            <li key={each.path}>
+              <PathName path={each.path} />
+            </li>
+          ))}
+        </ul>
+      </>
+    );
+  const { added, modified, removed } = sumsOf(changes.entries);
+  const sums = [
+    [added, "added"],
+    [modified, "modified"],
+    [removed, "removed"],
+  ] as const;
+  const words = sums.flatMap(([value, name]) => (value > 0 ? [`${count(value)} ${name}`] : []));
+  return (
+    <>
+      <h3>{words.length === 0 ? "No changed entry" : words.join(", ")}</h3>
+      <ul class="turn-entries">
+        {changes.entries.slice(0, MOST_ENTRIES).map(({ path, change, kind }) => (
+          <li key={path}>
+            <span class={`tree-sign ${change}`} title={change}>
+              {SIGNS[change]}
+            </span>
+            <PathName path={kind === "directory" ? `${path}/` : path} />
+          </li>
+        ))}
+        {changes.entries.length > MOST_ENTRIES && (
+          <li class="faint">and {count(changes.entries.length - MOST_ENTRIES)} more</li>
+        )}
+      </ul>
+    </>
+  );
+}
+
+/** Both ways back, with their difference. */
+function TurnActions({
+  workspace,
+  turn,
+  paths,
+  close,
+}: {
+  workspace: string;
+  turn: Turn;
+  paths: PathRef[];
+  close(): void;
+}): JSX.Element {
+  const { turn_id: id, before, after } = turn;
+  return (
+    <>
+      {canGoBack(turn) && (
+        <p class="faint">
+          <em>Rewind</em> goes back to before this turn: later turns of its session are taken back too.
+          {paths.length > 0 && (
+            <>
+              {" "}
+              <em>Take back this turn</em> changes only the files that this turn changed.
+            </>
+          )}
+        </p>
+      )}
+      <p class="turn-actions">
+        {before !== null && after !== null && (
+          <a class="button" href={href({ view: "point", workspace, point: after, to: before })} onClick={close}>
+            All changes
+          </a>
+        )}
+        {canGoBack(turn) && paths.length > 0 && (
+          <a class="button" href={href({ view: "restore", workspace, point: before!, paths, turn: id })}>
+            <Icon name="undo" /> Take back this turn…
+          </a>
+        )}
+        <Rewind workspace={workspace} turn={turn} />
+      </p>
+    </>
+  );
 }

@@ -1,0 +1,49 @@
+import type { AgentEvent, DiffEntry, Turn } from "cairnstate/client";
+import { type PathRef, refOf, toText } from "./address.ts";
+import { call } from "./calls.ts";
+
+/** What the page tells of agents' turns. What a turn changed is decided by the server. */
+
+/** Events of hooks in which the prompt and the tool calls of a turn are looked for. */
+const EVENTS = 1000;
+/** Turns among which one is looked for by its id. */
+const MOST_TURNS = 500;
+
+/** Returns the turn of an id; null if it is none of the newest ones. */
+export async function turnById(workspace: string, id: string, signal: AbortSignal): Promise<Turn | null> {
+  const { turns } = await call("turns", { workspace, options: { limit: MOST_TURNS } }, { signal });
+  return turns.find(({ turn_id }) => turn_id === id) ?? null;
+}
+
+/** The entries that a turn's session alone changed in the turn, and the paths that take them back. */
+export interface TurnChanges {
+  entries: DiffEntry[];
+  paths: PathRef[];
+}
+
+/** Returns null if a state of the turn is missing, or if its own entries cannot be told from those of others. */
+export async function changesOf(workspace: string, turn: Turn, signal: AbortSignal): Promise<TurnChanges | null> {
+  const { before, after, changed, paths } = turn;
+  if (before === null || after === null || changed === null) return null;
+  const { entries: all } = await call("diff", { workspace, a: before, b: after }, { signal });
+  const own = new Set(paths.map((each) => toText(refOf(each))));
+  const isAll = changed > paths.length;
+  if (isAll && all.length !== changed) return null;
+  const entries = isAll ? all : all.filter((each) => own.has(toText(refOf(each))));
+  // A path of a folder stands for all in it, also for what other turns made there.
+  const files = entries.filter(({ kind }) => kind !== "directory");
+  return { entries, paths: (files.length > 0 ? files : entries).map(refOf) };
+}
+
+/** Returns the events of a turn from its first one to the next turn of its session; none if the record no longer has them. */
+export async function eventsOf(workspace: string, turn: Turn, signal: AbortSignal): Promise<AgentEvent[]> {
+  const { events } = await call("agentEvents", { workspace, options: { limit: EVENTS } }, { signal });
+  const own = events.filter(({ agent, session }) => agent === turn.agent && session === turn.session);
+  const at = own.findIndex(({ at: saved, asked_at: asked }) => (asked ?? saved) === turn.started_at);
+  if (at < 0) return [];
+  const { turn: id, event: first } = own[at]!;
+  const end = own.findIndex(
+    (each, i) => i > at && (id === null ? each.event === first && each.prompt !== null : each.turn !== id),
+  );
+  return own.slice(at, end < 0 ? undefined : end);
+}
