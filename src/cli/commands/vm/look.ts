@@ -18,11 +18,12 @@ export const history: CommandDefinition = {
   async run(context, input) {
     const library = await context.library();
     const { name, saved } = await library.inspectMachine(machinesOf(context), input.required(0), context.callOptions());
-    if (!existsSync(saved))
+    const client = await context.open(saved).catch((error: unknown) => {
+      if (existsSync(saved)) throw error;
       throw new CairnError("not_found", `there is no saved state of ${name}`, {
         hint: advice`save one: ${line(`vm save ${name}`, "saveMachine", word("machines"), name)}`,
       });
-    const client = await context.open(saved);
+    });
     const { limit = 0 } = LIMIT.read(context, input);
     const result = await client.history(undefined, limit, context.callOptions());
     return {
