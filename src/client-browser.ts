@@ -22,7 +22,7 @@ export type * from "./verbs/schemas.ts";
 
 type Table = typeof CLIENT_VERBS &
   Pick<typeof LIBRARY_VERBS, "listWorkspaces"> &
-  Pick<typeof DAEMON_CALLS, "daemon" | "register" | "running" | "events" | "cancel">;
+  Pick<typeof DAEMON_CALLS, "daemon" | "register" | "running" | "pastEvents" | "cancel">;
 
 /** Arguments of a verb by name; arguments that may be absent are optional. */
 type Named<T extends readonly Argument[]> = {

@@ -165,11 +165,11 @@ function verbCallOf([name, verb]: [string, Verb]): string {
 export function browserDeclarations(source: string): string {
   const others = source.split("\n").filter((line) => /^(?:\/\/\/|export type [{*](?!.*verbs\/))/.test(line));
   const { listWorkspaces } = LIBRARY_VERBS;
-  const { daemon, running, events, cancel } = DAEMON_CALLS;
+  const { daemon, running, pastEvents, cancel } = DAEMON_CALLS;
   const served = Object.entries<Verb>(CLIENT_VERBS).filter(
     ([, { unserved, forPage }]) => unserved === undefined || forPage === true,
   );
-  const verbs = [...served, ...Object.entries<Verb>({ listWorkspaces, daemon, running, events, cancel })].map(
+  const verbs = [...served, ...Object.entries<Verb>({ listWorkspaces, daemon, running, pastEvents, cancel })].map(
     verbCallOf,
   );
   const interfaces = source.match(/(?:^\/\*\*(?:(?!\*\/)[^])*\*\/\n)?^export interface [^]*?^\}\n/gm)!;

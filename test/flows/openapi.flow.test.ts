@@ -102,7 +102,7 @@ test("each call accepts and answers what the daemon's OpenAPI document describes
   const own: Record<string, object> = {
     daemon: {},
     running: {},
-    events: { path: workspace },
+    pastEvents: { path: workspace },
     list: {},
     at: { path: workspace },
     register: { path: workspace },

@@ -132,7 +132,7 @@ const AGENTS: Readonly<Record<string, string>> = {
   daemon: "",
   running: "",
   cancel: "",
-  events: "types limit",
+  pastEvents: "types limit",
   at: "",
   list: "",
   register: "",

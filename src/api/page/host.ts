@@ -108,7 +108,9 @@ export class PageHost implements OwnHost {
   async listEvents(_caller: Caller, path: string, options: PastEventsOptions): Promise<PastEvents> {
     const { types, limit = 100 } = options;
     const given = { path, options: { limit, ...(types === undefined ? {} : { types }) } };
-    const asked = socketsToAsk().map((socket) => askDaemon([socket], "events", given).catch(() => ({ events: [] })));
+    const asked = socketsToAsk().map((socket) =>
+      askDaemon([socket], "pastEvents", given).catch(() => ({ events: [] })),
+    );
     const found = (await Promise.all(asked)) as PastEvents[];
     const far = found.flatMap(({ events }) => events.filter(({ data }) => data["pid"] !== process.pid));
     const points = new Set(far.map((each) => pointOf(each)).filter((each) => each !== null));

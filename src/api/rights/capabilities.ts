@@ -57,7 +57,7 @@ export function looks(name: string, options: Options): boolean {
 }
 
 /** Calls of the page of `cairn ui` besides the verbs of a workspace. */
-const OF_PAGE: readonly string[] = ["listWorkspaces", "daemon", "running", "events", "register", "cancel"];
+const OF_PAGE: readonly string[] = ["listWorkspaces", "daemon", "running", "pastEvents", "register", "cancel"];
 const CHANGES_OF_PAGE: readonly string[] = ["register", "cancel"];
 
 export function isForPage(name: string): boolean {

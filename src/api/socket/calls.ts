@@ -54,7 +54,7 @@ export async function answer(
   if (name === "daemon") return host.status(peer);
   if (name === "running") return host.listRunning(peer);
   if (name === "cancel") return host.cancel(peer, textOf(body, "id"));
-  if (name === "events") {
+  if (name === "pastEvents") {
     const given = checkValue(PastEventsOptions, body["options"] ?? {}, "options");
     return host.listEvents(peer, pathOf(body, "path"), given);
   }

@@ -3,7 +3,7 @@ import { PastEvents, PastEventsOptions } from "../../contract/service.ts";
 import { arg } from "../../contract/verb.ts";
 import { daemonCall } from "../kinds/define.ts";
 
-export const events = daemonCall({
+export const pastEvents = daemonCall({
   about: "Lists stored events of a workspace that the caller may hear of, for example saves and calls that failed.",
   takes: [arg("path", place("absolute"))],
   options: PastEventsOptions,

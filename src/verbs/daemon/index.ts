@@ -1,6 +1,6 @@
 /** Calls of a daemon about itself. */
 export { at } from "./at.ts";
-export { events } from "./events.ts";
+export { pastEvents } from "./events.ts";
 export { freezeBegin, freezeEnd, freezeOffer, frozen } from "./freeze.ts";
 export { list } from "./list.ts";
 export { recover } from "./recover.ts";

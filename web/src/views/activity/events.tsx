@@ -34,7 +34,8 @@ export function Events({ workspace }: { workspace: string }): JSX.Element {
   const types: readonly string[] = group.value === null ? ALL : GROUPS[group.value];
   const { value, problem, reload } = useResource(
     `events ${workspace} ${group.value}`,
-    async (signal) => (await call("events", { path: workspace, options: { types, limit: MOST } }, { signal })).events,
+    async (signal) =>
+      (await call("pastEvents", { path: workspace, options: { types, limit: MOST } }, { signal })).events,
   );
   useEffect(() => {
     const again = (event: { type: string; data: object }): void => {
