@@ -158,7 +158,7 @@ const WRONG: [string, RegExp][] = [
   ["init --engine zfs", /must be one of btrfs-snapshot/],
   ["completion tcsh", /the shell must be one of/],
   ["engine a b", /one folder/],
-  ["vm create m --image a --image b", /--image was given twice: as a and as b/],
+  ["vm create m --kernel a --kernel b", /--kernel was given twice: as a and as b/],
   ["save -m one -m two", /--message was given twice/],
   ["engine show --allow holders", /--allow works with engine set only/],
   ["engine --plain", /--plain works with engine set only/],

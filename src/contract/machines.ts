@@ -41,15 +41,29 @@ export const MachineInfo = object({
   cpus: number(),
   memory: number("bytes"),
   disks: rows(object({ size: number("bytes"), base: orNull(text("SHA-256 of the image below it")) })),
-  nics: rows(object({ network: text("`user`, or a tap's name"), mac: text() })),
+  nics: rows(
+    object({
+      network: text("`user`, or a tap's name"),
+      mac: text(),
+      internet: flag("false: the guest reaches neither this host nor the internet"),
+      forwards: rows(
+        object({
+          host: number("port of 127.0.0.1; 0: a free one at the next start"),
+          guest: number("port of the guest"),
+        }),
+      ),
+    }),
+  ),
   lineage: rows(text(), "keys of the machine's saved states, oldest first"),
   saved: text("the workspace of the saved states; it exists after the first save"),
+  ssh_keys: rows(text(), "files with SSH keys that were given for the machine"),
+  known_hosts: text("file with the guest's SSH host keys"),
   console_log: text("path of the console log since the last start or restore"),
   created_at: text(),
 });
 export type MachineInfo = Of<typeof MachineInfo>;
 
-const seed = {
+const access = {
   userData: opt(
     place("file with user data for cloud-init in the guest, e.g. a script or #cloud-config"),
     "--user-data <file>",
@@ -58,16 +72,29 @@ const seed = {
     list(place(), "file with a public key that may log in to the guest by SSH; for a private key, the file with .pub"),
     "--ssh-key <file>",
   ),
+  forwards: opt(
+    list(
+      text(),
+      "HOST:GUEST: this port of 127.0.0.1 leads to the guest's port, e.g. 2222:22; GUEST alone takes a free port of the host",
+    ),
+    "--forward <ports>",
+  ),
+  internet: opt(flag("let the guest reach the internet and every service of this host, also on its loopback")),
 };
 export const CreateMachineOptions = object({
   ...CallOptions.entries,
   description: opt(text()),
-  image: opt(place("disk image (raw or qcow2) for the first disk; it is copied")),
+  image: opt(place("as `images`, for one disk")),
+  images: opt(
+    list(place(), "disk image (qcow2, raw, VMDK or VHDX) for the first disk, the second and so on; it is copied"),
+    "--image <file>",
+  ),
+  imageDigests: opt(
+    list(text(), "SHA-256 that the image of the same place in the list must have"),
+    "--image-sha256 <digest>",
+  ),
   disks: opt(
-    list(
-      size(),
-      "add an empty disk of this size; with an image, the first size is that of the disk made from the image",
-    ),
+    list(size(), "add an empty disk of this size; with images, the first sizes are those of the disks made from them"),
     "--disk <size>",
   ),
   kernel: opt(place("kernel to boot directly; it is copied")),
@@ -76,8 +103,8 @@ export const CreateMachineOptions = object({
   cpus: opt(count("number of CPUs; default 1")),
   memory: opt(size("memory in whole MiB; default 256 MiB")),
   cpu: opt(text("QEMU's CPU model; default Nehalem")),
-  nics: opt(list(text(), "`user`, or the name of an existing tap device"), "--nic <network>"),
-  ...seed,
+  nics: opt(list(text(), "`user` (the default), the name of an existing tap device, or `none`"), "--nic <network>"),
+  ...access,
   start: opt(flag("boot the machine after creating it")),
 });
 export type CreateMachineOptions = Of<typeof CreateMachineOptions>;
@@ -141,7 +168,7 @@ export const CloneMachineOptions = object({
   ...CallOptions.entries,
   ...source,
   nics: opt(list(text(), "`user` or a tap device for each network device, instead of the source's"), "--nic <network>"),
-  ...seed,
+  ...access,
 });
 export type CloneMachineOptions = Of<typeof CloneMachineOptions>;
 const brought = {

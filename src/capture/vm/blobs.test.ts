@@ -33,25 +33,47 @@ const refused = async (work: () => unknown, code: string, message: RegExp): Prom
 test("addImage stores a raw or qcow2 image as qcow2 by its digest, with its holes", { skip }, async () => {
   writeFileSync(at("raw"), Buffer.alloc(1 << 20, 7));
   truncateSync(at("raw"), 1 << 30);
-  const digest = await addImage(root, at("raw"), undefined);
+  const digest = await addImage(root, at("raw"));
   assert.equal(imageSize(root, digest), 1 << 30);
   assert.ok(readFileSync(blobFile(root, digest)).length < 4 << 20);
   image("convert", "-O", "qcow2", at("raw"), at("own.qcow2"));
-  assert.equal(await addImage(root, at("own.qcow2"), undefined), digest, "equal content is kept once");
+  assert.equal(await addImage(root, at("own.qcow2")), digest, "equal content is kept once");
 });
+
+test(
+  "addImage converts VMDK and VHDX images, compares a given digest, and refuses other files by name",
+  { skip },
+  async () => {
+    const digest = await addImage(root, at("raw"));
+    for (const form of ["vmdk", "vhdx"]) {
+      image("convert", "-O", form, at("raw"), at(`own.${form}`));
+      assert.equal(imageSize(root, await addImage(root, at(`own.${form}`))), 1 << 30, form);
+      const sha256 = execFileSync("sha256sum", [at(`own.${form}`)], { encoding: "utf8" }).slice(0, 64);
+      assert.equal(await addImage(root, at(`own.${form}`), { sha256 }), await addImage(root, at(`own.${form}`)));
+    }
+    assert.equal(await addImage(root, at("own.vmdk")), digest, "with the content of the raw image");
+    await refused(() => addImage(root, at("raw"), { sha256: "0".repeat(64) }), "damaged", /is expected/);
+    image("create", "-f", "vmdk", "-b", at("own.vmdk"), "-F", "vmdk", at("child.vmdk"));
+    await refused(() => addImage(root, at("child.vmdk")), "refused", /refers to another file/);
+    image("convert", "-O", "vdi", at("raw"), at("own.vdi"));
+    await refused(() => addImage(root, at("own.vdi")), "usage", /VDI/);
+    writeFileSync(at("own.gz"), Buffer.from("1f8b0800", "hex"));
+    await refused(() => addImage(root, at("own.gz")), "usage", /gzip/);
+  },
+);
 
 test("addImage and checkDisk refuse an image that refers to another file", { skip }, async () => {
   writeFileSync(at("secret"), "root:x:0:0\n".repeat(100));
   image("create", "-f", "qcow2", "-b", at("secret"), "-F", "raw", at("backed.qcow2"));
   image("create", "-f", "qcow2", "-o", `data_file=${at("data")}`, at("external.qcow2"), "1M");
   for (const name of ["backed.qcow2", "external.qcow2"]) {
-    await refused(() => addImage(root, at(name), undefined), "refused", /refers to another file/);
+    await refused(() => addImage(root, at(name)), "refused", /refers to another file/);
     await refused(() => checkDisk(at(name), 1 << 20), "refused", /refers to another file/);
   }
   const bytes = readFileSync(at("own.qcow2"));
   bytes.writeUInt32BE(1, 32);
   writeFileSync(at("encrypted.qcow2"), bytes);
-  await refused(() => addImage(root, at("encrypted.qcow2"), undefined), "refused", /encrypted/);
+  await refused(() => addImage(root, at("encrypted.qcow2")), "refused", /encrypted/);
   await refused(() => checkDisk(at("raw"), 1 << 30), "damaged", /not a qcow2/);
   await refused(() => checkDisk(at("own.qcow2"), 5), "damaged", /recorded are 5/);
   await refused(() => checkDisk(at("none"), 5), "damaged", /missing/);

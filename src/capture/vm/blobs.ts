@@ -59,33 +59,77 @@ export async function addBlob(
   return await keep(root, { digest, look, signal }, fill);
 }
 
-/** Keeps a raw or qcow2 disk image as qcow2 and returns its digest. Throws `refused` for an image that needs other files. */
-export async function addImage(root: string, image: string, signal: AbortSignal | undefined): Promise<string> {
-  const header = readHeader(image, true);
-  if (header === null) refuseOtherFormats(image);
-  const form = header === null ? "raw" : "qcow2";
-  if (header !== null) refuseOthers(header, image);
+/**
+ * Keeps a disk image (qcow2, raw, VMDK or VHDX) as qcow2 and returns its digest. `sha256`: the digest that the file must
+ * have. Throws `usage` for another file, `refused` for an image that needs other files, `damaged` for another digest.
+ */
+export async function addImage(
+  root: string,
+  image: string,
+  { sha256, signal }: { sha256?: string | undefined; signal?: AbortSignal | undefined } = {},
+): Promise<string> {
+  const form = formOf(image);
+  if (sha256 !== undefined) {
+    const actual = (await digestOfFile(image, newPacer(signal))).sha256;
+    if (actual !== sha256.toLowerCase())
+      throw new CairnError("damaged", `${printablePath(image)} has the SHA-256 ${actual}, and ${sha256} is expected`);
+  }
   const args = ["convert", "-f", form, "-O", "qcow2", image];
   return await keep(root, { signal }, async (copy) => runTool(programOf("qemu-img"), [...args, copy], { signal }));
 }
 
-/** First bytes of disk images that would be mistaken for a raw disk: VMDK, VDI, VHDX, VHD, QED. */
-const OTHER_FORMATS = ["KDMV", "COWD", "# Disk DescriptorFile", "<<< ", "vhdxfile", "conectix", "QED\0"];
+/** First bytes of files that would be mistaken for a raw disk. */
+const OTHERS: readonly (readonly [magic: string, name: string])[] = [
+  ["COWD", "an ESX VMDK image"],
+  ["# Disk DescriptorFile", "a VMDK descriptor, whose content is in other files"],
+  ["<<< ", "a VDI image"],
+  ["conectix", "a VHD image"],
+  ["QED\0", "a QED image"],
+  ["\x1f\x8b", "a gzip file"],
+  ["\xfd7zXZ\0", "an xz file"],
+  ["\x28\xb5\x2f\xfd", "a zstd file"],
+  ["BZh", "a bzip2 file"],
+  ["PK\x03\x04", "a zip file"],
+];
 
-/** Throws `usage` for an image of another program, by its first bytes. */
-function refuseOtherFormats(image: string): void {
+/** Returns QEMU's name of an image's format. Throws `usage` for a file that is no image or of another format. */
+function formOf(image: string): "qcow2" | "vmdk" | "vhdx" | "raw" {
+  const header = readHeader(image, true);
+  if (header !== null) {
+    refuseOthers(header, image);
+    return "qcow2";
+  }
   const fd = openRegular(image, { named: true });
-  const start = Buffer.alloc(32);
+  const start = Buffer.alloc(VMDK_START);
   try {
     readSync(fd, start, 0, start.length, 0);
   } finally {
     closeSync(fd);
   }
-  if (!OTHER_FORMATS.some((magic) => start.toString("latin1").startsWith(magic))) return;
-  throw new CairnError("usage", `${printablePath(image)} is neither a raw nor a qcow2 image`, {
-    hint: "convert it first: qemu-img convert -O qcow2 IMAGE NEW.qcow2",
-  });
+  const text = start.toString("latin1");
+  if (text.startsWith("vhdxfile")) return "vhdx";
+  if (text.startsWith("KDMV")) {
+    // An image without sectors of its own names other files; a parent is another file too.
+    const parent = /^parentCID=([0-9a-f]+)/m.exec(text)?.[1] ?? "ffffffff";
+    if (start.readBigUInt64LE(12) !== 0n && parent === "ffffffff") return "vmdk";
+    throw new CairnError("refused", `${printablePath(image)} refers to another file, which QEMU would read`, {
+      hint: STANDALONE,
+    });
+  }
+  const other = OTHERS.find(([magic]) => text.startsWith(magic));
+  if (other === undefined) return "raw";
+  throw new CairnError(
+    "usage",
+    `${printablePath(image)} is ${other[1]}; a qcow2, raw, VMDK or VHDX image is expected`,
+    {
+      hint: "unpack a compressed image, or convert it: qemu-img convert -O qcow2 IMAGE NEW.qcow2",
+    },
+  );
 }
+
+/** Bytes of a VMDK image in which its descriptor begins, in practice. */
+const VMDK_START = 64 << 10;
+const STANDALONE = "make a standalone image of it with qemu-img convert";
 
 async function keep(
   root: string,
@@ -190,7 +234,7 @@ function refuseOthers({ backing, isEncrypted, features }: DiskHeader, file: stri
           : null;
   if (why === null) return;
   throw new CairnError("refused", `${printablePath(file)} ${why}`, {
-    hint: "make a standalone image of it with qemu-img convert",
+    hint: STANDALONE,
   });
 }
 

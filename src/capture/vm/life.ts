@@ -1,18 +1,16 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, lstatSync, mkdirSync, readdirSync, realpathSync, renameSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
-import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
+import { advice, CairnError, line, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { type Hardware, isTapName, type MachineNames, type Nic } from "../../formats/machine/machine.ts";
+import type { Hardware, MachineNames } from "../../formats/machine/machine.ts";
 import { fsyncDirectory, readSmallFile, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
 import { acquireLock, type Lock, lockHolder } from "../../fs/lock.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
 import type { MachineRestore } from "../../formats/records/unfinished.ts";
 import type { Told } from "../../fs/unfinished.ts";
-import { printablePath } from "../../fs/paths/safe-path.ts";
-import { addBlob, addImage, imageSize, newDisk, removeUnusedBlobs, shareBlobs } from "./blobs.ts";
-import type { Host } from "./host.ts";
+import { removeUnusedBlobs } from "./blobs.ts";
 import {
   decodeRecord,
   encodeRecord,
@@ -24,33 +22,9 @@ import {
   processIn,
   sharedFile,
 } from "./machine.ts";
-import {
-  endQemu,
-  hasRoom,
-  howEnded,
-  MOVE_MS,
-  noRoom,
-  orEnded,
-  quitQemu,
-  resume,
-  runningIn,
-  startQemu,
-  statusOf,
-  waitUntilGone,
-} from "./qemu.ts";
+import { endQemu, howEnded, MOVE_MS, quitQemu, resume, runningIn, statusOf, waitUntilGone } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
-import { requireSeed, type Seed, writeSeed } from "./seed.ts";
-import {
-  checkFits,
-  flushFiles,
-  forgetMemory,
-  growDisks,
-  hibernatedIn,
-  loadState,
-  newGeneration,
-  newMac,
-  renewNics,
-} from "./state.ts";
+import { forgetMemory, growDisks, newGeneration, renewNics } from "./state.ts";
 
 /** The life of machines: one operation at a time changes a machine, and the next one cleans up after a killed one. */
 
@@ -238,29 +212,6 @@ async function claimName(
   return lock;
 }
 
-export interface NewMachine extends Omit<MachineNames, "image"> {
-  cpus: number;
-  memory: number;
-  cpu: string;
-  /** Path of the disk image that the first disk starts as. */
-  image: string | null;
-  /** Size of each disk in bytes. The first must be at least the image's size; null: exactly that size. */
-  disks: readonly (number | null)[];
-  kernel: string | null;
-  initrd: string | null;
-  append: string;
-  /** `user`, or the name of an existing tap. */
-  nics: readonly string[];
-  seed: Seed;
-}
-
-/** A network device with an address of its own: `user`, or the name of a tap. */
-export function newNic(network: string): Nic {
-  if (network === "user") return { network, tap: null, mac: newMac() };
-  if (isTapName(network)) return { network: "tap", tap: network, mac: newMac() };
-  throw new CairnError("usage", `${JSON.stringify(network.slice(0, 80))} is not a valid name of a tap`);
-}
-
 /** The record of a machine that is not made yet. */
 export function newRecord(names: MachineNames, hardware: Hardware): MachineRecord {
   return {
@@ -274,10 +225,12 @@ export function newRecord(names: MachineNames, hardware: Hardware): MachineRecor
     generation: newGeneration(),
     mapped: null,
     foreignNics: false,
+    sshKeys: [],
   };
 }
 
-const SECTOR = 512;
+/** QEMU counts disks in sectors. */
+export const SECTOR = 512;
 
 /** Throws `usage` for a record that could not be decoded again. */
 function requireReadable(record: MachineRecord): void {
@@ -286,96 +239,6 @@ function requireReadable(record: MachineRecord): void {
   } catch (error) {
     throw new CairnError("usage", (error as Error).message);
   }
-}
-
-/** Makes a machine of an image, a kernel, or both. Steps: its name with a record in state `creating`; its files; the final record. */
-export async function createMachine(
-  root: string,
-  host: Host,
-  given: NewMachine,
-  options: OperationOptions,
-): Promise<MachineRecord> {
-  const { name, description, image, disks, nics, kernel, initrd, seed, ...rest } = given;
-  const { signal } = options;
-  requireFreeName(new Machine(root, name));
-  using _shared = await shareBlobs(root, options);
-  const kept = async (file: string | null): Promise<string | null> =>
-    file === null ? null : addBlob(root, realFile(file), { signal });
-  const base = image === null ? null : await addImage(root, realFile(image), signal);
-  const least = base === null ? 0 : imageSize(root, base);
-  const hardware: Hardware = {
-    ...rest,
-    machine: `pc-q35-${host.version.split(".").slice(0, 2).join(".")}`,
-    accelerator: host.accelerator,
-    kernel: await kept(kernel),
-    initrd: await kept(initrd),
-    // QEMU counts in sectors.
-    disks: disks.map((size, i) => ({
-      size: Math.ceil((size ?? least) / SECTOR) * SECTOR,
-      base: i === 0 ? base : null,
-    })),
-    nics: nics.map(newNic),
-    seed: true,
-    port: true,
-  };
-  const small = hardware.disks.find(({ size }, i) => i === 0 && size < least);
-  if (small !== undefined)
-    throw new CairnError("usage", `a disk of ${small.size} bytes is too small for an image of ${least} bytes`);
-  const record = newRecord({ name, description, image: image ?? "" }, hardware);
-  return await makeMachine(root, record, options, {
-    async fill(machine) {
-      await writeSeed(machine, record, seed);
-      mkdirSync(machine.live, { mode: 0o700 });
-      for (const [i, { size }] of hardware.disks.entries()) await newDisk(machine.live, i, size);
-      await flushFiles(machine.live);
-      return record;
-    },
-  });
-}
-
-function realFile(file: string): string {
-  try {
-    return realpathSync(file);
-  } catch (error) {
-    throw toCairnError(error, `read ${printablePath(file)}`);
-  }
-}
-
-/** Boots a stopped machine; a hibernated one goes on. Throws `conflict` if it runs, `refused` in the state `error`. */
-export async function startMachine(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
-  using running = await runningIn(machine.live);
-  if (running !== null) throw new CairnError("conflict", `${machine.name} runs already`);
-  if (record.state === "error")
-    throw new CairnError("refused", `${machine.name} is in the state error: ${record.error}`, {
-      hint: advice`restore a saved state: ${line("vm restore", "restoreMachine", word("machines"), word("name"))}`,
-    });
-  if (record.state === "hibernated") return await wake(host, machine, record);
-  forgetMemory(machine);
-  // The start would replace the recorded end of the last QEMU.
-  if (!hasRoom(machine.live)) throw noRoom(`start ${machine.name}`);
-  // A fresh boot uses the present devices and any accelerator, and machines of earlier builds get the port.
-  const { hardware } = record;
-  const fresh = { ...record, hardware: { ...hardware, accelerator: host.accelerator, port: true } };
-  if (hardware.seed) await requireSeed(machine, record);
-  await growDisks(machine, record);
-  using qmp = await startQemu(host, machine, fresh, { folder: machine.live, incoming: false, mapped: null });
-  await orEnded(machine.live, qmp, async () => {
-    machine.write({ ...fresh, state: "stopped", mapped: null, foreignNics: false });
-    await resume(qmp);
-  });
-}
-
-/** Lets a hibernated guest go on. Steps: QEMU loads the state, paused; ● the machine's record; the guest runs. */
-async function wake(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
-  checkFits(host, hibernatedIn(machine));
-  const awake: MachineRecord = { ...record, state: "stopped" };
-  using qmp = await loadState(host, machine, awake, machine.live);
-  await orEnded(machine.live, qmp, async () => {
-    failpoint("vm-start.loaded");
-    machine.write(awake);
-    failpoint("vm-start.committed");
-    await resume(qmp);
-  });
 }
 
 /** Powers a hibernated machine off: the next start boots it. */

@@ -43,6 +43,8 @@ export interface MachineRecord extends MachineNames {
   mapped: string | null;
   /** The guest still has the network devices of its clone's source; their links are down. */
   foreignNics: boolean;
+  /** Paths of the files with SSH keys that were given for the machine. */
+  sshKeys: readonly string[];
 }
 
 export interface OperationOptions {
@@ -92,6 +94,11 @@ export class Machine {
   /** The last saved state, a workspace. */
   get saved(): string {
     return join(this.folder, "saved");
+  }
+
+  /** Host keys that its guest's SSH server showed. */
+  get knownHosts(): string {
+    return join(this.folder, "known_hosts");
   }
 
   get lock(): string {
@@ -187,8 +194,14 @@ export function hasOpenFiles(folder: string): boolean {
   }
 }
 
-export function encodeRecord({ createdAt, foreignNics, ...rest }: MachineRecord): Uint8Array {
-  const value = { version: MACHINE_VERSION, created_at: createdAt, ...rest, foreign_nics: foreignNics };
+export function encodeRecord({ createdAt, foreignNics, sshKeys, ...rest }: MachineRecord): Uint8Array {
+  const value = {
+    version: MACHINE_VERSION,
+    created_at: createdAt,
+    ...rest,
+    foreign_nics: foreignNics,
+    ssh_keys: sshKeys,
+  };
   return Buffer.from(`${JSON.stringify(value, null, 1)}\n`);
 }
 
@@ -214,5 +227,6 @@ export function decodeRecord(bytes: Uint8Array, what: string): MachineRecord {
     generation: fields.text("generation", 36),
     mapped: fields.hexOrNull("mapped", 64),
     foreignNics: fields.boolean("foreign_nics"),
+    sshKeys: fields.textsOrNone("ssh_keys"),
   };
 }

@@ -120,10 +120,12 @@ function diskArguments(index: number, base: string | null): string[] {
 }
 
 function nicArguments({ nics }: Hardware, index: number): string[] {
-  const { network, tap } = nics[index]!;
+  const { network, tap, internet } = nics[index]!;
   const { driver, ...rest } = nicDevice({ nics }, index);
   const backend =
-    network === "tap" ? `tap,id=net${index},ifname=${tap},script=no,downscript=no` : `user,id=net${index}`;
+    network === "tap"
+      ? `tap,id=net${index},ifname=${tap},script=no,downscript=no`
+      : `user,id=net${index},restrict=${internet ? "off" : "on"}`;
   const port = `pcie-root-port,id=port${index},chassis=${index + 1},addr=${hex(FIRST_PORT + index)}`;
   const device = [driver, ...Object.entries(rest).map(([key, value]) => `${key}=${value}`)].join(",");
   return ["-device", port, "-netdev", backend, "-device", device];

@@ -40,7 +40,7 @@ test(
     const record = newRecord({ name: "my_web", description: "", image: "" }, hardware);
     const image = path.join(machine.folder, "seed.iso");
     const userData = Buffer.from("#!/bin/sh\n");
-    await writeSeed(machine, record, { userData, sshKeys: [KEY] });
+    await writeSeed(machine, record, { userData, sshKeys: [KEY], keyFiles: [] });
     assert.equal(fs.statSync(image).size, 1 << 20);
     const out = path.join(machine.root, "out");
     const read = ["-no_rc", "-osirrox", "on", "-indev", image, "-extract", "/", out];
@@ -51,7 +51,7 @@ test(
       "public-keys": [KEY],
     });
     assert.deepEqual(fs.readFileSync(path.join(out, "user-data")), userData);
-    await assert.rejects(writeSeed(machine, record, { userData: Buffer.alloc(1 << 20), sshKeys: [] }), {
+    await assert.rejects(writeSeed(machine, record, { userData: Buffer.alloc(1 << 20), sshKeys: [], keyFiles: [] }), {
       code: "usage",
     });
     assert.deepEqual(fs.readdirSync(machine.folder), ["seed.iso"]);

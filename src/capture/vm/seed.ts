@@ -17,9 +17,11 @@ export interface Seed {
   userData: Buffer;
   /** Public keys that may log in, in OpenSSH's form. */
   sshKeys: string[];
+  /** Paths of the files that have these keys. */
+  keyFiles: readonly string[];
 }
 
-const NO_SEED: Seed = { userData: Buffer.alloc(0), sshKeys: [] };
+const NO_SEED: Seed = { userData: Buffer.alloc(0), sshKeys: [], keyFiles: [] };
 const KEY = /^(?:ssh-|ecdsa-|sk-)[\w@.-]+ [A-Za-z0-9+/]+={0,3}(?: .*)?$/;
 const SMALL = 64 << 10;
 
@@ -32,6 +34,7 @@ export function readSeed(given: { userData?: string | undefined; sshKeys?: reado
   return {
     userData: userData === undefined ? NO_SEED.userData : readNamed(userData, SEED_SIZE),
     sshKeys: sshKeys.flatMap(keysIn),
+    keyFiles: sshKeys,
   };
 }
 

@@ -54,7 +54,7 @@ test("checkFits accepts a state of an earlier build, without seed disk and seria
 
 test("seed disk and serial port have the same addresses with any number of disks and network devices", () => {
   const disk = { size: 1 << 20, base: null };
-  const nic = { network: "user", tap: null, mac: "52:54:00:00:00:01" } as const;
+  const nic = { network: "user", tap: null, mac: "52:54:00:00:00:01", internet: false, forwards: [] } as const;
   for (const n of [0, 1, 8]) {
     const all = devicesOf({ ...HARDWARE, disks: Array(n).fill(disk), nics: Array(n).fill(nic) });
     assert.ok(all.includes(`virtio-blk-pci addr=0xe size=${1 << 20}`));

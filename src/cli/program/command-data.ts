@@ -3,6 +3,7 @@ import {
   anything,
   type Entries,
   flag,
+  number,
   object,
   oneOf,
   opt,
@@ -134,6 +135,10 @@ export const WITHOUT_VERB: Readonly<Record<string, { why: string; data: AnySchem
   "vm console": {
     why: "joins this terminal to a machine's console",
     data: object({ name: text(), console_log: text() }),
+  },
+  "vm ssh": {
+    why: "runs this user's ssh on this terminal",
+    data: object({ name: text(), port: number("port of 127.0.0.1"), exit_code: number("the guest's command") }),
   },
   completion: { why: "prints a script for the shell", data: object({ shell: text(), script: text() }) },
   __complete: { why: "answers the shell's completion script", data: object({ candidates: rows(anything()) }) },

@@ -25,7 +25,9 @@ const SAVED: SavedMachine = {
       { size: 10 * 2 ** 30, base: DIGEST },
       { size: 1 << 20, base: DIGEST },
     ],
-    nics: [{ network: "tap", tap: "tap0", mac: "52:54:00:00:00:01" }],
+    nics: [
+      { network: "tap", tap: "tap0", mac: "52:54:00:00:00:01", internet: true, forwards: [{ host: 2222, guest: 22 }] },
+    ],
     seed: true,
     port: true,
   },

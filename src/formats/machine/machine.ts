@@ -18,6 +18,16 @@ export interface Nic {
   /** Name of a tap that the user created. */
   tap: string | null;
   mac: string;
+  /** False: the guest reaches neither the host nor the internet, only the forwards reach it. A tap does not have this limit. */
+  internet: boolean;
+  forwards: Forward[];
+}
+
+/** A port of the host's loopback that leads to a port of the guest. */
+export interface Forward {
+  /** 0: QEMU takes a free port at the next start. */
+  host: number;
+  guest: number;
 }
 
 /** The hardware on which a guest's saved state depends. */
@@ -155,12 +165,24 @@ export function decodeHardware(fields: Fields): Hardware {
       const network = (["user", "tap"] as const).find((each) => from.isText("network", each));
       if (network === undefined) throw from.wrong("network", "user or tap");
       const tap = network === "tap" ? matching(from, "tap", TAP, "the name of a tap") : null;
-      return { network, tap, mac: matching(from, "mac", MAC, "six bytes in hex") };
+      return {
+        network,
+        tap,
+        mac: matching(from, "mac", MAC, "six bytes in hex"),
+        // Network devices of earlier builds had no limit.
+        internet: !from.has("internet") || from.boolean("internet"),
+        forwards: from.has("forwards") ? from.list("forwards", (value, label) => forwardIn(value, label), 64) : [],
+      };
     }),
     // Machines of earlier builds have neither.
     seed: fields.has("seed") && fields.boolean("seed"),
     port: fields.has("port") && fields.boolean("port"),
   };
+}
+
+function forwardIn(value: unknown, label: string): Forward {
+  const from = new Fields(value, label);
+  return { host: from.integer("host", 65_535), guest: from.integer("guest", 65_535, 1) };
 }
 
 export function encodeSaved(saved: SavedMachine): Uint8Array {

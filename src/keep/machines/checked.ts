@@ -7,18 +7,10 @@ import { blobFile, type Machine, sharedFile } from "../../capture/vm/machine.ts"
 import { readState, ReseedSearch, savedIn, type State } from "../../capture/vm/state.ts";
 import type { Client } from "../../contract/index.ts";
 import type { CallOptions } from "../../contract/words.ts";
-import { advice, CairnError, line, option, throwIfAborted, word } from "../../errors.ts";
+import { advice, CairnError, line, throwIfAborted, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { CONTENT } from "../../formats/envelope/envelope.ts";
-import {
-  BLOBS,
-  describedBy,
-  filesOf,
-  MEMORY,
-  PORT_NAME,
-  type SavedMachine,
-  SIDECAR,
-} from "../../formats/machine/machine.ts";
+import { BLOBS, describedBy, filesOf, MEMORY, SIDECAR } from "../../formats/machine/machine.ts";
 import { plural } from "../../formats/sizes.ts";
 import { digestOfFile } from "../../fs/file-digest.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -165,31 +157,6 @@ async function checked(
     reseeds,
     requireUnchanged: () => known.requireUnchanged(),
   };
-}
-
-/**
- * Throws `usage` if a guest with a tap would continue without one: QEMU cannot change such a device to user mode. A
- * tap's name in an export directory is not trusted.
- */
-export function requireTaps({ hardware, hasMemory }: SavedMachine, networks: readonly string[]): void {
-  if (!hasMemory || !hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user")) return;
-  throw new CairnError("usage", "the saved guest has a tap, so the new machine needs a tap of its own", {
-    hint: advice`name one for each network device: ${option("nics", "--nic TAP")}`,
-  });
-}
-
-/** Warns of a guest without the VM generation driver or the serial port. */
-export function warnOf({ reseeds, saved }: CheckedState, name: string, { onWarning }: CallOptions): void {
-  // Two machines would have equal keys and tokens.
-  if (!reseeds)
-    onWarning?.(
-      `the kernel of ${saved.name}'s guest has no VM generation driver (CONFIG_VMGENID), so ${name} generates the same random numbers as every other machine that continues from this state: make no keys in it before a reboot with cairn vm stop and start; Debian's linux-image-amd64 has the driver, its cloud kernel does not`,
-    );
-  // Only a boot attaches the port.
-  if (saved.hasMemory && !saved.hardware.port)
-    onWarning?.(
-      `the saved guest has no serial port ${PORT_NAME}, because an earlier version of Cairn made it: ${name} gets the port at its next boot, with cairn vm stop and start`,
-    );
 }
 
 /** The blobs of a folder of machines, each of which is verified before a call uses it. */

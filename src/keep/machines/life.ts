@@ -1,16 +1,15 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { createMachine as create, startMachine as start } from "../../capture/vm/create.ts";
 import { hostOf } from "../../capture/vm/host.ts";
 import {
   abruptEnd,
   changeMachine as change,
-  createMachine as create,
   lookAt,
   lookAtAll,
   powerOff,
   removeMachine as remove,
   type Seen,
-  startMachine as start,
   stopMachine as stop,
   withMachine,
 } from "../../capture/vm/life.ts";
@@ -51,9 +50,16 @@ function infoOf({ machine, record, pid, operation }: Seen): MachineInfo {
     cpus: hardware.cpus,
     memory: hardware.memory,
     disks: hardware.disks,
-    nics: hardware.nics.map(({ tap, mac }) => ({ network: tap ?? "user", mac })),
+    nics: hardware.nics.map(({ tap, mac, internet, forwards }) => ({
+      network: tap ?? "user",
+      mac,
+      internet,
+      forwards,
+    })),
     lineage,
     saved: machine.saved,
+    ssh_keys: [...record.sshKeys],
+    known_hosts: machine.knownHosts,
     console_log: join(machine.live, "console.log"),
     created_at: createdAt,
   };
@@ -67,28 +73,51 @@ export function ownInfo(machine: Machine): MachineInfo {
 }
 
 export async function createMachine(root: string, name: string, options: CreateMachineOptions): Promise<MachineInfo> {
-  const { image, kernel, initrd, append, disks, nics, userData, sshKeys, start: boot, ...rest } = options;
-  if (image === undefined && kernel === undefined)
+  const {
+    image,
+    images: given = [],
+    imageDigests = [],
+    kernel,
+    initrd,
+    append,
+    disks,
+    nics,
+    forwards,
+    internet,
+    userData,
+    sshKeys,
+    start: boot,
+    ...rest
+  } = options;
+  const images = image === undefined ? given : [image, ...given];
+  if (images.length === 0 && kernel === undefined)
     throw new CairnError("usage", "a machine needs a disk image or a kernel to boot from");
   if (kernel === undefined && (initrd !== undefined || append !== undefined))
     throw new CairnError("usage", "an initramfs or a kernel command line needs a kernel, and none is given");
   const folder = machinesFolder(root);
   const sizes = disks ?? [];
+  if (imageDigests.length > images.length)
+    throw new CairnError("usage", `${imageDigests.length} digests are given for ${images.length} images`);
   await create(
     folder,
     await hostOf(folder),
     {
       name,
       description: rest.description ?? "",
-      image: image ?? null,
-      disks: image !== undefined && sizes.length === 0 ? [null] : sizes,
+      images,
+      imageDigests,
+      disks: [...sizes, ...images.slice(sizes.length).map(() => null)],
       kernel: kernel ?? null,
       initrd: initrd ?? null,
       append: append ?? "",
       cpu: rest.cpu ?? "Nehalem",
       cpus: rest.cpus ?? 1,
       memory: rest.memory ?? 256 << 20,
-      nics: nics ?? [],
+      network: {
+        nics: (nics ?? ["user"]).filter((network) => network !== "none"),
+        forwards: forwards ?? [],
+        internet: internet ?? false,
+      },
       seed: readSeed({ userData, sshKeys }),
     },
     options,

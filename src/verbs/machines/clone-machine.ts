@@ -9,5 +9,5 @@ export const cloneMachine = libraryVerb({
   errors: [...machineErrors, "damaged", "newer_version", "already_exists", "refused"],
   command: "vm clone",
   unserved: "it runs a program, which is its caller's to run",
-  run: async (...given) => (await import("../../keep/machines/states.ts")).cloneMachine(...given),
+  run: async (...given) => (await import("../../keep/machines/bring.ts")).cloneMachine(...given),
 });

@@ -10,5 +10,5 @@ export const restoreMachine = libraryVerb({
   errors: [...machineErrors, "damaged", "newer_version", "refused", "no_space"],
   command: "vm restore",
   unserved: "it runs a program, which is its caller's to run",
-  run: async (...given) => (await import("../../keep/machines/states.ts")).restoreMachine(...given),
+  run: async (...given) => (await import("../../keep/machines/bring.ts")).restoreMachine(...given),
 });

@@ -29,6 +29,7 @@ export const command = group({
     history: { summary: "list a machine's saved states", load: async () => ({ command: (await look()).history }) },
     logs: { summary: "print a machine's console log", load: async () => ({ command: (await look()).logs }) },
     console: { summary: "connect to a machine's console", load: () => import("./console.ts") },
+    ssh: { summary: "log in to a machine, or run a command in it", load: () => import("./ssh.ts") },
     rm: { summary: "remove a machine", load: async () => ({ command: (await life()).rm }) },
     save: { summary: "save a machine as a save point", load: async () => ({ command: (await states()).save }) },
     hibernate: {

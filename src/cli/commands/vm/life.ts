@@ -14,7 +14,7 @@ import { plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { hardwareOf, machinesOf, NAME, shownState } from "./place.ts";
 
-const MADE = new VerbOptions(omit(CreateMachineOptions, "start", "description", "cpu"));
+const MADE = new VerbOptions(omit(CreateMachineOptions, "start", "description", "cpu", "image"));
 
 function made(name: string, isStarted: boolean, line: string, text: string): CommandDefinition {
   return {

@@ -31,6 +31,11 @@ export function shownState({ state, operation }: MachineInfo, style: Style): str
 export function hardwareOf({ cpus, memory, disks, nics }: MachineInfo): string {
   const parts = [plural(cpus, "cpu"), formatBytes(memory)];
   if (disks.length > 0) parts.push(`${disks.map(({ size }) => formatBytes(size)).join(" + ")} disk`);
-  if (nics.length > 0) parts.push(nics.map(({ network, mac }) => `${printable(network)} ${mac}`).join(", "));
+  for (const { network, mac, internet, forwards } of nics) {
+    const open = internet && network === "user" ? " with the internet and this host's services" : "";
+    parts.push(`${printable(network)} ${mac}${open}`);
+    for (const { host, guest } of forwards)
+      parts.push(`${host === 0 ? "a free port" : `127.0.0.1:${host}`} to its port ${guest}`);
+  }
   return parts.join(", ");
 }

@@ -1,0 +1,126 @@
+import { mkdirSync, realpathSync } from "node:fs";
+import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
+import type { Hardware, MachineNames } from "../../formats/machine/machine.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
+import { addBlob, addImage, imageSize, newDisk, shareBlobs } from "./blobs.ts";
+import type { Host } from "./host.ts";
+import { makeMachine, newRecord, requireFreeName, SECTOR } from "./life.ts";
+import { Machine, type MachineRecord, type OperationOptions } from "./machine.ts";
+import { type Network, newNics, openForwards } from "./network.ts";
+import { hasRoom, noRoom, orEnded, resume, runningIn, startQemu } from "./qemu.ts";
+import { requireSeed, type Seed, writeSeed } from "./seed.ts";
+import { checkFits, flushFiles, forgetMemory, growDisks, hibernatedIn, loadState } from "./state.ts";
+import { failpoint } from "../../failpoint.ts";
+
+/** Makes machines from images and kernels, and boots them. */
+
+export interface NewMachine extends Omit<MachineNames, "image"> {
+  cpus: number;
+  memory: number;
+  cpu: string;
+  /** Paths of the disk images that the first disks start as, and the digests that they must have. */
+  images: readonly string[];
+  imageDigests: readonly string[];
+  /** Size of each disk in bytes, at least its image's size; null: exactly that size. */
+  disks: readonly (number | null)[];
+  kernel: string | null;
+  initrd: string | null;
+  append: string;
+  network: Network;
+  seed: Seed;
+}
+
+/** Makes a machine of an image, a kernel, or both. Steps: its name with a record in state `creating`; its files; the final record. */
+export async function createMachine(
+  root: string,
+  host: Host,
+  given: NewMachine,
+  options: OperationOptions,
+): Promise<MachineRecord> {
+  const { name, description, images, imageDigests, disks, network, kernel, initrd, seed, ...rest } = given;
+  const { signal } = options;
+  requireFreeName(new Machine(root, name));
+  using _shared = await shareBlobs(root, options);
+  const kept = async (file: string | null): Promise<string | null> =>
+    file === null ? null : addBlob(root, realFile(file), { signal });
+  const bases: string[] = [];
+  for (const [i, image] of images.entries())
+    bases.push(await addImage(root, realFile(image), { sha256: imageDigests[i], signal }));
+  const least = bases.map((base) => imageSize(root, base));
+  const hardware: Hardware = {
+    ...rest,
+    machine: `pc-q35-${host.version.split(".").slice(0, 2).join(".")}`,
+    accelerator: host.accelerator,
+    kernel: await kept(kernel),
+    initrd: await kept(initrd),
+    // QEMU counts in sectors.
+    disks: disks.map((size, i) => ({
+      size: Math.ceil((size ?? least[i] ?? 0) / SECTOR) * SECTOR,
+      base: bases[i] ?? null,
+    })),
+    nics: newNics(network),
+    seed: true,
+    port: true,
+  };
+  for (const [i, { size }] of hardware.disks.entries())
+    if (size < (least[i] ?? 0))
+      throw new CairnError("usage", `a disk of ${size} bytes is too small for an image of ${least[i]} bytes`);
+  const record = { ...newRecord({ name, description, image: images[0] ?? "" }, hardware), sshKeys: seed.keyFiles };
+  return await makeMachine(root, record, options, {
+    async fill(machine) {
+      await writeSeed(machine, record, seed);
+      mkdirSync(machine.live, { mode: 0o700 });
+      for (const [i, { size }] of hardware.disks.entries()) await newDisk(machine.live, i, size);
+      await flushFiles(machine.live);
+      return record;
+    },
+  });
+}
+
+function realFile(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch (error) {
+    throw toCairnError(error, `read ${printablePath(file)}`);
+  }
+}
+
+/** Boots a stopped machine; a hibernated one goes on. Throws `conflict` if it runs, `refused` in the state `error`. */
+export async function startMachine(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
+  using running = await runningIn(machine.live);
+  if (running !== null) throw new CairnError("conflict", `${machine.name} runs already`);
+  if (record.state === "error")
+    throw new CairnError("refused", `${machine.name} is in the state error: ${record.error}`, {
+      hint: advice`restore a saved state: ${line("vm restore", "restoreMachine", word("machines"), word("name"))}`,
+    });
+  if (record.state === "hibernated") return await wake(host, machine, record);
+  forgetMemory(machine);
+  // The start would replace the recorded end of the last QEMU.
+  if (!hasRoom(machine.live)) throw noRoom(`start ${machine.name}`);
+  // A fresh boot uses the present devices and any accelerator, and machines of earlier builds get the port.
+  const { hardware } = record;
+  const fresh = { ...record, hardware: { ...hardware, accelerator: host.accelerator, port: true } };
+  if (hardware.seed) await requireSeed(machine, record);
+  await growDisks(machine, record);
+  using qmp = await startQemu(host, machine, fresh, { folder: machine.live, incoming: false, mapped: null });
+  await orEnded(machine.live, qmp, async () => {
+    const booted: MachineRecord = { ...fresh, state: "stopped", mapped: null, foreignNics: false };
+    machine.write(booted);
+    await openForwards(qmp, machine, booted);
+    await resume(qmp);
+  });
+}
+
+/** Lets a hibernated guest go on. Steps: QEMU loads the state, paused; ● the machine's record; the guest runs. */
+async function wake(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
+  checkFits(host, hibernatedIn(machine));
+  const awake: MachineRecord = { ...record, state: "stopped" };
+  using qmp = await loadState(host, machine, awake, machine.live);
+  await orEnded(machine.live, qmp, async () => {
+    failpoint("vm-start.loaded");
+    machine.write(awake);
+    failpoint("vm-start.committed");
+    await openForwards(qmp, machine, awake);
+    await resume(qmp);
+  });
+}

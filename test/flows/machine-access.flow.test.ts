@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import net from "node:net";
+import path from "node:path";
+import { after, before, suite, test } from "node:test";
+import { buildCommand, cairn, SCRATCH } from "../fixtures/command.ts";
+import { bootedBy, endMachines, findGuest, Guest, MACHINES, vm } from "../fixtures/guest.ts";
+
+/** The way into a machine: user data, keys, forwards and SSH, in a machine and in its clones. */
+
+const files = findGuest();
+const missing = ["ssh", "xorriso"].find((program) => spawnSync("sh", ["-c", `command -v ${program}`]).status !== 0);
+const skip = "reason" in files ? files.reason : missing !== undefined && `${missing} is not installed`;
+const KEY = path.join(SCRATCH, "key");
+
+interface Info {
+  nics: { internet: boolean; forwards: { host: number; guest: number }[] }[];
+}
+const portOf = (name: string): number => (vm("inspect", name) as unknown as Info).nics[0]!.forwards[0]!.host;
+/** Words after the dashes belong to the guest's command, so `--json` stands before them. */
+function inside(name: string, ...command: string[]): { status: number | null; said: string } {
+  const line = [buildCommand(), "vm", "ssh", "--json", name, "--", ...command];
+  const { status, stdout } = spawnSync(process.execPath, line, {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  return { status, said: stdout };
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  return port;
+}
+
+suite("the way into a machine", { skip }, () => {
+  let port: number;
+  before(async () => {
+    if ("reason" in files) return;
+    port = await freePort();
+    execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", KEY]);
+    const userData = path.join(SCRATCH, "user-data");
+    fs.writeFileSync(userData, "#!/bin/sh\necho marker of the user data >/dev/console\n");
+    const access = ["--ssh-key", KEY, "--user-data", userData, "--forward", `${port}:22`];
+    vm("run", "web", ...bootedBy(files), "--disk", "10M", ...access);
+    assert.equal(inside("web", "true").status, 0);
+    vm("save", "web");
+  });
+  after(() => endMachines());
+
+  test("the guest runs its user data, and vm ssh runs a command in it", () => {
+    assert.match(new Guest("web").said(), /marker of the user data/);
+    assert.equal(portOf("web"), port);
+    assert.equal(inside("web", "exit", "3").status, 3);
+    assert.equal(fs.statSync(path.join(MACHINES, "web/seed.iso")).size, 1 << 20);
+  });
+
+  test("a clone has a free port that is recorded, a known_hosts file and a seed disk of its own", () => {
+    vm("clone", "web", "web-2");
+    const own = portOf("web-2");
+    assert.ok(own > 0 && own !== port, String(own));
+    assert.equal(inside("web-2", "true").status, 0);
+    assert.equal(inside("web", "true").status, 0, "the source keeps its port");
+    const hosts = (name: string) => fs.readFileSync(path.join(MACHINES, name, "known_hosts"), "utf8").split(" ")[0];
+    assert.deepEqual([hosts("web"), hosts("web-2")], ["web", "web-2"]);
+    const seeds = ["web", "web-2"].map((name) => fs.readFileSync(path.join(MACHINES, name, "seed.iso")));
+    assert.ok(!seeds[0]!.equals(seeds[1]!));
+    vm("restore", "web", "latest");
+    assert.equal(inside("web", "true").status, 0, "a restored machine has its port again");
+  });
+
+  test("a guest reaches services of this host only with --internet, and forwards listen only on 127.0.0.1", async () => {
+    // A process of its own: this one waits for its commands.
+    const program =
+      "const s=require('net').createServer(c=>c.end('hello\\n')).listen(0,'127.0.0.1',()=>console.log(s.address().port))";
+    const server = spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "inherit"] });
+    const [text] = (await once(server.stdout, "data")) as [Buffer];
+    const asks = (name: string) => inside(name, `nc -w 5 10.0.2.2 ${Number(text)} </dev/null | grep hello`);
+    try {
+      vm("clone", "web", "open", "--internet");
+      assert.equal(asks("open").status, 0);
+      assert.notEqual(asks("web").status, 0);
+    } finally {
+      server.kill();
+    }
+    const listening = execFileSync("sh", ["-c", "cat /proc/net/tcp /proc/net/tcp6"], { encoding: "utf8" });
+    const hex = port.toString(16).toUpperCase().padStart(4, "0");
+    const rows = listening.split("\n").filter((row) => row.includes(`:${hex} `) && / 0A /.test(row));
+    assert.equal(rows.length, 1);
+    assert.match(rows[0]!, new RegExp(` 0100007F:${hex} `));
+  });
+
+  test("vm start refuses a forward whose port is in use, and vm ssh a machine without a forward", async () => {
+    if ("reason" in files) return;
+    const server = net.createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const taken = (server.address() as net.AddressInfo).port;
+    vm("create", "second", ...bootedBy(files), "--forward", `${taken}:22`);
+    const { error } = cairn(["vm", "start", "second"]);
+    server.close();
+    assert.deepEqual([error?.code, vm("inspect", "second")["pid"]], ["conflict", null]);
+    vm("start", "second");
+    vm("run", "closed", ...bootedBy(files));
+    assert.match(inside("closed", "true").said, /"code":\s*"not_found"/);
+    for (const wrong of ["22:", "a:22", "70000:22", "22:0"])
+      assert.equal(cairn(["vm", "create", "wrong", ...bootedBy(files), "--forward", wrong]).error?.code, "usage");
+  });
+});
