@@ -2,13 +2,11 @@ import { chmodSync, lstatSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
 import { describeContent } from "../bundle/export-directory/directory.ts";
 import { packTar } from "../bundle/export-directory/tar.ts";
-import { savedIn } from "../capture/vm/state.ts";
 import type { ExportPointOptions, ExportPointResult } from "../contract/export-directory.ts";
 import { readOperand } from "../contract/operand.ts";
 import { advice, CairnError, call, toCairnError, word } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { CONTENT, type Envelope, ENVELOPE, encodeEnvelope, type EnvelopeEntry } from "../formats/envelope/envelope.ts";
-import { describedBy, roleOf, SIDECAR } from "../formats/machine/machine.ts";
+import { CONTENT, ENVELOPE, encodeEnvelope, type EnvelopeEntry } from "../formats/envelope/envelope.ts";
 import { plural } from "../formats/sizes.ts";
 import { durableWrite, fsyncDirectory, fsyncFile, giveFreeName } from "../fs/durable.ts";
 import { removeAll } from "../fs/remove-all.ts";
@@ -19,7 +17,7 @@ import { freeFolder, requireFree } from "../workspace/new-folder/new-folder.ts";
 import { requireOutside } from "../workspace/new-folder/restore-to.ts";
 import { realPathOf } from "../workspace/place/find-workspace.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
-import { digestOf, type WrittenState, writeSnapshot, writeState } from "./exported-state.ts";
+import { digestOf, envelopeOf, type WrittenState, writeSnapshot, writeState } from "./exported-state.ts";
 import { inItsWorkspace, type Looking, placedPoint, requireOwner } from "../look/sources/operands.ts";
 
 /**
@@ -62,8 +60,8 @@ async function writeExport(
   const stage = unfinishedBeside(directory);
   mkdirSync(stage, { mode: 0o700 });
   try {
-    const { leftOut, message, config: common, ...written } = await write(join(stage, CONTENT));
-    const { save_point_id } = common;
+    const state = await write(join(stage, CONTENT));
+    const { leftOut, config } = state;
     if (leftOut.length > 0)
       throw new CairnError("incomplete", `${plural(leftOut.length, "entry")} of the state could not be written`, {
         hint: advice`${call("restore POINT --to DIR", "restore", { target: word("target"), to: word("to") })} writes the other entries, and lists those that it could not write`,
@@ -74,22 +72,8 @@ async function writeExport(
       signal: options.signal,
       onFile: (done) => onFile({ phase: "verifying", done }),
     });
-    const digest = written.digest ?? (await digestOf(workspace, join(stage, CONTENT), options));
-    const { id, name } = workspace.found.workspace;
-    const machine = savedIn(join(stage, CONTENT, SIDECAR));
-    const envelope: Envelope = {
-      kind: machine === null ? "workspace" : "vm",
-      config:
-        machine === null
-          ? { id, name, description: message ?? "", ...common }
-          : { ...describedBy(machine), description: message ?? machine.description, ...common },
-      stateDigest: digest,
-      entries: content.entries,
-      files:
-        machine === null
-          ? content.files
-          : content.files.map((file) => ({ ...file, role: roleOf(file.name.slice(CONTENT.length + 1)) })),
-    };
+    const digest = state.digest ?? (await digestOf(workspace, join(stage, CONTENT), options));
+    const envelope = envelopeOf(workspace, join(stage, CONTENT), { state, digest, content });
     durableWrite(join(stage, ENVELOPE), encodeEnvelope(envelope), { mode: 0o644 });
     failpoint("export-directory.described");
     if (options.asTar === true) await nameTar(stage, directory, content.entries, options.signal);
@@ -100,7 +84,7 @@ async function writeExport(
     fsyncDirectory(dirname(directory));
     return {
       path: directory,
-      save_point_id,
+      save_point_id: config.save_point_id,
       state_digest: digest,
       files: content.files.length,
       entries: content.entries.length,

@@ -1,12 +1,15 @@
-import { basename, dirname } from "node:path/posix";
+import { basename, dirname, join } from "node:path/posix";
 import { ScanMemory } from "../archive/scan/scan-memory.ts";
 import { scan } from "../archive/scan/scan.ts";
 import type { OpenRepository } from "../backup/open/open-repository.ts";
+import { savedIn } from "../capture/vm/state.ts";
 import type { ExportPointOptions } from "../contract/export-directory.ts";
 import type { PathChoice, RestoreBackupResult } from "../contract/snapshots.ts";
 import { advice, CairnError, call, toCairnError, word } from "../errors.ts";
 import { hex } from "../formats/bytes.ts";
+import { CONTENT, type Envelope } from "../formats/envelope/envelope.ts";
 import type { JsonObject } from "../formats/fields.ts";
+import { describedBy, roleOf, SIDECAR } from "../formats/machine/machine.ts";
 import { NO_RULES } from "../fs/ignore.ts";
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { publicPoint } from "../look/public-point.ts";
@@ -90,4 +93,34 @@ export async function digestOf(workspace: Workspace, folder: string, { signal }:
   const request = { root: Buffer.from(folder), rules: NO_RULES, skip: [] };
   const found = await scan({ request, cache: null, memory, chunkerPolynomial: repository.chunkerPolynomial, signal });
   return hex(found.state);
+}
+
+/** Returns the envelope of a written state in the folder `written`, which tells if it is a machine's. */
+export function envelopeOf(
+  { found: { workspace } }: Workspace,
+  written: string,
+  {
+    state: { message, config },
+    digest,
+    content: { entries, files },
+  }: { state: WrittenState; digest: string; content: Pick<Envelope, "entries" | "files"> },
+): Envelope {
+  const machine = savedIn(join(written, SIDECAR));
+  if (machine === null) {
+    const { id, name } = workspace;
+    return {
+      kind: "workspace",
+      config: { id, name, description: message ?? "", ...config },
+      stateDigest: digest,
+      entries,
+      files,
+    };
+  }
+  return {
+    kind: "vm",
+    config: { ...describedBy(machine), description: message ?? machine.description, ...config },
+    stateDigest: digest,
+    entries,
+    files: files.map((file) => ({ ...file, role: roleOf(file.name.slice(CONTENT.length + 1)) })),
+  };
 }

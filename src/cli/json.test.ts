@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -28,6 +29,7 @@ const STORE = mkdtempSync(path.join(tmpdir(), "cairn-json-"));
 mkdirSync(ROOT, { recursive: true });
 after(() => rmSync(STORE, { recursive: true, force: true }));
 await (await ContextStore.init(STORE, EMBEDDED))[Symbol.asyncDispose]();
+execFileSync("tar", ["-cf", path.join(STORE, "export.tar"), "-C", ROOT, "."]);
 
 /** Commands whose examples would change this machine, serve until they are stopped, or read files: these lines stand for them. */
 const INSTEAD: Readonly<Record<string, readonly string[]>> = {
@@ -37,6 +39,9 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
   verify: ["verify", "verify --all", "verify backup:latest -r x"],
   cleanup: ["cleanup --keep-last 50 --keep-daily 30 --plan", "cleanup --keep-last 50 --keep-daily 30"],
   "service install": ["service install --plan"],
+  "vm import": ["vm import STORE/export.tar --name web"],
+  // It needs a guest that answers.
+  "vm ssh": [],
   ...Object.fromEntries(
     ["uninstall", "status", "logs", "reload", "token", "unregister", "recover", "running", "cancel"].map((verb) => [
       `service ${verb}`,

@@ -80,12 +80,12 @@ function askedOf(members: Body): { folder: string; tool: string; isPlan: boolean
 }
 
 /**
- * Keeps a repository for a workspace: an existing one, with the file that has its password, or a new one with a random
- * password, in a file that only this user can read. The password is never in an answer.
- *
- * Steps for a new one: the password's file, by the repository's address → key and config ● → the record of the
- * workspace. After a kill or a failure a repeated request reads the same file, and goes on with the repository if its
- * config is there. Only a file that this request wrote, and that opens nothing, is removed.
+ * Keeps a repository for a workspace, and never answers with its password.
+ * - An existing one comes with the path of the file that has its password.
+ * - A new one has a random password. Its steps: the password's file, by the repository's address, for this user alone →
+ *   key and config ● → the record of the workspace.
+ * - After a kill or a failure a repeated request reads the same file, and goes on if the config is there.
+ * - Only a file that this request wrote, and that opens nothing, is removed.
  */
 async function keepRepository(members: Body, { workspaces }: FirstUse): Promise<KeptByPage> {
   const workspace = pathOf(members, "workspace");

@@ -46,7 +46,7 @@ interface Live {
   toldAt: number;
 }
 
-/** Sentences about what cancelled work leaves, for work with several commit points. */
+/** Sentences about the remains of cancelled work, for work with several commit points. */
 const LEFT: Readonly<Record<string, string>> = {
   ...both(["backup", "due"], "The repository has no snapshot of it. Uploaded data stays until the next prune."),
   ...both(["cleanup", "runCleanup"], "Save points that were removed stay removed. All others are whole."),

@@ -5,7 +5,7 @@ import type { Workspace } from "../../workspace/open/workspace.ts";
 import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
 import type { Receipts } from "./receipts.ts";
 
-/** Lists this user's receipts about the repositories of a workspace, and what they do not prove. Asks no repository. */
+/** Lists this user's receipts about the repositories of a workspace, and the backups that none of them proves. Asks no repository. */
 export function receipts({ found }: Workspace): Receipts {
   requireOwner();
   const notes = readBackupNotes(found.paths);

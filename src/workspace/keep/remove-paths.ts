@@ -7,6 +7,7 @@ import type { Recovery } from "../../formats/records/control.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import { plural } from "../../formats/sizes.ts";
 import type { Lock } from "../../fs/lock.ts";
+import { isAmong } from "../../fs/path-selection.ts";
 import type { Unfinished } from "../../fs/unfinished.ts";
 import { stateWithout } from "../open/describe.ts";
 import { type Ended, journaled } from "../open/unfinished-work.ts";
@@ -105,7 +106,11 @@ async function rewriteIn(
     const without = stored.get(point.descriptor.save_point_id);
     if (without === undefined) continue;
     workspace.requireLock();
-    points.replaceContent(point, stateWithout(point, without, at), without.content);
+    points.replaceContent(
+      point,
+      stateWithout(point, without, { at, isGone: isAmong(without.removed) }),
+      without.content,
+    );
     failpoint("paths.point-rewritten");
   }
   const now = points.list().points.filter(({ descriptor }) => ids.has(descriptor.save_point_id));

@@ -2,7 +2,6 @@ import { isDeepStrictEqual } from "node:util";
 import { namespaceIds } from "../../fs/linux/user-namespace.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import type { ContentWithout } from "../store/content-without.ts";
-import { isAmong } from "../../fs/path-selection.ts";
 import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { labelsOf, withLabels } from "../../archive/scan/summary.ts";
 import type { Attachments, StagedContent } from "../store/engine.ts";
@@ -187,8 +186,11 @@ export function sealOf(
 }
 
 /** Returns the state of a point without removed paths; `at`: time of the removal, RFC 3339. */
-export function stateWithout({ descriptor }: Point, without: ContentWithout, at: string): SealedState {
-  const isGone = isAmong(without.removed);
+export function stateWithout(
+  { descriptor }: Point,
+  without: ContentWithout,
+  { at, isGone }: { at: string; isGone: (path: Uint8Array) => boolean },
+): SealedState {
   const kept = <T extends { path: string; path_b64?: string }>(list: readonly T[]): T[] =>
     list.filter((each) => !isGone(rawPath(each)));
   const { rules, state_digest: before, omitted_count: count } = descriptor;

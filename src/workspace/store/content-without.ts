@@ -1,18 +1,15 @@
 import { type PlacedDatabase, PlacedDatabases } from "../../archive/databases/placed-databases.ts";
 import { folderName } from "../../archive/databases/stored-database.ts";
-import { nodeAt } from "../../archive/databases/nodes.ts";
 import { CairnError } from "../../errors.ts";
 import { ByteWriter, hex, latin1 } from "../../formats/bytes.ts";
 import type { EntryCounts } from "../../formats/records/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/records/manifest.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { SealFile } from "../../formats/records/seal-file.ts";
-import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
 import { isAmong } from "../../fs/path-selection.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import type { EditEntry } from "../../repository/trees/edit-tree.ts";
-import { type ListTree, nodesBelow } from "../../repository/trees/walk-trees.ts";
 import type { DigestWalk } from "../../repository/verify/digest-walk.ts";
 import { factsOf, type FolderFacts, NO_FACTS } from "../../repository/verify/folder-facts.ts";
 import type { CopyContent } from "./copy-content.ts";
@@ -20,7 +17,7 @@ import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { pathToTree } from "./point-remains.ts";
 import { editSnapshot } from "./snapshot-tree.ts";
-import type { EntryTotals, Totals } from "./survey-tree.ts";
+import { type EntryTotals, nodesAt, type Totals } from "./survey-tree.ts";
 
 /** Makes the content of points anew, without some paths. */
 
@@ -88,7 +85,10 @@ export async function contentOf(
 ): Promise<ContentWithout> {
   const old = point.content;
   const placed = await PlacedDatabases.place(store.blobs, tree, { databases: kept.map(({ database }) => database) });
-  const goneNodes = [...(await nodesAt(store, old, stored)), ...gone.map(({ database }) => database.manifest.node)];
+  const goneNodes = [
+    ...(await nodesAt(store.blobs, storedTree(old), stored)),
+    ...gone.map(({ database }) => database.manifest.node),
+  ];
   const { entries, bytes } = totalsWithout(point, await totals.of(goneNodes));
   const left = manifest === null ? null : { ...manifestWithout(manifest, isAmong(removed)), entries };
   const facts = placed.facts(left === null ? NO_FACTS : factsOf(left));
@@ -128,37 +128,6 @@ function totalsWithout({ entries, bytes }: Totals, gone: Totals): Totals {
   return { entries: left, bytes: bytes - gone.bytes };
 }
 
-/** Adds the blob ids of files at and below `nodes` to `to.content`. Skips the trees in `to.read`. */
-export async function addContent(
-  store: EmbeddedStore,
-  nodes: readonly TreeNode[],
-  to: { content: Set<string>; read: Set<string>; signal: AbortSignal | undefined },
-): Promise<void> {
-  const list = (tree: Uint8Array): TreeNodes => {
-    if (to.read.has(latin1(tree))) return [];
-    to.read.add(latin1(tree));
-    return store.tree(tree);
-  };
-  for await (const { node } of nodesBelow({ nodes, path: NOTHING, signal: to.signal }, list)) {
-    const { content = NOTHING } = node;
-    for (let at = 0; at < content.length; at += 32) to.content.add(latin1(content.subarray(at, at + 32)));
-  }
-}
-
-const NOTHING = new Uint8Array(0);
-
-/** Returns the nodes at raw paths that the folder of a point has. */
-export async function nodesAt(
-  { blobs }: EmbeddedStore,
-  content: CopyContent,
-  paths: readonly Uint8Array[],
-): Promise<TreeNode[]> {
-  const root = Buffer.from(storedTree(content), "hex");
-  const nodes: TreeNode[] = [];
-  for (const path of paths) nodes.push((await nodeAt(blobs, root, latin1(path).split("/")))!);
-  return nodes;
-}
-
 interface NewTop extends Pick<PointWithout, "tree" | "gone" | "kept"> {
   /** null if the snapshot has none */
   manifest: Uint8Array | null;
@@ -178,6 +147,6 @@ async function topTree(
   const edits = new Map<string, EditEntry>([[latin1(folder.subarray(1)), (node) => ({ ...node!, subtree: tree })]]);
   for (const { path } of gone) edits.set(`.cairn/databases/${folderName(path)}`, () => null);
   if (gone.length > 0 && kept.length === 0) edits.set(".cairn/databases", () => null);
-  const list: ListTree = (id) => store.tree(id);
-  return editSnapshot(Buffer.from(old.snapshot_tree, "hex"), { manifest, recordedAt: 0, edits, list, add });
+  const top = Buffer.from(old.snapshot_tree, "hex");
+  return editSnapshot(top, { manifest, recordedAt: 0, edits, list: (id) => store.tree(id), add });
 }

@@ -9,16 +9,10 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { ObjectId } from "../../ids.ts";
 import { PackedBlobs } from "../../repository/packs/packed-blobs.ts";
 import { type TakenEntries, TreeMender } from "../../repository/trees/tree-mender.ts";
+import type { ListTree } from "../../repository/trees/walk-trees.ts";
 import { DigestWalk } from "../../repository/verify/digest-walk.ts";
-import {
-  addContent,
-  contentOf,
-  type ContentWithout,
-  nodesAt,
-  type PointWithout,
-  type StoredPoint,
-} from "./content-without.ts";
-import { EntryTotals } from "./survey-tree.ts";
+import { contentOf, type ContentWithout, type PointWithout, type StoredPoint } from "./content-without.ts";
+import { addContent, EntryTotals, nodesAt } from "./survey-tree.ts";
 import { storedTree } from "./store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 import { snapshotAgain } from "./point-remains.ts";
@@ -44,12 +38,13 @@ export async function pathsInPoints(
   const mender = menderOf(store, call, () => undefined);
   const found = new Map<string, readonly Uint8Array[]>();
   const read = new Set<string>();
+  const list: ListTree = (tree) => store.tree(tree);
   for (const point of points) {
     const { removed, stored, gone } = await mended(store, mender, { point, ...call });
     if (removed.length > 0) found.set(point.id, removed);
-    const nodes = await nodesAt(store, point.content, stored);
+    const nodes = await nodesAt(store.blobs, storedTree(point.content), stored);
     const pages = gone.flatMap(({ database }) => [...database.files.values()]);
-    await addContent(store, [...nodes, ...pages], { content: call.content, read, signal: call.signal });
+    await addContent(list, [...nodes, ...pages], { content: call.content, read, signal: call.signal });
   }
   return found;
 }

@@ -1,4 +1,4 @@
-import { readFile, readNodes } from "../../archive/databases/nodes.ts";
+import { nodeAt, readFile, readNodes } from "../../archive/databases/nodes.ts";
 import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
 import { compareBytes, latin1 } from "../../formats/bytes.ts";
 import type { EntryCounts } from "../../formats/records/descriptor.ts";
@@ -159,4 +159,30 @@ export async function ignoreFilesIn(
     if (text !== null) found.push({ directory: latin1(path.subarray(0, Math.max(path.lastIndexOf("/"), 0))), text });
   }
   return found;
+}
+
+/** Adds the blob ids of files at and below `nodes` to `to.content`. Skips the trees in `to.read`. */
+export async function addContent(
+  trees: ListTree,
+  nodes: readonly TreeNode[],
+  to: { content: Set<string>; read: Set<string>; signal: AbortSignal | undefined },
+): Promise<void> {
+  const list: ListTree = (tree) => {
+    if (to.read.has(latin1(tree))) return [];
+    to.read.add(latin1(tree));
+    return trees(tree);
+  };
+  for await (const { node } of nodesBelow({ nodes, path: NOTHING, signal: to.signal }, list)) {
+    const { content = NOTHING } = node;
+    for (let at = 0; at < content.length; at += 32) to.content.add(latin1(content.subarray(at, at + 32)));
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** Returns the nodes at raw paths that a folder has; `root`: hexadecimal id of its tree. */
+export async function nodesAt(blobs: BlobSource, root: string, paths: readonly Uint8Array[]): Promise<TreeNode[]> {
+  const nodes: TreeNode[] = [];
+  for (const path of paths) nodes.push((await nodeAt(blobs, Buffer.from(root, "hex"), latin1(path).split("/")))!);
+  return nodes;
 }

@@ -15,7 +15,7 @@ import { cloned, machinesOf } from "./place.ts";
 
 /** Exports that travel through a pipe as one tar. The envelope is its last member, so a stream that stops early has none. */
 
-/** Returns a new name in the folder of machines, which no machine can have; first removes what killed commands left there. */
+/** Returns a new name in the folder of machines, which no machine can have; first removes the remains of killed commands there. */
 function stageIn(root: string): string {
   makeFolder(root);
   return unfinishedBeside(join(root, "stream"));
