@@ -106,7 +106,8 @@ export function operationToRevert(
   const [target, left, before, after] = [operation.before, operation.after, changed.before, changed.after].map((id) =>
     workspace.byId(id),
   );
-  if (expected !== undefined && operation.before !== expected)
+  // An undone or redone operation has two undo points: its own, and the one of its last undo or redo.
+  if (expected !== undefined && expected !== operation.before && expected !== changed.before)
     throw new CairnError(
       "conflict",
       `another operation came since: ${kind} would revert the ${operation.kind} of ${operation.at}`,

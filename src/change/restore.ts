@@ -206,6 +206,7 @@ export async function operations(workspace: Workspace, options: CallOptions): Pr
   await recoverIfIdle(workspace, options);
   const { operations: recorded } = workspace.state();
   const { done, undone } = operationLog(recorded);
+  const inForce = new Set(done.map(({ at }) => at));
   const idOf = (next: Revertible | undefined): string | null => next?.at ?? null;
   return {
     operations: recorded.toReversed().map(({ kind, at, undo_id, restored_to, paths }) => ({
@@ -214,7 +215,7 @@ export async function operations(workspace: Workspace, options: CallOptions): Pr
       undo_id: undo_id === restored_to ? null : undo_id,
       restored_to,
       paths: paths?.map((path) => displayPath(rawPath(path))) ?? null,
-      is_undone: undone.some((each) => each.at === at),
+      is_undone: !isReverting(kind) && !inForce.has(at),
     })),
     undo: idOf(done.at(-1)),
     redo: idOf(undone.at(-1)),

@@ -186,7 +186,11 @@ export const UndoOptions = object({
   ...WorkspaceCallOptions.entries,
   ...method,
   over: opt(flag("also revert entries that were changed since; without this they stay and are listed")),
-  expected: opt(pointId("the undo point of the operation that is to be reverted; `conflict` if another one is next")),
+  expected: opt(
+    pointId(
+      "the undo point of the operation that is to be reverted, or of its last undo or redo; `conflict` if another one is next",
+    ),
+  ),
   ...why,
 });
 export type UndoOptions = Of<typeof UndoOptions>;
@@ -305,7 +309,7 @@ export const Operation = object({
   undo_id: orNull(pointId("the point of the state before; null if the operation changed nothing")),
   restored_to: pointId(),
   paths: orNull(rows(NamedPath, "the paths that were restored; null for the whole folder")),
-  is_undone: flag("true: `redo` can bring the operation back"),
+  is_undone: flag("true: an undo reverted the operation, and no redo brought it back"),
 });
 export type Operation = Of<typeof Operation>;
 

@@ -114,9 +114,9 @@ function Paths({ paths }: { paths: readonly string[] }): JSX.Element {
   );
 }
 
-/** True for operations that `undo` reverts: an undo itself is brought back by `redo`. */
+/** True for operations in force. An undo or a redo only changes if another operation is in force. */
 function canUndo({ kind, is_undone: isUndone }: Operation): boolean {
-  return kind !== "undo" && !isUndone;
+  return kind !== "undo" && kind !== "redo" && !isUndone;
 }
 
 /** Undoes the operations from the newest to the given one, each only if it is the next one that an undo reverts. */
