@@ -60,8 +60,16 @@ test(
     await sentence.getByText("everything is saved").waitFor();
     await sentence.getByText("backed up just now").waitFor();
     await sentence.getByText("never proven").waitFor();
+    const state = page.getByRole("list", { name: "State" });
+    await state.getByText("Nothing is damaged.").waitFor();
+    await state.getByText("Nothing is overdue.").waitFor();
+    await state.getByText("1 of 1 known backup was never proven; never verified.").waitFor();
     const repositories = page.locator(".overview-list", { hasText: repository });
     await repositories.first().getByText("1 workspace").waitFor();
+    await repositories.first().getByText("1 of 1 known backup never proven").waitFor();
+    await state.getByRole("link", { name: "Show the receipts" }).click();
+    await page.getByRole("heading", { name: "Receipts" }).waitFor();
+    await page.getByRole("link", { name: "Overview", exact: true }).click();
     await page.locator("li", { hasText: "Backup" }).getByText("in 24 hours").waitFor();
     // The last backup opens as a tree of files.
     await page.locator(".workspace").getByRole("link", { name: "just now" }).click();
@@ -100,6 +108,9 @@ test(
     const sentence = page.getByRole("heading", { level: 1 });
     await sentence.getByText("1 workspace is damaged").waitFor();
     await sentence.getByText("1 workspace has alarms").waitFor();
+    const state = page.getByRole("list", { name: "State" });
+    await state.getByText(/Damaged: damaged safe.*not valid JSON/).waitFor();
+    await state.getByText(/Overdue: late .*, Backup into .*gone: fails since just now/).waitFor();
     const alarms = page.locator(".overview-list").first();
     await alarms.getByText(/backup into .*gone fails since/).waitFor();
     await alarms.getByText(/cairn\.json.*not valid JSON/).waitFor();

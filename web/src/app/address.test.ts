@@ -15,6 +15,7 @@ test("parse returns the view from which href made an address", () => {
     { view: "restore", workspace: "/w", point: "1a", paths: [{ path: "a" }, toRef(`b64:${RAW}`)] },
     { view: "restore", workspace: "/w", point: "1a", paths: [], turn: "9f86d081" },
     { view: "activity", workspace: "/w" },
+    { view: "activity", workspace: "/w", part: "receipts" },
     { view: "search", workspace: "/w", q: "*.ts" },
   ];
   for (const each of views)

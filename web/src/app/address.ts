@@ -6,6 +6,9 @@ export interface PathRef {
   path_b64?: string | undefined;
 }
 
+/** A part of the activity to which an address can lead. */
+export type ActivityPart = "cleanup" | "backups" | "receipts";
+
 export type Route =
   | { view: "workspaces" }
   | { view: "timeline"; workspace: string; q?: string | undefined; backups?: boolean | undefined }
@@ -15,7 +18,8 @@ export type Route =
   /** `turn`: the id of an agent's turn, before which the rewind goes back; `point` is the state before it. */
   | { view: "restore"; workspace: string; point: string; paths: PathRef[]; turn?: string | undefined }
   | { view: "search"; workspace: string; q: string }
-  | { view: "activity"; workspace: string }
+  /** `part`: the part of the view that is scrolled into view. */
+  | { view: "activity"; workspace: string; part?: ActivityPart | undefined }
   | { view: "forks"; workspace: string }
   /** `fork`: the path of its folder. `merges`: this folder keeps its own changes. */
   | { view: "adopt"; workspace: string; fork: string; merges: boolean };
@@ -167,6 +171,8 @@ export function href(to: Route): string {
       set("merges", to.merges ? "yes" : undefined);
       break;
     case "activity":
+      set("part", to.part);
+      break;
     case "forks":
     case "workspaces":
   }
@@ -184,7 +190,8 @@ export function parse(hash: string): Route {
   if (workspace === undefined) return { view: "workspaces" };
   const point = get("p");
   const at = ref("at") ?? { path: "" };
-  if (view === "activity" || view === "forks") return { view, workspace };
+  if (view === "activity") return { view, workspace, part: get("part") as ActivityPart | undefined };
+  if (view === "forks") return { view, workspace };
   const fork = get("fork");
   if (view === "adopt" && fork !== undefined) return { view, workspace, fork, merges: get("merges") !== undefined };
   if (view === "search") return { view, workspace, q: get("q") ?? "" };

@@ -93,9 +93,16 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
 function Bar({ workspace }: { workspace: string | null }): JSX.Element {
   return (
     <header class="bar">
-      <a class="brand" href={href({ view: "workspaces" })} aria-label="Cairn: overview">
+      <a class="brand" href={href({ view: "workspaces" })} aria-label="Cairn">
         <Stones />
         <span>Cairn</span>
+      </a>
+      <a
+        class="bar-overview"
+        href={href({ view: "workspaces" })}
+        {...(workspace === null ? { "aria-current": "page" as const } : {})}
+      >
+        Overview
       </a>
       {workspace !== null && (
         <a class="bar-workspace" href={href({ view: "timeline", workspace })}>

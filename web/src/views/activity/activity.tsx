@@ -15,6 +15,7 @@ import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
 import { Events } from "./events.tsx";
 import { Backups } from "./free.tsx";
+import { PartHeading } from "./part-heading.tsx";
 import { RunningCalls } from "./running.tsx";
 
 /** What runs now, what changed the folder and can be reverted, what agents' hooks did, and what a cleanup would remove. */
@@ -176,7 +177,7 @@ function Cleanup({ workspace }: { workspace: string }): JSX.Element {
   const isAsked = useSignal(false);
   return (
     <>
-      <h2>Cleanup</h2>
+      <PartHeading part="cleanup">Cleanup</PartHeading>
       {isAsked.value ? (
         <CleanupPlanned workspace={workspace} />
       ) : (

@@ -8,6 +8,7 @@ import { isReadOnly } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Words } from "../../parts/name.tsx";
 import { Late, Problem } from "../../parts/problem.tsx";
+import { PartHeading } from "./part-heading.tsx";
 import { Receipts } from "./receipts.tsx";
 import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
 
@@ -21,7 +22,7 @@ export function Backups({ workspace }: { workspace: string }): JSX.Element {
   const close = (): void => void (opened.value = null);
   return (
     <>
-      <h2>Backups</h2>
+      <PartHeading part="backups">Backups</PartHeading>
       <div class="activity-filter">
         <button type="button" onClick={() => (opened.value = "forget")}>
           Forget backups…

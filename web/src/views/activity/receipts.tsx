@@ -5,6 +5,7 @@ import { call } from "../../app/calls.ts";
 import { problemOf, useResource } from "../../app/resource.ts";
 import { PathName, visible } from "../../parts/name.tsx";
 import { type Found, Problem } from "../../parts/problem.tsx";
+import { PartHeading } from "./part-heading.tsx";
 import { count, plural, When, wholeTime } from "../../parts/values.tsx";
 
 /** How many backups nothing has proven, by repository; and the receipts of restores, each with its check. */
@@ -23,7 +24,9 @@ export function Receipts({ workspace }: { workspace: string }): JSX.Element | nu
           <Debt key={each.repository_id} of={each} />
         ))}
       </ul>
-      <h3>Receipts</h3>
+      <PartHeading part="receipts" level="h3">
+        Receipts
+      </PartHeading>
       {found.receipts.length === 0 && (
         <p class="faint">
           No restore has proven a backup of this folder: a restore of a whole backup writes a receipt.

@@ -8,7 +8,7 @@ import { Name } from "../../parts/name.tsx";
 import { count, Counts, plural, When } from "../../parts/values.tsx";
 import { AgentsDialog } from "./agents-dialog.tsx";
 import { Charts } from "./charts.tsx";
-import { agentsWithoutHooks, isDamaged, type Shown } from "./facts.ts";
+import { agentsWithoutHooks, isDamaged, isOverdue, PROVEN, provenAt, type Shown } from "./facts.ts";
 import { RepositoryDialog } from "./repository-dialog.tsx";
 
 /** A workspace in the overview. The whole card leads to the timeline; some facts lead to their own views. */
@@ -41,8 +41,8 @@ export function Card({ shown, index, changed }: { shown: Shown; index: number; c
             </a>
           )}
         </Fact>
-        <Fact name="proven">
-          <Moment at={schedule?.last_proof_at} isKnown={schedule !== undefined} />
+        <Fact name="proven" title={PROVEN}>
+          <Moment at={provenAt(shown)} isKnown={schedule !== undefined} />
         </Fact>
         <Fact name="next run">
           {schedule?.next_at ? (
@@ -51,7 +51,12 @@ export function Card({ shown, index, changed }: { shown: Shown; index: number; c
             <Moment at={null} isKnown={schedule !== undefined} none="none" />
           )}
         </Fact>
-        <Fact name="points">{count(points)}</Fact>
+        <Fact name="save points">
+          {count(sizes?.total ?? points)}
+          {sizes !== undefined && sizes !== null && points > sizes.total && (
+            <span class="faint"> and {plural(points - sizes.total, "undo point")}</span>
+          )}
+        </Fact>
       </dl>
       <Charts sizes={sizes} stored={store_bytes} />
       {!isReadOnly() && shown.present && <Buttons shown={shown} changed={changed} />}
@@ -121,9 +126,9 @@ function Badges({ shown }: { shown: Shown }): JSX.Element {
   );
 }
 
-function Fact({ name, children }: { name: string; children: ComponentChildren }): JSX.Element {
+function Fact({ name, title, children }: { name: string; title?: string; children: ComponentChildren }): JSX.Element {
   return (
-    <div>
+    <div title={title}>
       <dt>{name}</dt>
       <dd>{children}</dd>
     </div>
@@ -144,7 +149,13 @@ export function Moment({
   return <span class="faint">{isKnown ? none : "–"}</span>;
 }
 
-/** When a run is due. */
+/** When a run is due; and whether a run that is due is overdue. */
 export function Due({ at }: { at: string }): JSX.Element {
-  return Date.parse(at) <= Date.now() ? <>as soon as possible</> : <When at={at} />;
+  if (Date.parse(at) > Date.now()) return <When at={at} />;
+  if (!isOverdue(at)) return <>due now, not overdue</>;
+  return (
+    <span class="removed">
+      overdue, due <When at={at} />
+    </span>
+  );
 }

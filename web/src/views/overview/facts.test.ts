@@ -1,7 +1,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { HistoryDaysResult, Schedule, WorkspaceInfo } from "cairnstate/client";
-import { alarmsOf, earliest, type Facts, growthOf, nextRuns, repositoriesOf, shownOf } from "./facts.ts";
+import {
+  alarmsOf,
+  damagedOf,
+  earliest,
+  type Facts,
+  growthOf,
+  nextRuns,
+  overdueOf,
+  provenAt,
+  repositoriesOf,
+  shownOf,
+} from "./facts.ts";
 
 const info = (path: string, more: Partial<WorkspaceInfo> = {}): WorkspaceInfo =>
   ({ path, present: true, points: 1, last_save_at: "2026-11-29T10:00:00.000Z", ...more }) as WorkspaceInfo;
@@ -70,6 +81,42 @@ test("repositoriesOf joins the workspaces of a repository, with the latest times
       ["/gone", ["/c"], null, null, true],
       ["/backups", ["/a", "/b"], at(11), at(12), false],
     ],
+  );
+});
+
+test("overdueOf lists runs an hour after they were due and runs that fail, with the time since when", () => {
+  const now = Date.parse("2026-11-29T12:00:00.000Z");
+  const runs = [
+    run("backup", "2026-11-29T10:00:00.000Z"),
+    run("verify", "2026-11-29T11:30:00.000Z"),
+    run("prune", "2026-11-29T13:00:00.000Z", { failing_since: "2026-11-28T10:00:00.000Z" }),
+  ];
+  const all = shownOf([info("/a")], null, new Map([["/a", scheduled(runs)]]));
+  assert.deepEqual(overdueOf(all, null, now), [
+    { path: "/a", text: "Backup into /backups: due", since: "2026-11-29T10:00:00.000Z" },
+    { path: "/a", text: "Prune of /backups: fails since", since: "2026-11-28T10:00:00.000Z" },
+  ]);
+});
+
+test("damagedOf names the reason of each damaged workspace", () => {
+  const all = shownOf([info("/a", { problem: "not valid JSON" }), info("/b")], null, new Map());
+  assert.deepEqual(damagedOf(all), [{ path: "/a", text: "not valid JSON", since: null }]);
+});
+
+test("repositoriesOf counts the known backups without a proof, and provenAt returns the time of a receipt", () => {
+  const owing = (unproven: number, proven_at: string | null) => ({
+    debt: [{ repository: "/backups", backups: 3, unproven, proven_at, verified_at: null, backed_up_at: "2026-11-29" }],
+  });
+  const facts = new Map<string, Facts>([
+    ["/a", owing(2, "2026-11-28") as unknown as Facts],
+    ["/b", owing(3, null) as unknown as Facts],
+  ]);
+  const all = shownOf([info("/a"), info("/b")], null, facts);
+  const [{ backups, unproven, proven_at: proven } = assert.fail()] = repositoriesOf(all);
+  assert.deepEqual([backups, unproven, proven], [6, 5, "2026-11-28"]);
+  assert.deepEqual(
+    all.map((each) => provenAt(each)),
+    ["2026-11-28", null],
   );
 });
 

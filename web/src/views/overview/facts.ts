@@ -2,6 +2,7 @@ import type {
   AgentHooks,
   AgentsIn,
   HistoryDaysResult,
+  Receipts,
   Schedule,
   StatusResult,
   VerbCalls,
@@ -10,7 +11,7 @@ import type {
 
 /** Answers about all workspaces, in the order and groups in which the overview shows them. */
 
-type Daemon = VerbCalls["daemon"]["answer"];
+export type Daemon = VerbCalls["daemon"]["answer"];
 
 /** Answers about one workspace. Null: the call failed, or the folder is missing. Absent: not answered yet. */
 export interface Facts {
@@ -19,6 +20,8 @@ export interface Facts {
   hooks?: AgentHooks[] | null;
   sizes?: HistoryDaysResult | null;
   agents?: AgentsIn["agents"];
+  /** What no restore has proven, by repository. */
+  debt?: Receipts["debt"] | null;
 }
 
 export interface Shown extends WorkspaceInfo, Facts {
@@ -36,6 +39,15 @@ export interface NextRun {
   kind: Schedule["runs"][number]["kind"];
   repository: string | null;
   next_at: string;
+  /** When the first of the runs ended that failed since the last good one. */
+  failing_since: string | null;
+}
+
+/** A thing that is damaged or overdue, in words. `since` null: it is not known, or there is no such time. */
+export interface Trouble {
+  path: string | null;
+  text: string;
+  since: string | null;
 }
 
 export interface RepositoryFacts {
@@ -45,6 +57,9 @@ export interface RepositoryFacts {
   verified_at: string | null;
   proven_at: string | null;
   isFailing: boolean;
+  /** Backups that this machine has recorded, and those of them that no restore has proven. */
+  backups: number;
+  unproven: number;
 }
 
 /** Returns the workspaces with their facts, those with problems first, then by their latest save. */
@@ -68,6 +83,67 @@ export function isDamaged({ health, problem, status }: Shown): boolean {
 export function isLate({ health, schedule, hooks }: Shown): boolean {
   const isFailing = hooks?.some(({ failed }) => failed?.over === false) ?? false;
   return isFailing || (schedule?.problems.length ?? 0) > 0 || (health?.overdue.length ?? 0) > 0;
+}
+
+/** Milliseconds after which work that was due and did not run is overdue, as in the schedule's own problems. */
+const OVERDUE_MS = 3_600_000;
+
+/** Tells if a run that was due at a time is overdue. */
+export function isOverdue(at: string, now = Date.now()): boolean {
+  return now - Date.parse(at) > OVERDUE_MS;
+}
+
+/** Lists what is damaged. Work of the schedule that finds damage is an alarm. */
+export function damagedOf(all: readonly Shown[]): Trouble[] {
+  return all.filter(isDamaged).map(({ path, problem, health, status }) => {
+    const missing = status?.missing.length ?? 0;
+    const lacking =
+      missing === 0 ? null : `the content of ${missing} save point${missing === 1 ? " is" : "s is"} missing`;
+    return { path, text: problem ?? health?.detail ?? lacking ?? "damaged", since: null };
+  });
+}
+
+/** Lists the work that is overdue or fails, and the limits that are exceeded. */
+export function overdueOf(all: readonly Shown[], daemon: Daemon | null, now = Date.now()): Trouble[] {
+  const runs = nextRuns(all).flatMap(({ path, kind, repository, next_at: next, failing_since: failing }) => {
+    if (failing === null && !isOverdue(next, now)) return [];
+    const to = kind === "backup" ? "into" : "of";
+    const what = repository === null ? RUN_NAMES[kind] : `${RUN_NAMES[kind]} ${to} ${repository}`;
+    return [{ path, text: failing === null ? `${what}: due` : `${what}: fails since`, since: failing ?? next }];
+  });
+  const limits = all.flatMap(({ path, health }) =>
+    (health?.overdue ?? []).map((kind) => {
+      const since = health![`last_${kind}_at`];
+      return { path, text: since === null ? `there is no ${kind} yet` : `the last ${kind} was`, since };
+    }),
+  );
+  const packs = (daemon?.schedules ?? []).filter(({ overdue }) => overdue);
+  return [
+    ...runs,
+    ...limits,
+    ...packs.map(({ repository, all_read_since: since }) => ({
+      path: null,
+      text: since === null ? `${repository}: not all packs were read yet` : `${repository}: all packs were last read`,
+      since,
+    })),
+  ];
+}
+
+/** The meanings of two words. */
+export const PROVEN = "a backup was restored, read again and found equal to what was saved";
+export const VERIFIED = "the repository's data were read, and nothing in them was damaged";
+
+export const RUN_NAMES: Readonly<Record<NextRun["kind"], string>> = {
+  save: "Save",
+  backup: "Backup",
+  verify: "Verification",
+  "restore-check": "Restore as a test",
+  prune: "Prune",
+};
+
+/** Returns when a backup of a workspace was last proven, by the schedule or by a restore with a receipt. */
+export function provenAt({ schedule, debt }: Shown): string | null {
+  return (debt ?? []).reduce<string | null>((at, each) => later(at, each.proven_at), schedule?.last_proof_at ?? null);
 }
 
 function needOf(shown: Shown): number {
@@ -108,10 +184,10 @@ export function agentsWithoutHooks({ agents }: Shown): string[] {
 export function nextRuns(all: readonly Shown[]): NextRun[] {
   const runs = new Map<string, NextRun>();
   for (const { path, schedule } of all)
-    for (const { kind, repository, next_at } of schedule?.runs ?? []) {
+    for (const { kind, repository, next_at, failing_since } of schedule?.runs ?? []) {
       const isOfFolder = kind === "save" || kind === "backup";
       const key = JSON.stringify([kind, repository, isOfFolder ? path : next_at]);
-      if (!runs.has(key)) runs.set(key, { path, kind, repository, next_at });
+      if (!runs.has(key)) runs.set(key, { path, kind, repository, next_at, failing_since });
     }
   return [...runs.values()].toSorted((a, b) => a.next_at.localeCompare(b.next_at));
 }
@@ -120,13 +196,13 @@ export function nextRuns(all: readonly Shown[]): NextRun[] {
 export function repositoriesOf(all: readonly Shown[]): RepositoryFacts[] {
   const found = new Map<string, RepositoryFacts>();
   const at = (repository: string, path: string): RepositoryFacts => {
-    const none = { backed_up_at: null, verified_at: null, proven_at: null, isFailing: false };
+    const none = { backed_up_at: null, verified_at: null, proven_at: null, isFailing: false, backups: 0, unproven: 0 };
     const known = found.get(repository) ?? { repository, paths: [], ...none };
     found.set(repository, known);
     if (!known.paths.includes(path)) known.paths.push(path);
     return known;
   };
-  for (const { path, schedule, status } of all) {
+  for (const { path, schedule, status, debt } of all) {
     for (const { kind, repository, good_at, error } of schedule?.runs ?? []) {
       if (repository === null) continue;
       const row = at(repository, path);
@@ -134,6 +210,14 @@ export function repositoriesOf(all: readonly Shown[]): RepositoryFacts[] {
       if (kind === "backup") row.backed_up_at = later(row.backed_up_at, good_at);
       if (kind === "verify") row.verified_at = later(row.verified_at, good_at);
       if (kind === "restore-check") row.proven_at = later(row.proven_at, good_at);
+    }
+    for (const { repository, backups, unproven, proven_at, verified_at, backed_up_at } of debt ?? []) {
+      const row = at(repository, path);
+      row.backups += backups;
+      row.unproven += unproven;
+      row.backed_up_at = later(row.backed_up_at, backed_up_at);
+      row.proven_at = later(row.proven_at, proven_at);
+      row.verified_at = later(row.verified_at, verified_at);
     }
     const last = status?.last_backup ?? null;
     if (last === null) continue;

@@ -3,7 +3,7 @@ import type { WorkspaceInfo } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import "../../styles/overview.css";
-import { href, nameOf } from "../../app/address.ts";
+import { nameOf } from "../../app/address.ts";
 import { call } from "../../app/calls.ts";
 import { onEvent } from "../../app/events.ts";
 import { useActions } from "../../app/keys.ts";
@@ -11,27 +11,15 @@ import { useResource } from "../../app/resource.ts";
 import { go } from "../../app/route.ts";
 import { about, client, isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
-import { Name, Words } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
-import { count, plural } from "../../parts/values.tsx";
 import { AddFolder, AddFolderDialog } from "./add-folder.tsx";
-import { Card, Due, Moment } from "./card.tsx";
-import {
-  type Alarm,
-  alarmsOf,
-  type Facts,
-  type NextRun,
-  nextRuns,
-  repositoriesOf,
-  type RepositoryFacts,
-  shownOf,
-} from "./facts.ts";
+import { Card } from "./card.tsx";
+import { FactLines } from "./fact-lines.tsx";
+import { alarmsOf, type Facts, nextRuns, repositoriesOf, shownOf } from "./facts.ts";
+import { Alarms, Gone, Repositories, Runs } from "./lists.tsx";
 import { Sentence } from "./sentence.tsx";
 
 /** The home of the page: the state of all workspaces and repositories, those with problems first. */
-
-/** The next runs that are listed. */
-const MOST_RUNS = 8;
 
 /** Facts by the path of the workspace. Another visit begins with the facts of the last one. */
 const known = signal<ReadonlyMap<string, Facts>>(new Map());
@@ -68,6 +56,7 @@ export function View(): JSX.Element {
   return (
     <section class="overview" aria-label="Overview">
       {all.length === 0 ? <FirstUse saved={reload} /> : <Head all={all} />}
+      <FactLines all={all} daemon={daemon} />
       <Alarms alarms={alarmsOf(all, daemon)} />
       <Cards all={all} changed={reload} />
       <Repositories repositories={repositoriesOf(all)} />
@@ -134,12 +123,16 @@ function useFacts(infos: readonly WorkspaceInfo[] | undefined): void {
 async function learn(info: WorkspaceInfo, stopped: AbortSignal): Promise<void> {
   const { path: workspace } = info;
   const note = (facts: Facts): void => void (stopped.aborted || noteFacts(workspace, facts));
-  const [schedule, hooks, sizes] = await Promise.all([
+  const [schedule, hooks, sizes, debt] = await Promise.all([
     call("schedule", { workspace }, { signal: stopped }).catch(() => null),
     call("agentEvents", { workspace, options: { limit: 0 } }, { signal: stopped }).catch(() => null),
     call("historyDays", { workspace }, { signal: stopped }).catch(() => null),
+    // The machine's own records: no repository is asked.
+    call("receipts", { workspace }, { signal: stopped })
+      .then((found) => found.debt)
+      .catch(() => null),
   ]);
-  note({ schedule, hooks: hooks?.agents ?? null, sizes });
+  note({ schedule, hooks: hooks?.agents ?? null, sizes, debt });
   if (!stopped.aborted) await learnStatus(info, stopped);
 }
 
@@ -184,109 +177,5 @@ function Cards({ all, changed }: { all: ReturnType<typeof shownOf>; changed(): v
         <Card key={`${each.id} ${each.path}`} shown={each} index={i} changed={changed} />
       ))}
     </ul>
-  );
-}
-
-function Alarms({ alarms }: { alarms: readonly Alarm[] }): JSX.Element | null {
-  if (alarms.length === 0) return null;
-  return (
-    <>
-      <h2>Alarms</h2>
-      <ul class="overview-list">
-        {alarms.map(({ path, text }) => (
-          <li key={`${path} ${text}`}>
-            {path !== null && (
-              <a href={href({ view: "timeline", workspace: path })}>
-                <Name text={nameOf(path)} />
-              </a>
-            )}
-            <span class="removed">
-              <Words text={text} isWhole />
-            </span>
-          </li>
-        ))}
-      </ul>
-    </>
-  );
-}
-
-function Repositories({ repositories }: { repositories: readonly RepositoryFacts[] }): JSX.Element | null {
-  if (repositories.length === 0) return null;
-  return (
-    <>
-      <h2>Repositories</h2>
-      <ul class="overview-list">
-        {repositories.map(({ repository, paths, backed_up_at, verified_at, proven_at, isFailing }) => (
-          <li key={repository}>
-            <strong>
-              <Name text={repository} />
-            </strong>
-            {isFailing && <span class="badge bad">failing</span>}
-            <span>{plural(paths.length, "workspace")}</span>
-            <span>
-              backed up <Moment at={backed_up_at} isKnown />
-            </span>
-            <span>
-              verified <Moment at={verified_at} isKnown />
-            </span>
-            <span>
-              proven <Moment at={proven_at} isKnown />
-            </span>
-          </li>
-        ))}
-      </ul>
-    </>
-  );
-}
-
-const RUN_NAMES: Readonly<Record<NextRun["kind"], string>> = {
-  save: "Save",
-  backup: "Backup",
-  verify: "Verification",
-  "restore-check": "Restore as a test",
-  prune: "Prune",
-};
-
-function Runs({ runs }: { runs: readonly NextRun[] }): JSX.Element | null {
-  if (runs.length === 0) return null;
-  return (
-    <>
-      <h2>Next runs</h2>
-      <ul class="overview-list">
-        {runs.slice(0, MOST_RUNS).map(({ path, kind, repository, next_at }) => (
-          <li key={`${path} ${kind} ${repository}`}>
-            <span class="overview-when">
-              <Due at={next_at} />
-            </span>
-            <strong>{RUN_NAMES[kind]}</strong>
-            <a href={href({ view: "timeline", workspace: path })}>
-              <Name text={nameOf(path)} />
-            </a>
-            {repository !== null && (
-              <span class="faint overview-place">
-                <Name text={repository} />
-              </span>
-            )}
-          </li>
-        ))}
-        {runs.length > MOST_RUNS && <li class="faint">and {count(runs.length - MOST_RUNS)} more</li>}
-      </ul>
-    </>
-  );
-}
-
-function Gone({ gone }: { gone: readonly WorkspaceInfo[] }): JSX.Element | null {
-  if (gone.length === 0) return null;
-  return (
-    <details>
-      <summary>{plural(gone.length, "folder")} whose save points are not there any more</summary>
-      <ul class="overview-list">
-        {gone.map(({ path, problem: why }) => (
-          <li key={path}>
-            <Name text={path} /> <span class="faint">{why !== undefined && <Words text={why} />}</span>
-          </li>
-        ))}
-      </ul>
-    </details>
   );
 }

@@ -1,6 +1,6 @@
 import type { ComponentChildren, JSX } from "preact";
 import { count, plural, When } from "../../parts/values.tsx";
-import { agentsWithoutHooks, earliest, isDamaged, isLate, type Shown } from "./facts.ts";
+import { agentsWithoutHooks, earliest, isDamaged, isLate, provenAt, type Shown } from "./facts.ts";
 
 /** The state of all workspaces in one sentence: `Everything is saved; backed up 2 hours ago; proven yesterday`. */
 export function Sentence({ all }: { all: readonly Shown[] }): JSX.Element | null {
@@ -45,9 +45,7 @@ function kept(all: readonly Shown[]): JSX.Element[] {
   const backups = all.map(({ schedule, status }) => schedule?.last_backup_at ?? status?.last_backup?.at ?? null);
   const { at, absent } = earliest(backups);
   if (at === null) return [warn("no backup yet")];
-  const proof = earliest(
-    all.flatMap(({ schedule }, i) => (backups[i] === null ? [] : [schedule?.last_proof_at ?? null])),
-  );
+  const proof = earliest(all.flatMap((each, i) => (backups[i] === null ? [] : [provenAt(each)])));
   return [
     <span>
       backed up <When at={at} />
