@@ -723,7 +723,9 @@ async function follow(served: Served, headers: Record<string, string> = {}): Pro
         const found = /^data: (.*)\n\n/m.exec(text);
         if (found !== null) {
           text = text.slice(found.index + found[0].length);
-          return JSON.parse(found[1]!) as never;
+          const event = JSON.parse(found[1]!) as { type: string };
+          // Start and end of each call that changes something are told besides.
+          if (event.type !== "call") return event as never;
         }
         text += (await reader.read()).value ?? assert.fail("the stream ended");
       }
