@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { Icon } from "../parts/icon.tsx";
 import { type Found, Problem } from "../parts/problem.tsx";
 import { onEvent } from "./events.ts";
-import { problemOf } from "./resource.ts";
+import { noteOperation, problemOf } from "./resource.ts";
 import { route } from "./route.ts";
 
 /**
@@ -41,9 +41,12 @@ export async function act<T>(work: () => Promise<T>, told: (answer: T) => Outcom
   isBusy.value = true;
   try {
     const answer = await work();
+    noteOperation();
     tellOutcome(told(answer));
     return answer;
   } catch (error) {
+    // The operation may be partly done.
+    noteOperation();
     tellOutcome({ text: "", problem: problemOf(error) });
     return null;
   } finally {

@@ -1,4 +1,4 @@
-import { type ReadonlySignal, useComputed, useSignal, useSignalEffect } from "@preact/signals";
+import { type ReadonlySignal, signal, useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { Found } from "../parts/problem.tsx";
 
@@ -8,13 +8,17 @@ import type { Found } from "../parts/problem.tsx";
 const LATE_MS = 150;
 const MOST_KEPT = 200;
 const kept = new Map<string, unknown>();
+/** Keys of cached answers that depend on the folder as it is now. */
+const keptOfNow = new Set<string>();
+/** Number of the page's own operations so far. */
+const operations = signal(0);
 
 export interface Resource<T> {
   value: ReadonlySignal<T | undefined>;
   problem: ReadonlySignal<Found | null>;
   /** True once loading takes so long that it should be shown. */
   isLate: ReadonlySignal<boolean>;
-  /** True while `value` is the answer to another key than the present one. */
+  /** True while `value` is the answer to another key than the present one, or older than the page's last operation. */
   isOld: boolean;
   reload(): void;
 }
@@ -22,6 +26,13 @@ export interface Resource<T> {
 export function problemOf(error: unknown): Found {
   const { code = "internal", message, hint } = error as Partial<Found>;
   return { code, message: message ?? String(error), hint };
+}
+
+/** Makes views load again what depends on the folder as it is now, after an operation of the page changed the folder. */
+export function noteOperation(): void {
+  for (const key of keptOfNow) kept.delete(key);
+  keptOfNow.clear();
+  operations.value++;
 }
 
 /** Caches an answer for the next view that asks for the same key. */
@@ -34,26 +45,30 @@ export function keep(key: string, value: unknown): void {
 
 /**
  * Loads an answer, again whenever `key` changes; meanwhile shows the cached answer, if there is one. `isFixed`: a cached
- * answer is not loaded again, because it never changes. `isFresh`: a cached answer is not shown.
+ * answer is not loaded again, because it never changes. `isFresh`: a cached answer is not shown. `isOfNow`: the answer
+ * depends on the folder as it is now, and is loaded again after each operation of the page.
  */
 export function useResource<T>(
   key: string,
   load: (signal: AbortSignal) => Promise<T>,
-  { isFixed = false, isFresh = false } = {},
+  { isFixed = false, isFresh = false, isOfNow = false } = {},
 ): Resource<T> {
   const asked = useSignal(key);
   const round = useSignal(0);
   const value = useSignal<T | undefined>(kept.get(key) as T | undefined);
   const answered = useSignal(key);
+  const answeredAfter = useSignal(operations.peek());
   const problem = useSignal<Found | null>(null);
   const isLate = useSignal(false);
   useEffect(() => void (asked.value = key), [key]);
   useSignalEffect(() => {
     const wanted = asked.value;
     void round.value;
+    const after = isOfNow ? operations.value : 0;
     if (kept.has(wanted)) {
       value.value = kept.get(wanted) as T;
       answered.value = wanted;
+      answeredAfter.value = after;
       problem.value = null;
       if (isFixed) return;
     } else if (isFresh) value.value = undefined;
@@ -62,10 +77,13 @@ export function useResource<T>(
     void load(stopped.signal)
       .then(
         (found) => {
+          if (isOfNow && after !== operations.peek()) return;
           if (!isFresh) keep(wanted, found);
+          if (isOfNow) keptOfNow.add(wanted);
           if (stopped.signal.aborted) return;
           value.value = found;
           answered.value = wanted;
+          answeredAfter.value = after;
           problem.value = null;
         },
         (error: unknown) => {
@@ -86,7 +104,7 @@ export function useResource<T>(
     value,
     problem,
     isLate: useComputed(() => isLate.value),
-    isOld: answered.value !== key,
+    isOld: answered.value !== key || (isOfNow && answeredAfter.value !== operations.value),
     reload: () => round.value++,
   };
 }

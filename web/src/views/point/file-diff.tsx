@@ -1,6 +1,7 @@
 import { signal, useSignal } from "@preact/signals";
 import type { DiffEntry, DiffTextResult } from "cairnstate/client";
 import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
 import { call, download } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
@@ -30,6 +31,8 @@ export interface FileDiffProps {
   from: string;
   to: string | null;
   entry: DiffEntry;
+  /** Called if the file is in neither state any more. */
+  gone?: (() => void) | undefined;
 }
 
 /** The change of one file. */
@@ -111,15 +114,21 @@ function Content(props: FileDiffProps): JSX.Element {
   return <Text {...props} />;
 }
 
-function Text({ workspace, from, to, entry }: FileDiffProps): JSX.Element {
+function Text({ workspace, from, to, entry, gone }: FileDiffProps): JSX.Element {
   const path = toInput(refOf(entry));
   const options = { ignoreWhitespace: ignoresBlanks.value, context: isWhole.value ? WHOLE : 3 };
   const key = `text ${workspace} ${from} ${to} ${toText(refOf(entry))} ${JSON.stringify(options)}`;
   const { value, problem, isLate, reload } = useResource(
     key,
     (stop) => call("diffText", { workspace, path, a: from, b: to, options }, { signal: stop }),
-    { isFixed: to !== null },
+    { isFixed: to !== null, isOfNow: to === null },
   );
+  // The folder changed after the list of changes was loaded.
+  const isGone = gone !== undefined && problem.value?.code === "not_found";
+  useEffect(() => {
+    if (isGone) gone();
+  }, [isGone]);
+  if (to === null && problem.value?.code === "not_found") return <Late isLate />;
   if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
   const diff = value.value;
   return (
@@ -193,15 +202,15 @@ function NoText({ diff: { kind, before, after } }: { diff: DiffTextResult }): JS
   );
 }
 
-function Database({ workspace, from, to, entry }: FileDiffProps): JSX.Element {
+function Database({ workspace, from, to, entry, gone }: FileDiffProps): JSX.Element {
   const path = toInput(refOf(entry));
   const { value, problem, isLate } = useResource(
     `database ${workspace} ${from} ${to} ${toText(refOf(entry))}`,
     (stop) => call("diffDatabase", { workspace, path, a: from, b: to }, { signal: stop }),
-    { isFixed: to !== null },
+    { isFixed: to !== null, isOfNow: to === null },
   );
   // The name suggested a database, but the file is none.
-  if (problem.value !== null) return <Text workspace={workspace} from={from} to={to} entry={entry} />;
+  if (problem.value !== null) return <Text workspace={workspace} from={from} to={to} entry={entry} gone={gone} />;
   return (
     <>
       <Late isLate={isLate.value} />

@@ -49,8 +49,10 @@ interface Loaded {
  */
 export function View({ route }: { route: PointRoute }): JSX.Element {
   const { workspace, point: id, to } = route;
-  const { value, problem, isLate, isOld, reload } = useResource(`point ${workspace} ${id} ${to}`, (stop) =>
-    load(workspace, { id, to, stop }),
+  const { value, problem, isLate, isOld, reload } = useResource(
+    `point ${workspace} ${id} ${to}`,
+    (stop) => load(workspace, { id, to, stop }),
+    { isOfNow: to === "now" || isFork(id) || isBackup(id) },
   );
   const loaded = value.value;
   // The timeline beside this view looks at the folder again and again.
@@ -98,7 +100,7 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
               </a>
             </Empty>
           ) : (
-            <Changed route={route} diff={loaded.diff} comparison={loaded.comparison} isOld={isOld} />
+            <Changed route={route} diff={loaded.diff} comparison={loaded.comparison} isOld={isOld} reload={reload} />
           )}
         </>
       )}
@@ -165,12 +167,14 @@ function Changed({
   diff,
   comparison,
   isOld,
+  reload,
 }: {
   route: PointRoute;
   diff: DiffResult;
   comparison: Comparison;
   /** True while another comparison is loading. */
   isOld: boolean;
+  reload(): void;
 }): JSX.Element {
   const filter = useSignal("");
   const found = useMemo(() => {
@@ -207,7 +211,13 @@ function Changed({
           </a>
         )}
         {chosen !== undefined && (
-          <FileDiff workspace={route.workspace} from={comparison.from} to={comparison.to} entry={chosen} />
+          <FileDiff
+            workspace={route.workspace}
+            from={comparison.from}
+            to={comparison.to}
+            entry={chosen}
+            gone={isOld ? undefined : reload}
+          />
         )}
       </div>
     </div>

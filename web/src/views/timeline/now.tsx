@@ -13,7 +13,7 @@ import { go, route } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Icon } from "../../parts/icon.tsx";
-import { Problem } from "../../parts/problem.tsx";
+import { Problem, waiting } from "../../parts/problem.tsx";
 import { count, plural, tagsIn } from "../../parts/values.tsx";
 
 /** Milliseconds between two looks at a folder that no daemon watches. A slow look is followed by a longer pause. */
@@ -23,7 +23,7 @@ const PAUSE_PER_LOOK = 10;
 /** The first row of the timeline: how the folder differs from the point that it is based on. */
 export function NowRow({ workspace, isActive }: { workspace: string; isActive: boolean }): JSX.Element | null {
   const isSaving = useSignal(false);
-  const { status, problem, reload } = useNow(workspace);
+  const { status, isOld, problem, reload } = useNow(workspace);
   const isUnsaved = status !== undefined && !status.clean;
   const canSave = isUnsaved && !isReadOnly();
   useActions(canSave ? [{ key: "S", title: "Save the folder", run: () => (isSaving.value = true) }] : []);
@@ -32,7 +32,7 @@ export function NowRow({ workspace, isActive }: { workspace: string; isActive: b
   const { head, changes, not_kept } = status;
   const said = isUnsaved ? `${words(changes, not_kept.count)}, not saved` : "Everything is saved";
   return (
-    <div class="now-row" data-active={isActive} data-unsaved={isUnsaved}>
+    <div class="now-row" data-active={isActive} data-unsaved={isUnsaved} {...waiting(isOld)}>
       {head !== null && isUnsaved ? (
         <a class="now-words" href={href({ view: "point", workspace, point: head, to: "now" })}>
           <strong>Now</strong> {said}
@@ -62,14 +62,20 @@ export function NowRow({ workspace, isActive }: { workspace: string; isActive: b
 /** Loads the folder's state again after each event, and while the page is looked at if no daemon watches the folder. */
 function useNow(workspace: string): {
   status: StatusResult | undefined;
+  /** True while the state before the page's last operation is shown. */
+  isOld: boolean;
   problem: ReturnType<typeof useResource>["problem"]["value"];
   reload(): void;
 } {
-  const { value, problem, reload } = useResource(`now ${workspace}`, async (signal) => {
-    const begun = performance.now();
-    const status = await call("status", { workspace }, { signal });
-    return { status, took: performance.now() - begun };
-  });
+  const { value, problem, isOld, reload } = useResource(
+    `now ${workspace}`,
+    async (signal) => {
+      const begun = performance.now();
+      const status = await call("status", { workspace }, { signal });
+      return { status, took: performance.now() - begun };
+    },
+    { isOfNow: true },
+  );
   const found = value.value;
   useEffect(
     () => onEvent((event) => (event.workspace === workspace || event.workspace === null) && reload()),
@@ -90,7 +96,7 @@ function useNow(workspace: string): {
       document.removeEventListener("visibilitychange", look);
     };
   }, [found, failed, workspace]);
-  return { status: found?.status, problem: failed, reload };
+  return { status: found?.status, isOld, problem: failed, reload };
 }
 
 /** `3 changed, 1 new`. */
@@ -124,7 +130,7 @@ function SaveDialog({ workspace, close }: { workspace: string; close(): void }):
     // The changes that were not saved are those of the new point now.
     const at = route.value;
     if (at.view === "point" && at.to === "now")
-      go({ view: "point", workspace, point: done.save_point_id }, { replace: true });
+      go({ view: "point", workspace, point: done.save_point_id, file: at.file }, { replace: true });
   };
   return (
     <Dialog title="Save" close={close}>
