@@ -8,6 +8,7 @@ import path from "node:path";
 import { Readable } from "node:stream";
 import type { ReadableStream, ReadableStreamDefaultReader } from "node:stream/web";
 import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { REF, SAVED } from "../../cli/testing-fake-library.ts";
 import type { CairnLibrary, Client } from "../../contract/index.ts";
@@ -105,7 +106,13 @@ class Served {
   }
 }
 
-function fakeLibrary(called: string[], failing: { error?: CairnError }): CairnLibrary {
+/** What the library's verbs do: throw, or wait. */
+interface Failing {
+  error?: CairnError;
+  until?: Promise<unknown>;
+}
+
+function fakeLibrary(called: string[], failing: Failing): CairnLibrary {
   const own: Record<string | symbol, unknown> = {
     workspace: REF,
     close: async () => undefined,
@@ -129,6 +136,7 @@ function fakeLibrary(called: string[], failing: { error?: CairnError }): CairnLi
         ? undefined
         : (own[name] ??
           (async () => {
+            await failing.until;
             if (failing.error !== undefined) throw failing.error;
             called.push(name);
             return name === "save" ? SAVED : {};
@@ -147,7 +155,7 @@ function fakeLibrary(called: string[], failing: { error?: CairnError }): CairnLi
 /** A server with a page and a library that answers nothing much, signed in to. */
 async function serving(
   t: TestContext,
-  { failing = {}, ...more }: Partial<PageServerOptions> & { failing?: { error?: CairnError } } = {},
+  { failing = {}, ...more }: Partial<PageServerOptions> & { failing?: Failing } = {},
 ): Promise<Served> {
   const page = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-page-"));
   fs.mkdirSync(path.join(page, "assets"));
@@ -586,6 +594,34 @@ test("the page removes backups and prunes, which no daemon serves, and a read-on
   }
   assert.deepEqual(looking.called, plans);
 });
+
+test("the page's own calls are listed while they run, and their refusals are events", async (t) => {
+  const failing: Failing = {};
+  const served = await serving(t, { failing });
+  for (const name of ["forgetBackups", "pruneBackups", "adoptFork", "removeFork", "save"]) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    failing.until = promise;
+    failing.error = new CairnError("refused", `no ${name}`);
+    const fork = name.endsWith("Fork") ? { fork: "/w-fork" } : {};
+    const asked = served.call(name, { workspace: "/w", ...fork });
+    const listed = async (): Promise<string[]> => {
+      const { calls } = dataOf<{ calls: { verb: string }[] }>(await served.call("running"));
+      return calls.map(({ verb }) => verb);
+    };
+    while ((await listed()).length === 0) await sleep(10);
+    assert.deepEqual(await listed(), [name]);
+    resolve();
+    assert.equal((await asked).status, 403, name);
+    const { events } = dataOf<{ events: { data: { verb: string; error: { message: string } } }[] }>(
+      await served.call("pastEvents", { path: "/w", options: { types: ["call"] } }),
+    );
+    assert.deepEqual([events[0]!.data.verb, events[0]!.data.error.message], [name, `no ${name}`]);
+  }
+});
+
+function dataOf<T>({ body }: Answered): T {
+  return (JSON.parse(body) as { data: T }).data;
+}
 
 test("each server has another name and another port, and holds the port on 127.0.0.1 and ::1", async (t) => {
   const [first, second] = [await serving(t), await serving(t)];

@@ -86,14 +86,19 @@ export function isChanging(name: string, options: Options): boolean {
   return isJob(name) && !looks(name, options);
 }
 
-/** True for a call that is listed while it runs: one that changes something, or records its result. */
+/** True for a call of a daemon or the page that is listed while it runs: one that changes something, or records its result. */
 export function isListed(name: string, options: Options): boolean {
-  return isJob(name) && (!looks(name, options) || servedCall(name)!.stores === true);
+  const verb = callOf(name);
+  const isMade = verb?.forPage === true || servedCall(name) !== undefined;
+  return isMade && hasOneAnswer(verb) && (!looks(name, options) || verb!.stores === true);
 }
 
 /** True for a call with a single answer, which can be a job. */
 export function isJob(name: string): boolean {
-  const verb = servedCall(name);
+  return hasOneAnswer(servedCall(name));
+}
+
+function hasOneAnswer(verb: Verb | undefined): boolean {
   return verb !== undefined && verb.passing !== true && verb.how !== "stream";
 }
 

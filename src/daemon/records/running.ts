@@ -50,7 +50,9 @@ interface Live {
 const LEFT: Readonly<Record<string, string>> = {
   ...both(["backup", "due"], "The repository has no snapshot of it. Uploaded data stays until the next prune."),
   ...both(["cleanup", "runCleanup"], "Save points that were removed stay removed. All others are whole."),
-  prune: "Forgotten snapshots stay forgotten. The next prune frees what is left.",
+  forgetBackups: "Backups that were removed stay removed. All others are whole.",
+  ...both(["prune", "pruneBackups"], "Forgotten snapshots stay forgotten. The next prune frees what is left."),
+  removeFork: "If its folder is still there, the fork is whole. Its present may be saved as a point of the original.",
 };
 const NOTHING = "Nothing was changed.";
 

@@ -8,7 +8,7 @@ import { requireOwner } from "../../look/sources/operands.ts";
 import { workspaceRef } from "../../workspace/place/find-workspace.ts";
 import type { ForgetOwnOptions, PruneOwnOptions } from "./forget-backups.ts";
 
-/** Removes backups of the workspace's folder on this host from the kept repository, by the given rules or the kept ones. */
+/** Removes backups of the workspace's folder on this host from the kept repository, by the given rules or the kept ones. Frees nothing: a prune has its own plan. */
 export async function forgetOwn(
   hand: Hand,
   { retention, workspaceName: _name, ...call }: ForgetOwnOptions,
@@ -17,7 +17,7 @@ export async function forgetOwn(
   requireOwner();
   const rules = retention ?? backupRepository(hand.workspace)?.retention ?? undefined;
   const { path } = workspaceRef(hand.workspace.found);
-  const own = { hosts: [host()], paths: [path], prune: true, dryRun, ...(rules && { retention: rules }) };
+  const own = { hosts: [host()], paths: [path], dryRun, ...(rules && { retention: rules }) };
   return hand.backups(hand.workspace, call, async (access) => forgetBackups(access, { ...call, ...own }));
 }
 

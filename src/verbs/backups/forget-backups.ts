@@ -21,8 +21,7 @@ const RIGHTS = {
 } as const;
 
 export const planForgetBackups = workspaceVerb({
-  about:
-    "Plans which backups of this folder the rules would remove from the kept repository, and what a prune would free then. Removes nothing.",
+  about: "Plans which backups of this folder the rules would remove from the kept repository. Removes nothing.",
   options: ForgetOwnOptions,
   output: ForgetBackupsResult,
   errors: ["not_found", "refused", "damaged"],
@@ -32,7 +31,7 @@ export const planForgetBackups = workspaceVerb({
 });
 
 export const forgetBackups = workspaceVerb({
-  about: "Removes backups of this folder from the kept repository by the rules, and frees what no backup needs.",
+  about: "Removes backups of this folder from the kept repository by the rules. `pruneBackups` frees their data.",
   options: ForgetOwnOptions,
   output: ForgetBackupsResult,
   errors: ["not_found", "stale_plan", "refused", "damaged", "busy"],

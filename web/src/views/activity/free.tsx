@@ -14,6 +14,7 @@ import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
 
 /** What forgetting backups by the rules, or a prune, would remove from the kept repository; and the buttons that do so. */
 
+const FREED_LATER = "Prune frees their data, and its plan says how much.";
 /** Names of packs that are listed one by one. */
 const NAMED = 50;
 
@@ -55,7 +56,7 @@ function ForgetDialog({ workspace, close }: DialogProps): JSX.Element {
   const forget = async ({ plan_id: id }: ForgetBackupsResult): Promise<void> => {
     const done = await act(
       async () => call("forgetBackups", { workspace, options: { plan: id! } }),
-      ({ removed, prune }) => ({ text: `${plural(removed.length, "backup")} removed. ${freed(prune!)}` }),
+      ({ removed }) => ({ text: `${plural(removed.length, "backup")} removed. ${FREED_LATER}` }),
     );
     if (done !== null) close();
     else reload();
@@ -68,7 +69,7 @@ function ForgetDialog({ workspace, close }: DialogProps): JSX.Element {
         <div class="stack">
           <p>
             The kept rules remove {plural(going.length, "backup")} of this folder, and keep{" "}
-            {count(all.length - going.length)}. {wouldFree(plan.prune!)}
+            {count(all.length - going.length)}. {FREED_LATER}
           </p>
           <ul class="activity-list" aria-label="Backups that go">
             {going.map(({ snapshot_id: id, created_at: at, reasons }) => (

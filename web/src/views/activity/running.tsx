@@ -27,6 +27,11 @@ const WORDS: Readonly<Record<string, string>> = {
   cleanup: "Cleanup",
   runCleanup: "Cleanup",
   fork: "Fork",
+  adoptFork: "Adoption of a fork",
+  planAdoptFork: "Plan of an adoption",
+  removeFork: "Removal of a fork",
+  forgetBackups: "Removal of backups",
+  pruneBackups: "Prune",
 };
 
 export function wordOf({ verb }: Pick<RunningCall, "verb">): string {
