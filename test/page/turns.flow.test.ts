@@ -43,13 +43,16 @@ test(
     await page.locator(".turn-row", { hasText: /turn 2 of session 4f1c9a.*changes unknown: / }).waitFor();
     const row = page.locator(".turn-row", { hasText: "turn 1 of session 77aa" });
     await row.getByText("2 changed").waitFor();
-    await row.getByRole("button").click();
+    await row.getByRole("button", { name: "turn 1 of session 77aa" }).click();
     const dialog = page.getByRole("dialog", { name: "turn 1 of session 77aa" });
     await dialog.getByRole("heading", { name: "1 tool call" }).waitFor();
-    await dialog.getByRole("heading", { name: "1 added, 1 modified" }).waitFor();
+    await dialog.getByRole("heading", { name: "2 changed: 1 added, 1 modified" }).waitFor();
+    await dialog.locator(".turn-commands").getByText("src/a.ts").waitFor();
     assert.deepEqual(await violations(page), []);
 
-    await dialog.getByRole("link", { name: "Take back this turn…" }).click();
+    await dialog.getByRole("link", { name: "Take back this turn…" }).waitFor();
+    await page.keyboard.press("Escape");
+    await row.getByRole("button", { name: "Take back…" }).click();
     await page.getByRole("heading", { name: "Take back a turn" }).waitFor();
     await page.getByRole("checkbox", { name: "Restore src/new.ts" }).waitFor();
     assert.equal(await page.getByRole("checkbox", { name: "Restore src/later.ts" }).count(), 0);
@@ -60,7 +63,8 @@ test(
     await page.getByRole("status").getByRole("button", { name: "Undo" }).click();
     await page.getByRole("status").getByText("Undone").waitFor();
 
-    await row.getByRole("link", { name: "Rewind…" }).click();
+    await row.getByRole("button", { name: "Take back…" }).click();
+    await page.getByRole("link", { name: "This turn and the later ones" }).click();
     await page.getByRole("heading", { name: "Rewind to before a turn" }).waitFor();
     await page.locator(".point-head").getByText("claude-code, session 77aa").waitFor();
     await page.getByRole("checkbox", { name: "Restore src/later.ts" }).waitFor();

@@ -1,8 +1,10 @@
 import { useSignal } from "@preact/signals";
 import type { AgentEvent, Turn } from "cairnstate/client";
-import type { JSX } from "preact";
+import { Fragment, type JSX } from "preact";
 import { href, type PathRef } from "../../app/address.ts";
+import { call } from "../../app/calls.ts";
 import { useResource } from "../../app/resource.ts";
+import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { changesOf, eventsOf, type TurnChanges } from "../../app/turns.ts";
 import { Dialog } from "../../parts/dialog.tsx";
@@ -40,7 +42,7 @@ export function TurnRow({ workspace, turn, number }: TurnProps): JSX.Element {
           {isTakenBack && <span class="badge">taken back</span>}
         </span>
       </button>
-      <Rewind workspace={workspace} turn={turn} />
+      <TakeBack workspace={workspace} turn={turn} />
       {isOpen.value && (
         <TurnDialog workspace={workspace} turn={turn} number={number} close={() => (isOpen.value = false)} />
       )}
@@ -64,6 +66,28 @@ function Changed({ turn }: { turn: Turn }): JSX.Element {
 /** True if the state before the turn is kept, and no rewind went back to before it. */
 function canGoBack({ before, taken_back: isTakenBack }: Turn): boolean {
   return !isReadOnly() && before !== null && !isTakenBack;
+}
+
+/** Opens the plan that takes back only what the turn changed, which offers the rewind; the rewind if that is not known. */
+function TakeBack({ workspace, turn }: { workspace: string; turn: Turn }): JSX.Element | null {
+  const { turn_id: id, before } = turn;
+  const isAsked = useSignal(false);
+  if (!canGoBack(turn)) return null;
+  const open = async (): Promise<void> => {
+    isAsked.value = true;
+    const changes = await changesOf(workspace, turn, new AbortController().signal).catch(() => null);
+    go({ view: "restore", workspace, point: before!, paths: changes?.paths ?? [], turn: id });
+  };
+  return (
+    <button
+      type="button"
+      title="Take back what this turn changed, alone or with the later turns"
+      disabled={isAsked.value}
+      onClick={() => void open()}
+    >
+      <Icon name="undo" /> Take back…
+    </button>
+  );
 }
 
 function Rewind({ workspace, turn }: { workspace: string; turn: Turn }): JSX.Element | null {
@@ -103,7 +127,7 @@ function TurnDialog({ workspace, turn, number, close }: TurnProps & { close(): v
             <Words text={prompt} isWhole />
           </p>
         )}
-        <ToolCalls turn={turn} events={events.value.value ?? []} />
+        <ToolCalls workspace={workspace} turn={turn} events={events.value.value ?? []} />
         <ChangedEntries turn={turn} changes={changes.value.value ?? null} />
         {uncertain > 0 && (
           <p class="note">Entries that changed while several sessions worked stay as they are in a rewind.</p>
@@ -119,35 +143,78 @@ function TurnDialog({ workspace, turn, number, close }: TurnProps & { close(): v
   );
 }
 
-/** Returns the events before the tool calls, or after them if a tool tells no others. */
-function callsIn(events: readonly AgentEvent[]): AgentEvent[] {
-  const calls: AgentEvent[] = [];
+/** A tool call, with the states before and after it as far as they were saved. */
+interface ToolCall {
+  first: AgentEvent;
+  before: string | null;
+  after: string | null;
+}
+
+/** Joins the events before and after each tool call. Some tools tell only one of them. */
+function callsIn(events: readonly AgentEvent[]): ToolCall[] {
+  const calls: ToolCall[] = [];
   let open: AgentEvent | null = null;
   for (const each of events) {
     if (each.tool === null) continue;
     const isEnd: boolean =
       open !== null && open.tool === each.tool && open.event !== each.event && open.call === each.call;
-    if (!isEnd) calls.push(each);
+    if (isEnd) calls[calls.length - 1] = { first: open!, before: open!.save_point_id, after: each.save_point_id };
+    else calls.push({ first: each, before: each.before, after: each.save_point_id });
     open = isEnd ? null : each;
   }
   return calls;
 }
 
+/** Files that are named beside a tool call. */
+const MOST_FILES = 3;
+
+/** Names the files that changed while a tool call was open. */
+function CallFiles({ workspace, before, after }: { workspace: string; before: string; after: string }): JSX.Element {
+  const entries = useResource(
+    `call ${workspace} ${before} ${after}`,
+    async (signal) => (await call("diff", { workspace, a: before, b: after }, { signal })).entries,
+    { isFixed: true },
+  ).value.value;
+  const files = entries?.filter(({ kind }) => kind !== "directory") ?? [];
+  return (
+    <>
+      {files.slice(0, MOST_FILES).map(({ path }) => (
+        <Fragment key={path}>
+          {" "}
+          <PathName path={path} />
+        </Fragment>
+      ))}
+      {files.length > MOST_FILES && <span class="faint"> and {count(files.length - MOST_FILES)} more</span>}
+    </>
+  );
+}
+
 /** Lists the tool calls with their commands; the commands alone if the record no longer has the calls. */
-function ToolCalls({ turn: { commands }, events }: { turn: Turn; events: readonly AgentEvent[] }): JSX.Element | null {
+function ToolCalls({
+  workspace,
+  turn: { commands },
+  events,
+}: {
+  workspace: string;
+  turn: Turn;
+  events: readonly AgentEvent[];
+}): JSX.Element | null {
   const calls = callsIn(events);
   const rows =
     calls.length > 0
-      ? calls.map(({ tool, command }) => ({ tool, command }))
-      : commands.map((command) => ({ tool: null, command }));
+      ? calls.map(({ first: { tool, command }, before, after }) => ({ tool, command, before, after }))
+      : commands.map((command) => ({ tool: null, command, before: null, after: null }));
   if (rows.length === 0) return null;
   return (
     <>
       <h3>{calls.length > 0 ? plural(rows.length, "tool call") : plural(rows.length, "command")}</h3>
       <ul class="turn-commands">
-        {rows.map(({ tool, command }, i) => (
+        {rows.map(({ tool, command, before, after }, i) => (
           <li key={i}>
             {tool !== null && <Name text={tool} />} {command !== null && <code>{visible(command)}</code>}
+            {before !== null && after !== null && before !== after && (
+              <CallFiles workspace={workspace} before={before} after={after} />
+            )}
           </li>
         ))}
       </ul>
@@ -181,7 +248,10 @@ function ChangedEntries({ turn, changes }: { turn: Turn; changes: TurnChanges | 
   const words = sums.flatMap(([value, name]) => (value > 0 ? [`${count(value)} ${name}`] : []));
   return (
     <>
-      <h3>{words.length === 0 ? "No changed entry" : words.join(", ")}</h3>
+      <h3>
+        <Changed turn={turn} />
+        {words.length > 0 && `: ${words.join(", ")}`}
+      </h3>
       <ul class="turn-entries">
         {changes.entries.slice(0, MOST_ENTRIES).map(({ path, change, kind }) => (
           <li key={path}>
