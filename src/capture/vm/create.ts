@@ -7,10 +7,11 @@ import type { Host } from "./host.ts";
 import { makeMachine, newRecord, requireFreeName, SECTOR } from "./life.ts";
 import { Machine, type MachineRecord, type OperationOptions } from "./machine.ts";
 import { type Network, newNics, openForwards } from "./network.ts";
-import { hasRoom, noRoom, orEnded, resume, runningIn, startQemu } from "./qemu.ts";
+import { hasRoom, isPaused, noRoom, orEnded, resume, runningIn, startQemu } from "./qemu.ts";
 import { requireSeed, type Seed, writeSeed } from "./seed.ts";
 import { checkFits, flushFiles, forgetMemory, growDisks, hibernatedIn, loadState } from "./state.ts";
 import { failpoint } from "../../failpoint.ts";
+import { watched } from "./watch.ts";
 
 /** Makes machines from images and kernels, and boots them. */
 
@@ -105,22 +106,34 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   using qmp = await startQemu(host, machine, fresh, { folder: machine.live, incoming: false, mapped: null });
   await orEnded(machine.live, qmp, async () => {
     const booted: MachineRecord = { ...fresh, state: "stopped", mapped: null, foreignNics: false };
-    machine.write(booted);
-    await openForwards(qmp, machine, booted);
+    machine.write(await openForwards(qmp, machine, booted));
     await resume(qmp);
   });
 }
 
-/** Lets a hibernated guest go on. Steps: QEMU loads the state, paused; ● the machine's record; the guest runs. */
+/**
+ * Lets a hibernated guest go on. Steps: QEMU loads the state, paused; the forwards open; ● the machine's record; the
+ * guest runs. If a step before the commit fails, or QEMU does not run the guest, the machine stays hibernated.
+ */
 async function wake(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
   checkFits(host, hibernatedIn(machine));
   const awake: MachineRecord = { ...record, state: "stopped" };
-  using qmp = await loadState(host, machine, awake, machine.live);
-  await orEnded(machine.live, qmp, async () => {
-    failpoint("vm-start.loaded");
-    machine.write(awake);
-    failpoint("vm-start.committed");
-    await openForwards(qmp, machine, awake);
-    await resume(qmp);
+  await watched(machine, async () => {
+    using qmp = await loadState(host, machine, awake, machine.live);
+    await orEnded(machine.live, qmp, async () => {
+      failpoint("vm-start.loaded");
+      const opened = await openForwards(qmp, machine, awake);
+      let ran = false;
+      using _events = qmp.listen((event) => (ran ||= event?.event === "RESUME"));
+      machine.write(opened);
+      failpoint("vm-start.committed");
+      try {
+        await resume(qmp);
+      } catch (error) {
+        // Memory and disks belong together as long as the guest has not run; the caller ends QEMU.
+        if (!ran && (await isPaused(qmp).catch(() => false)) && !ran) machine.write(record);
+        throw error;
+      }
+    });
   });
 }

@@ -23,6 +23,7 @@ export async function goOn(
     onWarning?.((error as Error).message);
     return record;
   });
+  if (opened !== record) machine.write(opened);
   qmp.close();
   if (!record.foreignNics || !(await ownNics(machine, opened)).foreignNics) return;
   onWarning?.(

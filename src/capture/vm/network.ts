@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { advice, CairnError, line, word } from "../../errors.ts";
 import { type Forward, isTapName, type Nic } from "../../formats/machine/machine.ts";
 import type { Machine, MachineRecord } from "./machine.ts";
@@ -43,37 +44,45 @@ export function newNics({ nics, forwards, internet }: Network): Nic[] {
 }
 
 /**
- * Opens the forwards of a machine's running QEMU. QEMU takes a free port of the host for port 0; the record with these
- * ports is written and returned. Throws `conflict` if a port is in use.
+ * Opens the forwards of a machine's running QEMU that are not open yet. QEMU takes a free port of the host for port 0.
+ * Returns the record with the ports, which the caller writes; the given record if no port changed. Throws `conflict` if
+ * a port is in use, after the other forwards are open.
  */
 export async function openForwards(qmp: Qmp, machine: Machine, record: MachineRecord): Promise<MachineRecord> {
   const { hardware } = record;
   const ask = async (command: string): Promise<string> =>
     String(await qmp.run("human-monitor-command", { "command-line": command }));
   const nics: Nic[] = [];
+  let taken: number | null = null;
   for (const [i, nic] of hardware.nics.entries()) {
     const forwards: Forward[] = [];
+    const fixed = new Set(nic.forwards.map(({ host }) => host));
+    let open = nic.forwards.length === 0 ? [] : openIn(await ask("info usernet"), i);
     for (const { host, guest } of nic.forwards) {
-      const said = await ask(`hostfwd_add net${i} tcp:127.0.0.1:${host}-:${guest}`);
-      if (said.trim() !== "")
-        throw new CairnError("conflict", `port ${host} of this host is in use, so it cannot lead to ${machine.name}`, {
-          hint: advice`end the program that uses the port, then start the machine: ${line(`vm start ${machine.name}`, "startMachine", word("machines"), machine.name)}`,
-        });
-      forwards.push({ host: host === 0 ? portIn(await ask("info usernet"), i, guest) : host, guest });
+      const fits = (each: Forward): boolean =>
+        each.guest === guest && (host === 0 ? !fixed.has(each.host) : each.host === host);
+      if (!open.some(fits)) {
+        const said = await ask(`hostfwd_add net${i} tcp:127.0.0.1:${host}-:${guest}`);
+        if (said.trim() !== "") taken ??= host;
+        else open = openIn(await ask("info usernet"), i);
+      }
+      const found = open.find(fits) ?? { host, guest };
+      // Two forwards with free ports have two ports.
+      fixed.add(found.host);
+      forwards.push(found);
     }
     nics.push({ ...nic, forwards });
   }
-  const opened = { ...record, hardware: { ...hardware, nics } };
-  if (nics.some(({ forwards }, i) => forwards.some(({ host }, j) => host !== hardware.nics[i]!.forwards[j]!.host)))
-    machine.write(opened);
-  return opened;
+  if (taken !== null)
+    throw new CairnError("conflict", `port ${taken} of this host is in use, so it cannot lead to ${machine.name}`, {
+      hint: advice`end the program that uses the port, then start the machine: ${line(`vm start ${machine.name}`, "startMachine", word("machines"), machine.name)}`,
+    });
+  return isDeepStrictEqual(nics, hardware.nics) ? record : { ...record, hardware: { ...hardware, nics } };
 }
 
-/** Returns the host's port of a forward in QEMU's table. The table has one hub for each network device. */
-function portIn(table: string, nic: number, guest: number): number {
+/** Returns the open forwards of a network device by QEMU's table, which has one hub for each network device. */
+function openIn(table: string, nic: number): Forward[] {
   const rows = table.split(/^(?=Hub|net\d)/m).find((part) => part.includes(`(net${nic})`)) ?? table;
-  const row = new RegExp(`^ *TCP\\[HOST_FORWARD\\] +\\d+ +127\\.0\\.0\\.1 +(\\d+) +\\S+ +${guest} `, "gm");
-  const port = [...rows.matchAll(row)].at(-1)?.[1];
-  if (port === undefined) throw new CairnError("io", "QEMU does not tell the port of a forward");
-  return Number(port);
+  const found = rows.matchAll(/^ *TCP\[HOST_FORWARD\] +\d+ +127\.0\.0\.1 +(\d+) +\S+ +(\d+) /gm);
+  return [...found].map(([, host, guest]) => ({ host: Number(host), guest: Number(guest) }));
 }

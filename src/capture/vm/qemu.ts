@@ -311,6 +311,11 @@ export async function statusOf(qmp: Qmp): Promise<string> {
   return status ?? "unknown";
 }
 
+/** True if the guest waits for a command to run. */
+export async function isPaused(qmp: Qmp): Promise<boolean> {
+  return ["paused", "prelaunch"].includes(await statusOf(qmp));
+}
+
 /**
  * Resumes the guest, but not during a migration. Throws `io` if QEMU still waits for its state, or if the guest does
  * not run afterwards.

@@ -39,6 +39,7 @@ import {
   devicesOf,
   endQemu,
   hasRoom,
+  isPaused,
   migrated,
   MOVE_MS,
   nicDevice,
@@ -383,9 +384,8 @@ export async function loadState(host: Host, machine: Machine, record: MachineRec
     await setMigration(qmp, true);
     await qmp.run("migrate-incoming", { uri: `exec:cat ${DEVICES}` }, MOVE_MS);
     await migrated(qmp);
-    const status = await statusOf(qmp);
-    if (status !== "paused" && status !== "prelaunch")
-      throw new CairnError("io", `the machine has loaded its state, but its status is ${status}`);
+    if (!(await isPaused(qmp)))
+      throw new CairnError("io", `the machine has loaded its state, but its status is ${await statusOf(qmp)}`);
     // Network devices of another machine must not send anything.
     if (record.foreignNics)
       for (const i of record.hardware.nics.keys()) await qmp.run("set_link", { name: `nic${i}`, up: false });

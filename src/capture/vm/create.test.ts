@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { type TestContext, test } from "node:test";
+import { type Faults, fakeHost } from "../../../test/fixtures/fake-qemu.ts";
+import { DEVICES, encodeSaved, type Hardware, MEMORY, SIDECAR } from "../../formats/machine/machine.ts";
+import { startMachine } from "./create.ts";
+import { newRecord, withMachine } from "./life.ts";
+import { Machine, machinesFolder, type MachineRecord, processIn } from "./machine.ts";
+import { devicesOf, endQemu } from "./qemu.ts";
+
+/** Starts of machines whose QEMU is a fake: no guest runs. */
+
+const SIZE = 16 << 20;
+const HARDWARE: Hardware = {
+  machine: "pc-q35-7.2",
+  accelerator: "tcg",
+  cpu: "Nehalem",
+  cpus: 1,
+  memory: SIZE,
+  kernel: null,
+  initrd: null,
+  append: "",
+  disks: [],
+  nics: [
+    { network: "user", tap: null, mac: "52:54:00:00:00:01", internet: false, forwards: [{ host: 2222, guest: 22 }] },
+  ],
+  seed: false,
+  port: true,
+};
+
+interface Made {
+  machine: Machine;
+  order(): string[];
+  start(faults?: Faults): Promise<void>;
+}
+
+/** A hibernated machine. */
+function hibernated(t: TestContext, hardware = HARDWARE): Made {
+  const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "cairn-wake-")));
+  const { host, order, set } = fakeHost(folder);
+  const machine = new Machine(machinesFolder(path.join(folder, "machines")), "web");
+  t.after(async () => {
+    await endQemu(machine.live);
+    fs.rmSync(folder, { recursive: true });
+  });
+  fs.mkdirSync(machine.live, { recursive: true });
+  const names = { name: "web", description: "", image: "" };
+  const record: MachineRecord = { ...newRecord(names, hardware), state: "hibernated" };
+  const { id, foreignNics } = record;
+  const saved = { ...names, id, hypervisorVersion: host.version, hasMemory: true, foreignNics, hardware };
+  fs.writeFileSync(path.join(machine.live, SIDECAR), encodeSaved({ ...saved, devices: devicesOf(hardware) }));
+  fs.writeFileSync(path.join(machine.live, DEVICES), "devices");
+  fs.writeFileSync(path.join(machine.live, MEMORY), "memory");
+  fs.truncateSync(path.join(machine.live, MEMORY), SIZE);
+  machine.write(record);
+  const start = async (faults: Faults = {}): Promise<void> => {
+    set(faults);
+    await withMachine(machine.root, "web", "start", {}, async (each, its) => startMachine(host, each, its));
+  };
+  return { machine, order, start };
+}
+
+const memoryOf = ({ live }: Machine): string => fs.readFileSync(path.join(live, MEMORY), "utf8").slice(0, 6);
+
+test("vm start of a hibernated machine keeps its memory if the port of a forward is in use", async (t) => {
+  const { machine, order, start } = hibernated(t);
+  await assert.rejects(start({ taken: [2222] }), { code: "conflict", message: /port 2222 of this host is in use/ });
+  assert.deepEqual([machine.read().state, memoryOf(machine), processIn(machine.live)], ["hibernated", "memory", null]);
+  await start();
+  assert.deepEqual([machine.read().state, memoryOf(machine)], ["stopped", "memory"]);
+  assert.notEqual(processIn(machine.live), null);
+  // The forward is open before the record says that the guest runs.
+  assert.deepEqual(
+    order()
+      .filter((each) => !each.startsWith("info"))
+      .slice(-2),
+    ["hostfwd_add net0 tcp:127.0.0.1:2222-:22", "cont stopped"],
+  );
+});
+
+test("vm start of a hibernated machine keeps its memory if QEMU refuses to run the guest", async (t) => {
+  const { machine, start } = hibernated(t);
+  await assert.rejects(start({ refusesToRun: true }), { code: "io", message: /cannot run/ });
+  assert.deepEqual([machine.read().state, memoryOf(machine), processIn(machine.live)], ["hibernated", "memory", null]);
+  await start();
+  assert.equal(machine.read().state, "stopped");
+});
+
+test("a free port is recorded at the same time as the start of a hibernated machine", async (t) => {
+  const forwards = [0, 2222, 0].map((host) => ({ host, guest: 22 }));
+  const { machine, start } = hibernated(t, { ...HARDWARE, nics: [{ ...HARDWARE.nics[0]!, forwards }] });
+  const ports = () => machine.read().hardware.nics[0]!.forwards.map(({ host }) => host);
+  await assert.rejects(start({ taken: [2222] }), { code: "conflict" });
+  assert.deepEqual([machine.read().state, ports()], ["hibernated", [0, 2222, 0]]);
+  await start();
+  assert.deepEqual(ports(), [40_000, 2222, 40_002]);
+});
