@@ -316,9 +316,9 @@ export const ROOM_LAYERS: Readonly<Record<string, readonly RoomLayer[]>> = {
   ],
   // A room of web/src/.
   views: [
-    { folders: ["activity", "files", "overview", "point"], reason: "a view of several files is read alone" },
+    { folders: ["files", "overview", "point"], reason: "a view of several files is read alone" },
     { folders: ["."], reason: "the history of a file shows its changes as a point does" },
-    { folders: ["timeline"], reason: "undo and redo in the list are those of the view of a restore" },
+    { folders: ["activity", "timeline"], reason: "undo and redo in a list are those of the view of a restore" },
   ],
 };
 

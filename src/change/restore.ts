@@ -215,6 +215,7 @@ export async function operations(workspace: Workspace, options: CallOptions): Pr
       undo_id: undo_id === restored_to ? null : undo_id,
       restored_to,
       paths: paths?.map((path) => displayPath(rawPath(path))) ?? null,
+      cause: (undo_id === restored_to ? null : workspace.byId(undo_id)?.descriptor.cause) ?? null,
       is_undone: !isReverting(kind) && !inForce.has(at),
     })),
     undo: idOf(done.at(-1)),

@@ -309,6 +309,7 @@ export const Operation = object({
   undo_id: orNull(pointId("the point of the state before; null if the operation changed nothing")),
   restored_to: pointId(),
   paths: orNull(rows(NamedPath, "the paths that were restored; null for the whole folder")),
+  cause: orNull(about(Cause, "the cause of the undo point; null if there is none")),
   is_undone: flag("true: an undo reverted the operation, and no redo brought it back"),
 });
 export type Operation = Of<typeof Operation>;

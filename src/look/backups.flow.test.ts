@@ -80,6 +80,9 @@ test("the backups of a folder are listed without those of others, and one is res
     ["a.txt", "deep/b.txt"].map((name) => readFileSync(join(folder, name), "utf8")),
     ["a\n", "newer\n"],
   );
+  assert.equal((await client.show(undo!)).save_point.message, `before restore of backup ${id.slice(0, 8)}`);
+  const { operations } = await client.operations();
+  assert.equal((operations[0]!.cause!["backup"] as { snapshot_id: string }).snapshot_id, id);
   await client.undo({ expected: undo! });
   assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "changed after the plan\n");
   await ownPointsOnly.run(true, async () => {

@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { buildCommand, cairnOk } from "../fixtures/command.ts";
+import { violations } from "./axe.ts";
 import { open, SKIP } from "./browser.ts";
 import { backUp, makeShop, newFolder, unzipped } from "./shop.ts";
 
@@ -205,12 +206,31 @@ test("a user undoes two operations at once, and removes what a cleanup's plan na
   cairnOk(["-C", shop.folder, "restore", shop.ids["tabs"]!, "src/a.ts"]);
   const { page } = await open(t, shop.folder);
   await page.getByRole("link", { name: "Activity", exact: true }).click();
-  const row = page.locator(".activity-list li", { hasText: "src/total.ts" });
-  await row.getByRole("button", { name: "Undo to before this" }).click();
-  await page.getByRole("status").getByText("2 operations undone").waitFor();
-  assert.equal(fs.existsSync(path.join(shop.folder, "src/a.ts")), false);
-  assert.equal(read(shop.folder, "src/total.ts"), before);
-  await row.getByText("undone").waitFor();
+  const list = page.getByRole("list", { name: "Operations", exact: true });
+  const row = list.getByRole("listitem").filter({ hasText: /^Restore .*src\/total\.ts/ });
+  const restored = read(shop.folder, "src/total.ts");
+  const undoBoth = async (): Promise<void> => {
+    await row.getByRole("button", { name: "Undo to before this…" }).click();
+    const dialog = page.getByRole("dialog", { name: "Undo 2 operations" });
+    await dialog.locator(".plan-row", { hasText: "src/a.ts" }).waitFor();
+    assert.equal(await dialog.getByRole("list", { name: "Operations to undo" }).getByRole("listitem").count(), 2);
+    assert.equal(read(shop.folder, "src/total.ts"), restored, "only the plan was shown");
+    assert.deepEqual(await violations(page), []);
+    await dialog.getByRole("button", { name: "Undo 2 operations" }).click();
+    await page.getByRole("status").getByText("2 operations undone").waitFor();
+    assert.equal(fs.existsSync(path.join(shop.folder, "src/a.ts")), false);
+    assert.equal(read(shop.folder, "src/total.ts"), before);
+  };
+  await undoBoth();
+  await row.getByText("src/total.ts undone").waitFor();
+  assert.equal(await row.getByRole("button").count(), 0);
+  await page.getByRole("status").getByRole("button", { name: "Redo" }).click();
+  await page.getByRole("status").getByText("2 operations brought back").waitFor();
+  assert.equal(read(shop.folder, "src/total.ts"), restored);
+  await undoBoth();
+  await row.getByRole("link", { name: "The state before" }).click();
+  await page.getByText("before a restore", { exact: true }).waitFor();
+  await page.getByRole("link", { name: "Activity", exact: true }).click();
 
   cairnOk(["-C", shop.folder, "cleanup", "policy", "--keep-last", "1"]);
   await page.getByRole("button", { name: "What would a cleanup remove?" }).click();
@@ -267,4 +287,10 @@ test("a user finds a backup in the timeline, and restores two of its files", { s
   await status.getByRole("button", { name: "Undo" }).click();
   await status.getByText("Undone").waitFor();
   assert.equal(read(shop.folder, "src/a.ts"), "spoiled\n");
+  await page.getByRole("link", { name: "Activity", exact: true }).click();
+  const operation = page.getByRole("list", { name: "Operations", exact: true }).getByRole("listitem").last();
+  await operation.getByText(/^Restored from the backup of .*\d\d:\d\d/).waitFor();
+  await operation.getByRole("link", { name: "The state before" }).click();
+  await page.getByText(/^before a restore from the backup of .*\d\d:\d\d/).waitFor();
+  await page.getByRole("heading", { name: `before restore of backup ${id.slice(0, 8)}` }).waitFor();
 });

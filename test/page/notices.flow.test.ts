@@ -28,7 +28,7 @@ test("a notice covers nothing, and leaves when it is no longer of use", { skip: 
   await page.getByRole("link", { name: "Search", exact: true }).click();
   await notice.waitFor({ state: "hidden" });
   await page.getByRole("link", { name: "Activity", exact: true }).click();
-  await page.getByRole("button", { name: "Undo", exact: true }).waitFor();
+  await page.getByRole("button", { name: "Undo…", exact: true }).waitFor();
 
   await restore("write two files");
   shop.write("src/a.ts", "later\n");

@@ -74,5 +74,10 @@ test(
     await page.getByRole("status").getByText("Restored").waitFor();
     assert.deepEqual([exists("new.ts"), exists("later.ts")], [false, false]);
     await row.getByText("taken back").waitFor();
+
+    await page.getByRole("link", { name: "Activity", exact: true }).click();
+    const operations = page.getByRole("list", { name: "Operations", exact: true }).getByRole("listitem");
+    await operations.filter({ hasText: /^Rewound to before a turn/ }).waitFor();
+    await operations.filter({ hasText: /^Took back a turn .* and 1 more undone/ }).waitFor();
   },
 );

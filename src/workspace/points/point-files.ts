@@ -153,14 +153,16 @@ export function pointOf(paths: PointPaths, bytes: Uint8Array, sequence: number):
   };
 }
 
-/** Returns the message and cause of the undo point that an operation makes. */
+/** Returns the message and cause of the undo point that an operation makes. A backup's `cause` names its snapshot. */
 export function beforeRestore(
   kind: OperationKind,
   target: SavePointId,
   cause: Cause | undefined,
 ): { message: string; cause: Cause } {
   const words = { restore: "restore of", rewind: "rewind to", adopt: "adoption of", undo: "undo", redo: "redo" };
-  const message = `before ${words[kind]}${isReverting(kind) ? "" : ` ${target.slice(0, 8)}`}`;
+  const { snapshot_id: snapshot } = (cause?.["backup"] ?? {}) as { snapshot_id?: unknown };
+  const state = typeof snapshot === "string" ? `backup ${snapshot.slice(0, 8)}` : target.slice(0, 8);
+  const message = `before ${words[kind]}${isReverting(kind) ? "" : ` ${state}`}`;
   return { message, cause: { ...cause, kind, restored_to: target } };
 }
 

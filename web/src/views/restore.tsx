@@ -293,34 +293,64 @@ export function outcomeOf(
     </>
   );
   if (folder !== null || undo_id === null) return { text };
-  return { text, undo: { title: "Undo", workspace, point: undo_id, run: () => void undo(workspace, undo_id) } };
+  return {
+    text,
+    undo: {
+      title: "Undo",
+      workspace,
+      point: undo_id,
+      run: () => void revert(workspace, "undo", { expected: [undo_id] }),
+    },
+  };
 }
 
-/** Reverts a restore if it is still the last operation. `expected`: the restore's undo point. */
-export async function undo(workspace: string, expected: SavePoint["save_point_id"]): Promise<void> {
-  await revert(workspace, "undo", expected);
-}
-
-/** Reverts the last undo, if that is still the last operation. `expected`: the undo's undo point. */
-export async function redo(workspace: string, expected: SavePoint["save_point_id"]): Promise<void> {
-  await revert(workspace, "redo", expected);
-}
-
-async function revert(workspace: string, verb: "undo" | "redo", expected: SavePoint["save_point_id"]): Promise<void> {
-  const done = verb === "undo" ? "Undone" : "Brought back";
-  const other = verb === "undo" ? redo : undo;
-  const title = verb === "undo" ? "Redo" : "Undo";
+/**
+ * Reverts operations in the given order, each only if it is the next one. `expected`: their undo points; null for an
+ * operation without one. `plan`: the plan of the first.
+ */
+export async function revert(
+  workspace: string,
+  verb: "undo" | "redo",
+  { expected, plan }: { expected: readonly (SavePoint["save_point_id"] | null)[]; plan?: string | undefined },
+): Promise<void> {
+  const [done, other, title] =
+    verb === "undo" ? (["undone", "redo", "Redo"] as const) : (["brought back", "undo", "Undo"] as const);
   await act(
-    async () => call(verb, { workspace, options: { expected: expected } }),
-    ({ changes, left_out: left, undo_id: id }) => {
-      const entries = changes === null ? null : changes.created + changes.updated + changes.deleted;
-      const kept = left.length === 0 ? "" : ` ${plural(left.length, "entry", "entries")} that changed since stayed.`;
-      const text = `${done}: ${entries === null ? "the folder is as it was" : `${plural(entries, "entry", "entries")} changed`}.${kept}`;
-      return id === null
-        ? { text }
-        : { text, undo: { title, workspace, point: id, run: () => void other(workspace, id) } };
+    async () => {
+      const results: RestoreResult[] = [];
+      for (const id of expected) {
+        const asPlanned = plan === undefined || results.length > 0 ? {} : { plan };
+        const options = { ...(id === null ? {} : { expected: id }), ...asPlanned };
+        results.push(await call(verb, { workspace, options }));
+      }
+      return results;
+    },
+    (results) => {
+      const name =
+        results.length === 1
+          ? `${done[0]!.toUpperCase()}${done.slice(1)}`
+          : `${plural(results.length, "operation")} ${done}`;
+      const text = `${name}: ${changedBy(results)}.${keptBy(results)}`;
+      const ids = results.map(({ undo_id: id }) => id).toReversed();
+      const [point = null] = ids;
+      const again = (): void => void revert(workspace, other, { expected: ids });
+      return point === null ? { text } : { text, undo: { title, workspace, point, run: again } };
     },
   );
+}
+
+function changedBy(results: readonly RestoreResult[]): string {
+  let sum = 0;
+  for (const { changes } of results) {
+    if (changes === null) return "the folder is as it was";
+    sum += changes.created + changes.updated + changes.deleted;
+  }
+  return `${plural(sum, "entry", "entries")} changed`;
+}
+
+function keptBy(results: readonly RestoreResult[]): string {
+  const kept = results.reduce((sum, { left_out: left }) => sum + left.length, 0);
+  return kept === 0 ? "" : ` ${plural(kept, "entry", "entries")} that changed since stayed.`;
 }
 
 function Paths({ paths }: { paths: readonly PathRef[] }): JSX.Element {

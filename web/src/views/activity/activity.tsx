@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import type { AgentEvent, CleanupPlan, Operation, OperationList } from "cairnstate/client";
+import type { AgentEvent, CleanupPlan } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import "./activity.css";
@@ -9,12 +9,12 @@ import { onEvent } from "../../app/events.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
 import { isReadOnly } from "../../app/session.ts";
-import { Icon } from "../../parts/icon.tsx";
-import { Name, PathName, visible, Words } from "../../parts/name.tsx";
+import { Name, visible, Words } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
 import { Events } from "./events.tsx";
 import { Backups } from "./free.tsx";
+import { Operations } from "./operations.tsx";
 import { PartHeading } from "./part-heading.tsx";
 import { RunningCalls } from "./running.tsx";
 
@@ -24,14 +24,6 @@ type ActivityRoute = Extract<Route, { view: "activity" }>;
 
 /** The newest events of agents' hooks that are listed. */
 const EVENTS = 100;
-
-const KINDS: Readonly<Record<Operation["kind"], string>> = {
-  restore: "Restore",
-  rewind: "Rewind",
-  adopt: "Adoption",
-  undo: "Undo",
-  redo: "Redo",
-};
 
 export function View({ route: { workspace } }: { route: ActivityRoute }): JSX.Element {
   const { value, problem, isLate, reload } = useResource(`activity ${workspace}`, async (signal) => {
@@ -54,7 +46,7 @@ export function View({ route: { workspace } }: { route: ActivityRoute }): JSX.El
       <Late isLate={isLate.value && found === undefined} />
       {found !== undefined && (
         <>
-          <Operations workspace={workspace} list={found.operations} changed={reload} />
+          <Operations workspace={workspace} list={found.operations} />
           <HookEvents workspace={workspace} events={found.events} />
         </>
       )}
@@ -62,80 +54,6 @@ export function View({ route: { workspace } }: { route: ActivityRoute }): JSX.El
       <Cleanup workspace={workspace} />
       <Backups workspace={workspace} />
     </section>
-  );
-}
-
-function Operations({
-  workspace,
-  list,
-  changed,
-}: {
-  workspace: string;
-  list: OperationList;
-  changed(): void;
-}): JSX.Element {
-  const { operations } = list;
-  const next = operations.findIndex(({ at }) => at === list.undo);
-  const undoTo = (operation: Operation): void => void revertTo(workspace, operation).finally(changed);
-  return (
-    <>
-      <h2>Operations</h2>
-      {operations.length === 0 && <p class="faint">Nothing has changed this folder but its users.</p>}
-      <ul class="activity-list">
-        {operations.map((each, i) => (
-          <li key={`${each.at} ${each.kind}`} data-undone={each.is_undone}>
-            <span class="activity-words">
-              <strong>{KINDS[each.kind]}</strong> <When at={each.at} as={wholeTime} />{" "}
-              <span class="faint">
-                {each.paths === null ? "the whole folder" : <Paths paths={each.paths.map(({ path }) => path)} />}
-              </span>
-              {each.is_undone && <span class="badge">undone</span>}
-            </span>
-            <a class="button quiet" href={href({ view: "point", workspace, point: each.restored_to })}>
-              Its save point
-            </a>
-            {!isReadOnly() && canUndo(each) && next >= 0 && i >= next && (
-              <button type="button" disabled={isBusy.value} onClick={() => undoTo(each)}>
-                <Icon name="undo" /> {i === next ? "Undo" : "Undo to before this"}
-              </button>
-            )}
-          </li>
-        ))}
-      </ul>
-    </>
-  );
-}
-
-function Paths({ paths }: { paths: readonly string[] }): JSX.Element {
-  return (
-    <>
-      <PathName path={paths[0] ?? ""} />
-      {paths.length > 1 && ` and ${count(paths.length - 1)} more`}
-    </>
-  );
-}
-
-/** True for operations in force. An undo or a redo only changes if another operation is in force. */
-function canUndo({ kind, is_undone: isUndone }: Operation): boolean {
-  return kind !== "undo" && kind !== "redo" && !isUndone;
-}
-
-/** Undoes the operations from the newest to the given one, each only if it is the next one that an undo reverts. */
-async function revertTo(workspace: string, { at }: Operation): Promise<void> {
-  await act(
-    async () => {
-      let done = 0;
-      for (;;) {
-        const { operations, undo } = await call("operations", { workspace });
-        const next = operations.find((each) => each.at === undo);
-        if (next === undefined || next.at < at) return done;
-        const expected = next.undo_id === null ? {} : { expected: next.undo_id };
-        await call("undo", { workspace, options: expected });
-        done++;
-        if (next.at === at) return done;
-      }
-    },
-    (done) => ({ text: `${plural(done, "operation")} undone.` }),
   );
 }
 

@@ -2,7 +2,7 @@ import type { BackupSnapshot, Changes, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
 import { href } from "../../app/address.ts";
 import { go, route } from "../../app/route.ts";
-import { CauseName, type Turn, turnOf } from "../../parts/cause.tsx";
+import { CauseName, isOfUndo, type Turn, turnOf } from "../../parts/cause.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, Words } from "../../parts/name.tsx";
 import { count, Counts, dayName, plural, size, timeOfDay, When } from "../../parts/values.tsx";
@@ -78,7 +78,7 @@ export interface PointRowProps {
 export function PointRow(props: PointRowProps): JSX.Element {
   const { workspace, point, newer, older, changes, isHead, isActive, lanes, onPick } = props;
   const turn = turnOf(point);
-  const isUndo = ["restore", "rewind", "adopt", "undo", "redo"].includes(point.cause.kind);
+  const isUndo = isOfUndo(point.cause);
   const branched = point.restored_from !== null;
   return (
     <div class="point-row" role="listitem" data-undo={isUndo} data-active={isActive}>

@@ -233,7 +233,9 @@ function UndoBar({ workspace, undo: point }: { workspace: string; undo: SavePoin
   const run = (): void =>
     void (
       point !== null &&
-      import("../restore.tsx").then(({ redo, undo }) => (isUndone ? redo : undo)(workspace, point.save_point_id))
+      import("../restore.tsx").then(({ revert }) =>
+        revert(workspace, isUndone ? "redo" : "undo", { expected: [point.save_point_id] }),
+      )
     );
   const title = isUndone ? "Redo what was undone" : "Undo the last restore";
   useActions(isShown ? [{ key: "u", title, run }] : []);

@@ -1,0 +1,132 @@
+import { useSignal } from "@preact/signals";
+import type { Operation, OperationList } from "cairnstate/client";
+import type { JSX } from "preact";
+import "../../styles/restore.css";
+import { href } from "../../app/address.ts";
+import { call } from "../../app/calls.ts";
+import { isBusy } from "../../app/outcome.tsx";
+import { isReadOnly } from "../../app/session.ts";
+import { backupTime } from "../../parts/cause.tsx";
+import { Dialog } from "../../parts/dialog.tsx";
+import { Icon } from "../../parts/icon.tsx";
+import { PathName } from "../../parts/name.tsx";
+import { Late, Problem } from "../../parts/problem.tsx";
+import { count, plural, When, wholeTime } from "../../parts/values.tsx";
+import { Plan, usePlan } from "../restore-plan.tsx";
+import { revert } from "../restore.tsx";
+
+/** The operations that changed the folder, and the plan of undoing some of them. */
+
+const KINDS: Readonly<Record<Operation["kind"], string>> = {
+  restore: "Restore",
+  rewind: "Rewound to before a turn",
+  adopt: "Adoption",
+  undo: "Undo",
+  redo: "Redo",
+};
+
+export function Operations({ workspace, list }: { workspace: string; list: OperationList }): JSX.Element {
+  const { operations } = list;
+  const next = operations.findIndex(({ at }) => at === list.undo);
+  const undone = useSignal<readonly Operation[] | null>(null);
+  return (
+    <>
+      <h2>Operations</h2>
+      {operations.length === 0 && <p class="faint">Nothing has changed this folder but its users.</p>}
+      <ul class="activity-list" aria-label="Operations">
+        {operations.map((each, i) => (
+          <li key={`${each.at} ${each.kind}`} data-undone={each.is_undone}>
+            <OperationName operation={each} />
+            {each.undo_id !== null && (
+              <a class="button quiet" href={href({ view: "point", workspace, point: each.undo_id })}>
+                The state before
+              </a>
+            )}
+            <a class="button quiet" href={href({ view: "point", workspace, point: each.restored_to })}>
+              The restored state
+            </a>
+            {!isReadOnly() && isInForce(each) && next >= 0 && i >= next && (
+              <button type="button" onClick={() => (undone.value = operations.slice(next, i + 1).filter(isInForce))}>
+                <Icon name="undo" /> {i === next ? "Undo…" : "Undo to before this…"}
+              </button>
+            )}
+          </li>
+        ))}
+      </ul>
+      {undone.value !== null && (
+        <UndoDialog workspace={workspace} operations={undone.value} close={() => (undone.value = null)} />
+      )}
+    </>
+  );
+}
+
+/** True for an operation that an undo reverts. An undo or a redo only changes if another operation is in force. */
+function isInForce({ kind, is_undone: isUndone }: Operation): boolean {
+  return kind !== "undo" && kind !== "redo" && !isUndone;
+}
+
+function OperationName({
+  operation: { at, kind, cause, paths, is_undone: isUndone },
+}: {
+  operation: Operation;
+}): JSX.Element {
+  const backup = cause === null ? null : backupTime(cause);
+  const name = cause?.["in_part"] === true ? "Took back a turn" : KINDS[kind];
+  return (
+    <span class="activity-words">
+      <strong>{backup === null ? name : `Restored from the backup of ${wholeTime(backup)}`}</strong>{" "}
+      <When at={at} as={wholeTime} />{" "}
+      <span class="faint">
+        {paths === null ? "the whole folder" : <PathName path={paths[0]?.path ?? ""} />}
+        {paths !== null && paths.length > 1 && ` and ${count(paths.length - 1)} more`}
+      </span>{" "}
+      {isUndone && <span class="badge">undone</span>}
+    </span>
+  );
+}
+
+/** The plan of undoing `operations`, newest first, and the button that does so. Only the newest can be planned. */
+function UndoDialog({
+  workspace,
+  operations,
+  close,
+}: {
+  workspace: string;
+  operations: readonly Operation[];
+  close(): void;
+}): JSX.Element {
+  const expected = operations.map(({ undo_id: id }) => id);
+  const [first = null] = expected;
+  const plan = usePlan({ of: `undo ${expected.join(" ")}`, workspace, paths: [], isBackup: false }, (_all, signal) =>
+    call("planUndo", { workspace, options: first === null ? {} : { expected: first } }, { signal }),
+  );
+  const found = plan.problem === null ? plan.shown : undefined;
+  const run = (): void => {
+    close();
+    void revert(workspace, "undo", { expected, plan: found!.id });
+  };
+  const name = operations.length === 1 ? "Undo" : `Undo ${plural(operations.length, "operation")}`;
+  return (
+    <Dialog title={name} close={close}>
+      <div class="stack">
+        <ul class="activity-list" aria-label="Operations to undo">
+          {operations.map((each) => (
+            <li key={each.at}>
+              <OperationName operation={each} />
+            </li>
+          ))}
+        </ul>
+        <p class="faint">
+          {operations.length > 1 && "The newest of them is undone first, with this plan. "}
+          Entries that were edited since stay. The state of now is saved first: Redo brings it back.
+        </p>
+        <Late isLate={plan.isLate} />
+        {plan.problem !== null && <Problem problem={plan.problem} again={plan.reload} />}
+        {found !== undefined && <Plan plan={{ ...plan, choose: null }} paths={[]} />}
+        <button type="button" class="strong" disabled={isBusy.value || found === undefined} onClick={run}>
+          <Icon name="undo" /> {name}
+        </button>
+      </div>
+    </Dialog>
+  );
+}
