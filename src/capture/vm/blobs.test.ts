@@ -62,6 +62,76 @@ test(
   },
 );
 
+test("addImage refuses a VMDK image that names a parent at any place of its descriptor", { skip }, async () => {
+  image("create", "-f", "raw", at("empty.raw"), "2M");
+  writeFileSync(at("parent.raw"), Buffer.alloc(2 << 20, "secret"));
+  image("convert", "-O", "vmdk", at("empty.raw"), at("alone.vmdk"));
+  const bytes = readFileSync(at("alone.vmdk"));
+  const end = bytes.indexOf(0, 512);
+  const descriptor = bytes.subarray(512, end).toString();
+  await addImage(root, at("alone.vmdk"));
+  const hint = `parentFileNameHint="${at("parent.raw")}"\n`;
+  for (const changed of [
+    `# parentCID=12345678\n${descriptor}`,
+    descriptor.replace("parentCID=ffffffff", `#parentCID=12345678\nparentCID=ffffffff`),
+    descriptor.replace("parentCID=ffffffff", "parentCID=0000000f"),
+    `${descriptor}${hint}`,
+    `${descriptor}#${hint}`,
+    `${descriptor.replace("parentCID=ffffffff", " parentCID=12345678")}${hint}`,
+  ]) {
+    const copy = Buffer.from(bytes);
+    copy.fill(0, 512, 512 + 10_240);
+    copy.write(changed, 512);
+    writeFileSync(at("parent.vmdk"), copy);
+    await refused(() => addImage(root, at("parent.vmdk")), "refused", /refers to another file/);
+  }
+});
+
+test(
+  "addImage converts the bytes whose digest it compared, and opens no file that an image names",
+  { skip },
+  async () => {
+    const program = execFileSync("sh", ["-c", "command -v qemu-img"], { encoding: "utf8" }).trim();
+    const before = process.env["PATH"];
+    mkdirSync(at("bin"));
+    // Somebody exchanges the image's content after it was compared.
+    const exchanged = (by: string, image: string): void =>
+      writeFileSync(at("bin/qemu-img"), `#!/bin/sh\ncp ${at(by)} ${at(image)} && exec ${program} "$@"\n`, {
+        mode: 0o755,
+      });
+    process.env["PATH"] = `${at("bin")}:${before}`;
+    try {
+      writeFileSync(at("given"), Buffer.alloc(1 << 20, 1));
+      writeFileSync(at("other"), Buffer.alloc(1 << 20, 2));
+      const sha256 = execFileSync("sha256sum", [at("given")], { encoding: "utf8" }).slice(0, 64);
+      exchanged("other", "given");
+      const kept = await addImage(root, at("given"), { sha256 });
+      const back = at("back");
+      execFileSync(program, ["convert", "-O", "raw", blobFile(root, kept), back]);
+      assert.ok(readFileSync(back).equals(Buffer.alloc(1 << 20, 1)));
+      execFileSync(program, ["create", "-q", "-f", "qcow2", at("late.qcow2"), "1M"]);
+      execFileSync(program, [
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        at("other"),
+        "-F",
+        "raw",
+        at("late-backed.qcow2"),
+        "1M",
+      ]);
+      exchanged("late-backed.qcow2", "late.qcow2");
+      const late = await addImage(root, at("late.qcow2"));
+      execFileSync(program, ["convert", "-O", "raw", blobFile(root, late), back]);
+      assert.ok(readFileSync(back).equals(Buffer.alloc(1 << 20)));
+    } finally {
+      process.env["PATH"] = before;
+    }
+  },
+);
+
 test("addImage and checkDisk refuse an image that refers to another file", { skip }, async () => {
   writeFileSync(at("secret"), "root:x:0:0\n".repeat(100));
   image("create", "-f", "qcow2", "-b", at("secret"), "-F", "raw", at("backed.qcow2"));

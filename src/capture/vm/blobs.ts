@@ -68,13 +68,28 @@ export async function addImage(
   image: string,
   { sha256, signal }: { sha256?: string | undefined; signal?: AbortSignal | undefined } = {},
 ): Promise<string> {
-  const form = formOf(image);
-  if (sha256 !== undefined) {
-    const actual = (await digestOfFile(image, newPacer(signal))).sha256;
+  // Another kind of file would be copied empty, or without an end.
+  closeSync(openRegular(image, { named: true }));
+  if (sha256 === undefined) return await convert(root, image, image, signal);
+  const copy = blobFile(root, temporaryName());
+  try {
+    // The digest is of the bytes that are converted, also if somebody writes to the image meanwhile.
+    await copyFiles([image], copy, { signal });
+    const actual = (await digestOfFile(copy, newPacer(signal))).sha256;
     if (actual !== sha256.toLowerCase())
       throw new CairnError("damaged", `${printablePath(image)} has the SHA-256 ${actual}, and ${sha256} is expected`);
+    return await convert(root, copy, image, signal);
+  } finally {
+    rmSync(copy, { force: true });
   }
-  const args = ["convert", "-f", form, "-O", "qcow2", image];
+}
+
+/** Keeps an image's bytes as qcow2. `named`: the image's path as the user knows it. */
+async function convert(root: string, image: string, named: string, signal: AbortSignal | undefined): Promise<string> {
+  // QEMU opens no second file, also if the header names one that the check did not see.
+  const source = { driver: formOf(image, named), file: { driver: "file", filename: image } };
+  const whole = source.driver === "raw" ? source : { ...source, backing: null };
+  const args = ["convert", "-O", "qcow2", `json:${JSON.stringify(whole)}`];
   return await keep(root, { signal }, async (copy) => runTool(programOf("qemu-img"), [...args, copy], { signal }));
 }
 
@@ -92,14 +107,14 @@ const OTHERS: readonly (readonly [magic: string, name: string])[] = [
   ["PK\x03\x04", "a zip file"],
 ];
 
-/** Returns QEMU's name of an image's format. Throws `usage` for a file that is no image or of another format. */
-function formOf(image: string): "qcow2" | "vmdk" | "vhdx" | "raw" {
-  const header = readHeader(image, true);
+/** Returns QEMU's name of an image's format. Throws `usage` for a file that is no image or of another format, `refused` for one that needs another file. */
+function formOf(image: string, named: string): "qcow2" | "vmdk" | "vhdx" | "raw" {
+  const header = readHeader(image);
   if (header !== null) {
-    refuseOthers(header, image);
+    refuseOthers(header, named);
     return "qcow2";
   }
-  const fd = openRegular(image, { named: true });
+  const fd = openRegular(image);
   const start = Buffer.alloc(VMDK_START);
   try {
     readSync(fd, start, 0, start.length, 0);
@@ -109,10 +124,11 @@ function formOf(image: string): "qcow2" | "vmdk" | "vhdx" | "raw" {
   const text = start.toString("latin1");
   if (text.startsWith("vhdxfile")) return "vhdx";
   if (text.startsWith("KDMV")) {
-    // An image without sectors of its own names other files; a parent is another file too.
-    const parent = /^parentCID=([0-9a-f]+)/m.exec(text)?.[1] ?? "ffffffff";
-    if (start.readBigUInt64LE(12) !== 0n && parent === "ffffffff") return "vmdk";
-    throw new CairnError("refused", `${printablePath(image)} refers to another file, which QEMU would read`, {
+    // An image without sectors of its own names other files; a parent is another file too. QEMU takes these words at any place.
+    const parents = [...text.matchAll(/parentCID\s*=\s*(\w*)/gi)].map(([, parent]) => parent!.toLowerCase());
+    const isAlone = !/parentFileNameHint/i.test(text) && parents.every((parent) => parent === "ffffffff");
+    if (isAlone && start.readBigUInt64LE(12) !== 0n) return "vmdk";
+    throw new CairnError("refused", `${printablePath(named)} refers to another file, which QEMU would read`, {
       hint: STANDALONE,
     });
   }
@@ -120,14 +136,14 @@ function formOf(image: string): "qcow2" | "vmdk" | "vhdx" | "raw" {
   if (other === undefined) return "raw";
   throw new CairnError(
     "usage",
-    `${printablePath(image)} is ${other[1]}; a qcow2, raw, VMDK or VHDX image is expected`,
+    `${printablePath(named)} is ${other[1]}; a qcow2, raw, VMDK or VHDX image is expected`,
     {
       hint: "unpack a compressed image, or convert it: qemu-img convert -O qcow2 IMAGE NEW.qcow2",
     },
   );
 }
 
-/** Bytes of a VMDK image in which its descriptor begins, in practice. */
+/** Bytes of a VMDK image in which its descriptor lies: QEMU reads 10 KiB from the second sector. */
 const VMDK_START = 64 << 10;
 const STANDALONE = "make a standalone image of it with qemu-img convert";
 
@@ -204,9 +220,9 @@ const MAGIC = 0x51_46_49_fb;
 const EXTERNAL_DATA = 4n;
 const KNOWN_FEATURES = 0b11111n;
 
-/** The header of a qcow2 image; null for any other file. `named`: by a user. Throws as `openRegular` does. */
-function readHeader(file: string, named = false): DiskHeader | null {
-  const fd = openRegular(file, { named });
+/** The header of a qcow2 image; null for any other file. Throws as `openRegular` does. */
+function readHeader(file: string): DiskHeader | null {
+  const fd = openRegular(file);
   try {
     const bytes = Buffer.alloc(104);
     readSync(fd, bytes, 0, bytes.length, 0);
