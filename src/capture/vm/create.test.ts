@@ -9,6 +9,7 @@ import { startMachine } from "./create.ts";
 import { newRecord, withMachine } from "./life.ts";
 import { Machine, machinesFolder, type MachineRecord, processIn } from "./machine.ts";
 import { devicesOf, endQemu } from "./qemu.ts";
+import { takeState } from "./state.ts";
 
 /** Starts of machines whose QEMU is a fake: no guest runs. */
 
@@ -37,7 +38,7 @@ interface Made {
 }
 
 /** A hibernated machine. */
-function hibernated(t: TestContext, hardware = HARDWARE): Made {
+function hibernated(t: TestContext, hardware = HARDWARE, devices = devicesOf(hardware)): Made {
   const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "cairn-wake-")));
   const { host, order, set } = fakeHost(folder);
   const machine = new Machine(machinesFolder(path.join(folder, "machines")), "web");
@@ -50,7 +51,7 @@ function hibernated(t: TestContext, hardware = HARDWARE): Made {
   const record: MachineRecord = { ...newRecord(names, hardware), state: "hibernated" };
   const { id, foreignNics } = record;
   const saved = { ...names, id, hypervisorVersion: host.version, hasMemory: true, foreignNics, hardware };
-  fs.writeFileSync(path.join(machine.live, SIDECAR), encodeSaved({ ...saved, devices: devicesOf(hardware) }));
+  fs.writeFileSync(path.join(machine.live, SIDECAR), encodeSaved({ ...saved, devices }));
   fs.writeFileSync(path.join(machine.live, DEVICES), "devices");
   fs.writeFileSync(path.join(machine.live, MEMORY), "memory");
   fs.truncateSync(path.join(machine.live, MEMORY), SIZE);
@@ -96,4 +97,14 @@ test("a free port is recorded at the same time as the start of a hibernated mach
   assert.deepEqual([machine.read().state, ports()], ["hibernated", [0, 2222, 0]]);
   await start();
   assert.deepEqual(ports(), [40_000, 2222, 40_002]);
+});
+
+test("the saved state of a hibernated machine has the devices with which it was hibernated", async (t) => {
+  const { machine } = hibernated(t, { ...HARDWARE, nics: [] }, ["a device of another build"]);
+  const into = path.join(machine.folder, "into");
+  fs.mkdirSync(into);
+  const host = { program: "qemu", version: "8.0.0", accelerator: "tcg" } as const;
+  const { saved } = await takeState(host, machine, machine.read(), { qmp: null, into });
+  assert.deepEqual(saved.devices, ["a device of another build"]);
+  assert.deepEqual([saved.hasMemory, saved.hypervisorVersion], [true, "7.2.22"]);
 });

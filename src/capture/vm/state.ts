@@ -113,7 +113,8 @@ export async function takeState(host: Host, machine: Machine, record: MachineRec
     hasMemory: qmp !== null || kept !== null,
     foreignNics: record.foreignNics,
     hardware,
-    devices: devicesOf(hardware),
+    // A newer build may attach other devices than the build that took the hibernated state.
+    devices: kept?.devices ?? devicesOf(hardware),
   };
   return { saved, pausedMs };
 }
