@@ -72,14 +72,29 @@ test(
     const { page, go } = await open(t, workspace, { expected: / 409 / });
     inFork("adopted.ts", "export {};\n");
     await go({ view: "adopt", workspace, fork, merges: false });
-    await page.getByRole("alert").getByText("would be lost").waitFor();
+    const refusal = page
+      .getByRole("note")
+      .filter({ hasText: /^\d+ entr(y|ies) of this folder changed .* would be lost/ });
+    await refusal.getByRole("link", { name: "Merge…" }).waitFor();
+    assert.equal(await page.getByRole("alert").count(), 0);
+    assert.equal(await page.getByRole("button", { name: "Try again" }).count(), 0);
+    assert.doesNotMatch(await page.locator("main").innerText(), /--|`cairn/);
     assert.equal(await page.getByRole("button", { name: "Adopt", exact: true }).isEnabled(), false);
+    assert.deepEqual(await violations(page), []);
+    await refusal.getByRole("link", { name: "Compare" }).click();
+    await page.getByRole("treeitem", { name: "total.ts" }).waitFor();
+    await page.goBack();
+    await page.getByRole("link", { name: "Cancel" }).click();
+    await page.getByText("Adopt… makes this folder equal to a fork.").waitFor();
+    await page.goBack();
     await page.getByLabel("also if this folder changed").check();
     await page.locator(".plan-row", { hasText: "total.ts" }).waitFor();
     await page.getByRole("button", { name: "Adopt", exact: true }).click();
     await page.getByRole("status").getByText("Adopted").waitFor();
     assert.doesNotMatch(here("src/total.ts"), /\t/);
     assert.equal(here("adopted.ts"), "export {};\n");
+    const adopted = page.locator(".point-row", { hasText: "before the fork comes home" }).first();
+    await adopted.getByText("from forks-fork", { exact: true }).waitFor();
     await page.getByRole("status").getByRole("button", { name: "Undo" }).click();
     await page.getByRole("status").getByText("Undone").waitFor();
     assert.match(here("src/total.ts"), /\t/);

@@ -24,8 +24,8 @@ export interface Resource<T> {
 }
 
 export function problemOf(error: unknown): Found {
-  const { code = "internal", message, hint } = error as Partial<Found>;
-  return { code, message: message ?? String(error), hint };
+  const { code = "internal", message, hint, details } = error as Partial<Found>;
+  return { code, message: message ?? String(error), hint, details };
 }
 
 /** Makes views load again what depends on the folder as it is now, after an operation of the page changed the folder. */

@@ -1,15 +1,18 @@
 import type { JSX } from "preact";
+import { pageHint } from "./hint.ts";
 import { Icon } from "./icon.tsx";
 import { Words } from "./name.tsx";
 
 export interface Found {
   code: string;
   message: string;
-  hint?: string | undefined;
+  hint?: string | null | undefined;
+  details?: Record<string, unknown> | undefined;
 }
 
-/** An error with the message and hint of the API. */
+/** An error with the message of the API, and what of its hint helps on the page. */
 export function Problem({ problem, again }: { problem: Found; again?: () => void }): JSX.Element {
+  const hint = pageHint(problem.hint ?? "");
   return (
     <div class="problem" role="alert">
       <Icon name="warning" />
@@ -17,9 +20,9 @@ export function Problem({ problem, again }: { problem: Found; again?: () => void
         <p>
           <Words text={problem.message} isWhole />
         </p>
-        {problem.hint !== undefined && problem.hint !== null && (
+        {hint !== null && hint !== "" && (
           <p class="faint">
-            <Words text={problem.hint} isWhole />
+            <Words text={hint} isWhole />
           </p>
         )}
       </div>

@@ -1,4 +1,5 @@
 import { useSignal } from "@preact/signals";
+import type { Changes } from "cairnstate/client";
 import type { JSX } from "preact";
 import "../styles/restore.css";
 import { href, nameOf, type Route } from "../app/address.ts";
@@ -8,7 +9,8 @@ import { act } from "../app/outcome.tsx";
 import { go, route as current } from "../app/route.ts";
 import { isReadOnly } from "../app/session.ts";
 import { Name } from "../parts/name.tsx";
-import { Empty, Late, Problem } from "../parts/problem.tsx";
+import { Empty, type Found, Late, Problem } from "../parts/problem.tsx";
+import { plural } from "../parts/values.tsx";
 import { Plan, usePlan } from "./restore-plan.tsx";
 import { Foot, outcomeOf } from "./restore.tsx";
 
@@ -22,6 +24,7 @@ export function View({ route }: { route: AdoptRoute }): JSX.Element {
 function Adoption({ route }: { route: AdoptRoute }): JSX.Element {
   const { workspace, fork, merges } = route;
   const over = useSignal(false);
+  const back: Route = { view: "forks", workspace };
   const options = merges ? { merge: true } : over.value ? { over: true } : {};
   const plan = usePlan({ of: `${href(route)} ${over.value}`, workspace, paths: [], isBackup: false }, (_all, signal) =>
     call("planAdoptFork", { workspace, fork, options }, { signal }),
@@ -39,7 +42,7 @@ function Adoption({ route }: { route: AdoptRoute }): JSX.Element {
     {
       key: "Escape",
       title: "Leave without a change",
-      run: () => go({ view: "point", workspace, point: fork }),
+      run: () => go(back),
     },
   ]);
   return (
@@ -54,15 +57,38 @@ function Adoption({ route }: { route: AdoptRoute }): JSX.Element {
         <How route={route} over={over} />
       </header>
       <Late isLate={plan.isLate} />
-      {plan.problem !== null && <Problem problem={plan.problem} again={plan.reload} />}
+      {plan.problem !== null && <Refusal route={route} problem={plan.problem} again={plan.reload} />}
       {found !== undefined && <Plan plan={{ ...plan, choose: null }} paths={[]} />}
       <Foot
-        route={{ workspace, point: fork }}
+        back={back}
         name={merges ? "Merge" : "Adopt"}
         isReady={found !== undefined && found.entries.length > 0}
         run={() => void run()}
       />
     </section>
+  );
+}
+
+/** Why there is no plan. If this folder changed since the fork was made: how much, and the ways to go on. */
+function Refusal({ route, problem, again }: { route: AdoptRoute; problem: Found; again(): void }): JSX.Element {
+  const { workspace } = route;
+  const { base, changes } = (problem.details ?? {}) as { base?: string; changes?: Changes };
+  if (base === undefined || changes === undefined)
+    return problem.code === "refused" ? <Problem problem={problem} /> : <Problem problem={problem} again={again} />;
+  const lost = plural(changes.added + changes.modified + changes.removed, "entry", "entries");
+  return (
+    <div class="note" role="note">
+      <p>
+        {lost} of this folder changed since the fork was made, and would be lost. Merge… keeps the changes of both. To
+        lose those of this folder, check “also if this folder changed since the fork was made”.
+      </p>
+      <a class="button" href={href({ view: "point", workspace, point: base, to: "now" })}>
+        Compare
+      </a>{" "}
+      <a class="button" href={href({ ...route, merges: true })}>
+        Merge…
+      </a>
+    </div>
   );
 }
 

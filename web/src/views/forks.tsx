@@ -5,6 +5,7 @@ import { call } from "../app/calls.ts";
 import { onEvent } from "../app/events.ts";
 import { type Fork, forksOf } from "../app/forks.ts";
 import { useResource } from "../app/resource.ts";
+import { isReadOnly } from "../app/session.ts";
 import { Icon } from "../parts/icon.tsx";
 import { Name } from "../parts/name.tsx";
 import { Empty, Late, Problem } from "../parts/problem.tsx";
@@ -29,6 +30,12 @@ export function View({ route: { workspace } }: { route: Extract<Route, { view: "
             one.
           </p>
         </Empty>
+      )}
+      {found.length > 0 && !isReadOnly() && (
+        <>
+          <p class="faint">Merge… brings a fork's changes home, beside the changes of this folder.</p>
+          <p class="faint">Adopt… makes this folder equal to a fork.</p>
+        </>
       )}
       <ul>
         {found.map((each) => (

@@ -30,6 +30,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
   );
   const { shown, chosen } = plan;
   const isElsewhere = into.value === "elsewhere";
+  const back: Route = { view: "point", workspace, point };
   const run = async (): Promise<void> => {
     if (isElsewhere && folder.value === "") return;
     const to = isElsewhere ? folder.value : null;
@@ -48,7 +49,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
     );
     if (done === null) plan.reload();
   };
-  useActions([{ key: "Escape", title: "Leave without a restore", run: () => go({ view: "point", workspace, point }) }]);
+  useActions([{ key: "Escape", title: "Leave without a restore", run: () => go(back) }]);
   if (isReadOnly()) return <Empty title="This page is read-only" />;
   return (
     <section class="restore" aria-label="Restore">
@@ -61,7 +62,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
         <Plan plan={plan} paths={paths} />
       )}
       <Foot
-        route={route}
+        back={back}
         isElsewhere={isElsewhere}
         isReady={isElsewhere ? folder.value !== "" : shown !== undefined && shown.entries.length > 0}
         run={() => void run()}
@@ -192,15 +193,15 @@ function pathsOf({ paths }: RestoreRoute): { paths?: (string | Uint8Array)[] } {
   return paths.length === 0 ? {} : { paths: paths.map(toInput) };
 }
 
-/** The buttons that leave the plan of a change of the folder, and do it. `point`: the state that it goes to. */
+/** The buttons that leave the plan of a change of the folder, and do it. `back`: the view that *Cancel* opens. */
 export function Foot({
-  route: { workspace, point },
+  back,
   name = "Restore",
   isElsewhere = false,
   isReady,
   run,
 }: {
-  route: Pick<RestoreRoute, "workspace" | "point">;
+  back: Route;
   name?: string;
   isElsewhere?: boolean;
   isReady: boolean;
@@ -209,7 +210,7 @@ export function Foot({
   return (
     <footer class="restore-foot">
       <p class="faint">{isElsewhere ? "" : "The state of now is saved first: Undo brings it back."}</p>
-      <a class="button" href={href({ view: "point", workspace, point })}>
+      <a class="button" href={href(back)}>
         Cancel
       </a>
       <button type="button" class="strong" disabled={isBusy.value || !isReady} onClick={run}>
