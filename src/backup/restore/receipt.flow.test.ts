@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { verifyReceipt, writeReceipt } from "./receipt.ts";
 import { CairnError } from "../../errors.ts";
+import { decodeReceipt } from "../../formats/records/receipt.ts";
 import { backupScene } from "../testing-far.ts";
 
 function refusal(message: RegExp): (error: unknown) => boolean {
@@ -125,6 +126,24 @@ test("list has the rows of each table of snapshots that were restored here, from
     writeFileSync(file, changed);
     assert.deepEqual(await rowsOf(), [of(3, 0), undefined]);
   }
+});
+
+test("a backup counts as proven by a signed receipt only, also before many receipts about other repositories", async (t) => {
+  const { client, repository, root } = await backupScene(t, "local");
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const { proof } = await repository.restore(snapshot!.snapshot_id, join(root, "restored"));
+  const file = proof!.receipt!;
+  const facts = decodeReceipt(readFileSync(file)).body;
+  for (let each = 0; each < 100; each++) await writeReceipt({ ...facts, repository_id: "f".repeat(64) }, undefined);
+  const lookedUp = async () => {
+    const { receipts, debt } = await client.receipts();
+    return [receipts.map((each) => each.file), debt.map(({ unproven, proven_at }) => [unproven, proven_at])];
+  };
+  assert.deepEqual(await lookedUp(), [[file], [[0, facts.made_at]]]);
+  const stored = JSON.parse(readFileSync(file, "utf8")) as { body_b64: string };
+  const body = Buffer.from(stored.body_b64, "base64").toString().replace(facts.target, facts.target.toUpperCase());
+  writeFileSync(file, JSON.stringify({ ...stored, body_b64: Buffer.from(body).toString("base64") }));
+  assert.deepEqual(await lookedUp(), [[file], [[1, null]]]);
 });
 
 test("a receipt of very many tables has only their sums, so that it can be verified", async (t) => {

@@ -122,15 +122,19 @@ function receiptNames(): string[] {
     .toSorted();
 }
 
-/** This user's newest receipts that can be read, the newest first. Their signatures are not checked. */
-export function newestReceipts(): { name: string; file: string; body: ReceiptBody }[] {
+/** This user's receipts about some repositories, the newest first. `isOwn()`: this user's key signed the receipt. */
+export function receiptsAbout(
+  repositories: ReadonlySet<string>,
+): { name: string; file: string; body: ReceiptBody; isOwn(): boolean }[] {
+  const own = pinnedKey();
   return receiptNames()
-    .slice(-MOST_READ)
     .toReversed()
     .flatMap((name) => {
       const file = join(directory(), name);
       try {
-        return [{ name, file, body: decodeReceipt(readRegular(file, { limit: MAX_BYTES })).body }];
+        const { body, bodyBytes, signature } = decodeReceipt(readRegular(file, { limit: MAX_BYTES }));
+        const isOwn = (): boolean => own !== null && isSignedBy(own, bodyBytes, signature);
+        return repositories.has(body.repository_id) ? [{ name, file, body, isOwn }] : [];
       } catch {
         // The check of a receipt names the damage.
         return [];

@@ -1,18 +1,20 @@
-import { newestReceipts } from "../../backup/restore/receipt.ts";
+import { receiptsAbout } from "../../backup/restore/receipt.ts";
 import { newest, runOf } from "../../keep/schedule.ts";
 import { requireOwner } from "../../look/sources/operands.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { readBackupNotes } from "../../workspace/place/backup-notes.ts";
 import type { Receipts } from "./receipts.ts";
 
+/** The most receipts that are listed. */
+const MOST = 100;
+
 /** Lists this user's receipts about the repositories of a workspace, and the backups that none of them proves. Asks no repository. */
 export function receipts({ found }: Workspace): Receipts {
   requireOwner();
   const notes = readBackupNotes(found.paths);
-  const ids = new Set(notes.map(({ repository_id: id }) => id));
-  const all = newestReceipts().filter(({ body }) => ids.has(body.repository_id));
+  const all = receiptsAbout(new Set(notes.map(({ repository_id: id }) => id)));
   const debt = notes.map(({ repository_id, location, save_point_id, earlier = [], at }) => {
-    const own = all.filter(({ body }) => body.repository_id === repository_id);
+    const own = all.filter(({ body, isOwn }) => body.repository_id === repository_id && isOwn());
     const proven = new Set(own.map(({ body }) => body.save_point_id));
     const backups = [...new Set([save_point_id, ...earlier])];
     return {
@@ -25,7 +27,7 @@ export function receipts({ found }: Workspace): Receipts {
       backed_up_at: at,
     };
   });
-  const listed = all.map(({ name, file, body: { made_at, repository_id, snapshot_id, target } }) => {
+  const listed = all.slice(0, MOST).map(({ name, file, body: { made_at, repository_id, snapshot_id, target } }) => {
     return { name, file, made_at, repository_id, snapshot_id, target };
   });
   return { receipts: listed, debt };

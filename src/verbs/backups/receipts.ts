@@ -17,14 +17,14 @@ export const VerificationDebt = object({
   repository: text("the repository's address, without a password"),
   repository_id: text(),
   backups: number("backups that this machine has recorded, each save point once"),
-  unproven: number("those of them that no restore of this user has proven"),
+  unproven: number("those of them that no receipt with this user's signature proves"),
   proven_at: orNull(text("when a backup was last proven; null: never")),
   verified_at: orNull(text("when the repository was last verified by the schedule without damage; null: never")),
   backed_up_at: text("when the newest backup was made"),
 });
 export type VerificationDebt = Of<typeof VerificationDebt>;
 export const Receipts = object({
-  receipts: rows(ListedReceipt, "newest first, of the user's last 100 receipts"),
+  receipts: rows(ListedReceipt, "the user's newest 100 about these repositories, newest first"),
   debt: rows(VerificationDebt, "a row for each repository"),
 });
 export type Receipts = Of<typeof Receipts>;
