@@ -88,10 +88,10 @@ export interface PageClient {
   folders(path: string): Promise<FolderList>;
   /** Tells which coding agents' hooks save a workspace. Without a path: all folders in which agents work or have hooks. */
   agents(workspace?: string): Promise<AgentsIn[]>;
-  /** Installs an agent's hooks for a workspace. `plan`: only tells which files would change. Throws `refused`. */
-  installAgent(asked: { workspace: string; tool: string; plan?: boolean }): Promise<InstalledAgent>;
-  /** Removes an agent's hooks for a workspace. `plan`: only tells which files would change. Throws `refused`. */
-  removeAgent(asked: { workspace: string; tool: string; plan?: boolean }): Promise<InstalledAgent>;
+  /** Installs an agent's hooks for a workspace. `plan`: true only tells which files would change; then the id of that plan. Throws `refused`, `stale_plan`. */
+  installAgent(asked: { workspace: string; tool: string; plan: true | string }): Promise<InstalledAgent>;
+  /** Removes an agent's hooks for a workspace. `plan`: as for `installAgent`. Throws `refused`, `stale_plan`. */
+  removeAgent(asked: { workspace: string; tool: string; plan: true | string }): Promise<InstalledAgent>;
   /**
    * Keeps a repository for a workspace: an existing one, with the path of the file that has its password, or without it
    * a new one with a new password file. Throws `already_exists`, `not_found`, `wrong_password`, `refused`.

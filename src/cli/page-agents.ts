@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { isDeepStrictEqual } from "node:util";
 import type { PageServerOptions } from "../api/page/server.ts";
 import type { AgentsIn, InstalledAgent } from "../contract/index.ts";
 import { errorOf } from "../contract/error-record.ts";
@@ -31,23 +32,41 @@ export function pageAgents(ask = answerOf, now = (): number => performance.now()
     );
     return asked.answer;
   };
+  const forget = (): void => void (all = null);
   return {
-    status: async (folder) => (folder === null ? aboutAll() : statusOf(ask, ["-C", folder, "agent", "status"])),
-    async change(verb, { folder, tool, isPlan }) {
+    async status(folder) {
+      if (folder === null) return aboutAll();
+      const found = await statusOf(ask, ["-C", folder, "agent", "status"]);
+      const kept = await all?.answer.catch(() => null);
+      // A command in a terminal has changed it meanwhile.
+      const isKept = found.every((each) =>
+        isDeepStrictEqual(
+          kept?.find(({ path }) => path === each.path),
+          each,
+        ),
+      );
+      if (!isKept) forget();
+      return found;
+    },
+    forget,
+    async change(verb, { folder, tool, plan }) {
       try {
-        const { data, warnings } = await ask(["-C", folder, "agent", verb, tool, ...(isPlan ? ["--plan"] : [])]);
+        const how = plan === null ? ["--plan"] : ["--apply", plan];
+        const { data, warnings } = await ask(["-C", folder, "agent", verb, tool, ...how]);
         const {
+          plan_id,
           files,
           checked = null,
           problem = null,
-        } = data as Partial<InstalledAgent> & Pick<InstalledAgent, "files">;
+        } = data as Partial<InstalledAgent> & Pick<InstalledAgent, "files" | "plan_id">;
         return {
+          plan_id,
           files: files.map(({ path, changed }) => ({ path, changed })),
           checked,
           problem: problem ?? (verb === "remove" && warnings.length > 0 ? warnings.join("\n") : null),
         };
       } finally {
-        if (!isPlan) all = null;
+        if (plan !== null) forget();
       }
     },
   };

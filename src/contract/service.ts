@@ -204,6 +204,8 @@ export interface AgentsIn {
 
 /** The outcome or the plan of `cairn agent install` or `cairn agent remove`. */
 export interface InstalledAgent {
+  /** The id of the plan of these files with their content. */
+  plan_id: string;
   files: { path: string; changed: boolean }[];
   /** True: a hook was run as it is written, and saved the folder; null: no hook was run. */
   checked: boolean | null;

@@ -302,6 +302,31 @@ test("agent install leaves a file unchanged that it cannot parse or extend, and 
   assert.equal(cairn(["agent", "install", "emacs", "-C", folder]).error?.code, "usage");
 });
 
+test("agent install and remove with --apply do exactly the plan with this id, or nothing", () => {
+  const folder = newProject();
+  const forAll = ["--for", "everybody"];
+  const file = path.join(folder, ".claude/settings.json");
+  for (const verb of [install, remove]) {
+    const { plan_id: plan, files } = verb(folder, "claude-code", ...forAll, "--plan") as {
+      plan_id: string;
+      files: { path: string; text: string }[];
+    };
+    const before = fs.existsSync(file) ? fs.readFileSync(file, "utf8") : null;
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    const other = JSON.stringify({ ...JSON.parse(before ?? "{}"), model: "other" });
+    fs.writeFileSync(file, other);
+    const command = verb === install ? "install" : "remove";
+    const refused = cairn(["agent", command, "claude-code", "-C", folder, ...forAll, "--apply", plan]);
+    assert.equal(refused.error?.code, "stale_plan");
+    assert.equal(fs.readFileSync(file, "utf8"), other);
+    if (before === null) fs.rmSync(file);
+    else fs.writeFileSync(file, before);
+    const again = verb(folder, "claude-code", ...forAll, "--plan")["plan_id"];
+    const done = verb(folder, "claude-code", ...forAll, "--apply", again as string);
+    assert.deepEqual(done["files"], files);
+  }
+});
+
 /** Facts as the tools gave them to a hook, but for the folder. */
 const FACTS = {
   "claude-code": {

@@ -188,9 +188,25 @@ test(
     const beyond = "(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.querySelector('dialog'))";
     assert.equal(await page.evaluate(beyond), 0);
     assert.deepEqual(await violations(page), []);
+    // The plan of another agent stays open, while this one changes.
+    await page.getByRole("button", { name: "Install codex…" }).click();
+    await page.getByRole("button", { name: "Install codex", exact: true }).waitFor();
+    fs.writeFileSync(settings, '{"model": "other"}\n');
+    await page.getByRole("button", { name: "Install claude-code", exact: true }).click();
+    await page.getByRole("alert").getByText("is stale").waitFor();
+    assert.equal(fs.readFileSync(settings, "utf8"), '{"model": "other"}\n', "other content was planned");
+    fs.rmSync(settings);
+    await page.getByRole("button", { name: "Install claude-code", exact: true }).click();
+    await page.getByRole("alert").getByText("is stale").waitFor();
     await page.getByRole("button", { name: "Install claude-code", exact: true }).click();
     await page.getByText("saves this folder").waitFor();
     assert.match(fs.readFileSync(settings, "utf8"), /agent hook/);
+    await page.getByRole("button", { name: "Install codex", exact: true }).waitFor();
+    assert.equal(
+      await page.evaluate("document.activeElement.getAttribute('aria-label')"),
+      "Remove claude-code…",
+      "the focus is where the pressed button was",
+    );
     await page.keyboard.press("Escape");
     await sentence.getByText("without hooks").waitFor({ state: "detached" });
     // The removal shows its files, and brings the settings back as they were: without a file.

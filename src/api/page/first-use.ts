@@ -14,12 +14,20 @@ import type { OpenWorkspaces } from "./open-workspaces.ts";
 
 /** Requests of the page that are no calls: folders to choose from, agents, and a repository with its password. */
 
+interface AskedChange {
+  folder: string;
+  tool: string;
+  plan: string | null;
+}
+
 /** The work of `cairn agent` in the files of the user who started the page's server. */
 export interface PageAgents {
   /** `folder` null: all folders in which agents work or have hooks. */
   status(folder: string | null): Promise<AgentsIn[]>;
-  /** Installs or removes an agent's hooks. `isPlan`: only tells which files would change. */
-  change(verb: "install" | "remove", asked: { folder: string; tool: string; isPlan: boolean }): Promise<InstalledAgent>;
+  /** Installs or removes an agent's hooks as the plan with this id. Null: only tells which files would change. */
+  change(verb: "install" | "remove", asked: AskedChange): Promise<InstalledAgent>;
+  /** Ends the answer about all folders that is kept. */
+  forget(): void;
 }
 
 export interface FirstUse {
@@ -35,6 +43,7 @@ const MOST = 500;
 const PASSWORD_BYTES = 24;
 const NAME_CHARACTERS = 16;
 const TOOL = /^[a-z][a-z-]{0,39}$/;
+const PLAN_ID = /^[0-9a-f]{32}$/;
 
 const ANSWERS: Readonly<Record<string, Answer>> = {
   "/folders": async (members) => foldersIn(pathOf(members, "path")),
@@ -72,11 +81,15 @@ async function foldersIn(path: string): Promise<FolderList> {
 
 const isShown = (name: string): boolean => !name.startsWith(".") && !name.includes("\ufffd");
 
-function askedOf(members: Body): { folder: string; tool: string; isPlan: boolean } {
+/** Throws `usage` for a change without the id of the plan that the person was shown. */
+function askedOf(members: Body): AskedChange {
   const { tool, plan } = members;
   const folder = pathOf(members, "workspace");
-  if (typeof tool === "string" && TOOL.test(tool)) return { folder, tool, isPlan: plan === true };
-  throw new CairnError("usage", "tool must be the name of a coding agent, for example claude-code");
+  if (typeof tool !== "string" || !TOOL.test(tool))
+    throw new CairnError("usage", "tool must be the name of a coding agent, for example claude-code");
+  if (plan === true) return { folder, tool, plan: null };
+  if (typeof plan === "string" && PLAN_ID.test(plan)) return { folder, tool, plan };
+  throw new CairnError("usage", "plan must be true, for the plan, or the id of the plan to carry out");
 }
 
 /**

@@ -20,6 +20,7 @@ import { CODE_MS, PageServer, type PageServerOptions } from "./server.ts";
 
 process.env["CAIRN_SOCKET"] = "none";
 
+const PLAN = "0".repeat(32);
 const SCRIPT = "import(0)";
 const ASSET = "/assets/main-0a1B2c3D.js";
 /** Content by path. */
@@ -169,10 +170,11 @@ async function serving(
     page,
     agents: {
       status: async (folder) => [{ path: folder ?? "all", agents: [] }],
-      async change(verb, { folder, tool, isPlan }) {
-        called.push(`${verb} ${folder} ${tool} ${isPlan}`);
-        return { files: [], checked: null, problem: null };
+      async change(verb, { folder, tool, plan }) {
+        called.push(`${verb} ${folder} ${tool} ${plan}`);
+        return { plan_id: PLAN, files: [], checked: null, problem: null };
       },
+      forget: () => void called.push("forget"),
     },
     isReadOnly: false,
     start: null,
@@ -709,9 +711,20 @@ test("the page lists folders, makes one a workspace, installs agents and keeps a
   for (const verb of ["install", "remove"]) {
     const target = `/agents/${verb}`;
     assert.equal((await served.signedIn(target, { method: "POST", body: planned })).status, 200);
-    assert.ok(served.called.includes(`${verb} ${root} codex true`));
-    for (const wrong of [{ tool: "--all" }, { tool: "a/b" }, { tool: 1 }, { tool: "codex", workspace: "-C" }]) {
-      const asked = JSON.stringify({ workspace: root, ...wrong });
+    assert.ok(served.called.includes(`${verb} ${root} codex null`));
+    const shown = JSON.stringify({ workspace: root, tool: "codex", plan: PLAN });
+    assert.equal((await served.signedIn(target, { method: "POST", body: shown })).status, 200);
+    assert.ok(served.called.includes(`${verb} ${root} codex ${PLAN}`));
+    for (const wrong of [
+      { tool: "--all" },
+      { tool: "a/b" },
+      { tool: 1 },
+      { workspace: "-C" },
+      { plan: undefined },
+      { plan: false },
+      { plan: "--for" },
+    ]) {
+      const asked = JSON.stringify({ workspace: root, tool: "codex", plan: PLAN, ...wrong });
       assert.equal((await served.signedIn(target, { method: "POST", body: asked })).status, 400, asked);
     }
   }
@@ -721,6 +734,7 @@ test("the page lists folders, makes one a workspace, installs agents and keeps a
   }
   const made = await served.call("register", { path: root });
   assert.deepEqual([made.status, served.called.includes("openOrInit")], [200, true]);
+  assert.ok(served.called.includes("forget"), "an agent may work in the new workspace");
   const looking = await serving(t, { isReadOnly: true });
   assert.equal((await looking.signedIn("/agents", { method: "POST", body: "{}" })).status, 200);
   for (const target of ["/folders", "/agents/install", "/agents/remove", "/repositories"]) {

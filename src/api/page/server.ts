@@ -105,6 +105,8 @@ export class PageServer {
     this.#name = options.byAddress ? newPageAddress() : newPageName();
     const { onProblem } = options;
     this.#host = new PageHost(options.openLibrary, options.isReadOnly, onProblem);
+    // An agent may work in the new workspace.
+    this.#host.events.listen(({ event }) => event.type === "registered" && options.agents.forget());
     this.#handler = new RequestHandler(this.#host, {
       requestBytes: REQUEST_BYTES,
       calls: MOST_CALLS,

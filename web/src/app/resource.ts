@@ -45,8 +45,9 @@ export function keep(key: string, value: unknown): void {
 
 /**
  * Loads an answer, again whenever `key` changes; meanwhile shows the cached answer, if there is one. `isFixed`: a cached
- * answer is not loaded again, because it never changes. `isFresh`: a cached answer is not shown. `isOfNow`: the answer
- * depends on the folder as it is now, and is loaded again after each operation of the page.
+ * answer is not loaded again, because it never changes. `isFresh`: no answer is cached; one that is loaded again stays
+ * meanwhile. `isOfNow`: the answer depends on the folder as it is now, and is loaded again after each operation of the
+ * page.
  */
 export function useResource<T>(
   key: string,
@@ -71,7 +72,7 @@ export function useResource<T>(
       answeredAfter.value = after;
       problem.value = null;
       if (isFixed) return;
-    } else if (isFresh) value.value = undefined;
+    } else if (isFresh && answered.peek() !== wanted) value.value = undefined;
     const stopped = new AbortController();
     const late = setTimeout(() => (isLate.value = true), LATE_MS);
     void load(stopped.signal)

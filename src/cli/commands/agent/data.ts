@@ -15,6 +15,7 @@ const FILES = {
       text: text("the file's new content; empty: the file was removed"),
     }),
   ),
+  plan_id: text("the id of these files with their content, for `--apply`"),
 };
 export const RemoveData = object(FILES);
 export const InstallData = object({

@@ -1,27 +1,36 @@
-import { existsSync, lstatSync, mkdirSync, realpathSync, rmSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { existsSync, realpathSync } from "node:fs";
 import { isInCopy } from "../../../agents/clones.ts";
 import { changeCovered, folderFacts, isSame, requireCovered, withCover } from "../../../agents/cover.ts";
-import { type Cover, coverageOf, type CoveredFolder, orNull, type Whom } from "../../../agents/covered.ts";
+import { type Cover, coverageOf, type CoveredFolder, orNull } from "../../../agents/covered.ts";
 import { areWithoutList, MARK, servedBy, TOOLS } from "../../../agents/tools.ts";
 import { InitOptions } from "../../../contract/care.ts";
 import type { Client } from "../../../contract/index.ts";
 import { thisProgram } from "../../../daemon/unit.ts";
 import { CairnError } from "../../../errors.ts";
 import { failpoint } from "../../../failpoint.ts";
-import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, isConfirmed, usage } from "../../input.ts";
 import { listedNames, printable } from "../../render/format.ts";
 import { VerbOptions } from "../../options.ts";
 import { editsOf, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
+import {
+  type Change,
+  changesOf,
+  contentsOf,
+  dataOf,
+  type Place,
+  PLAN_OPTIONS,
+  requireShown,
+  shown,
+  textOf,
+  write,
+} from "./changes.ts";
 import { checkHook } from "./check-hook.ts";
 import { type Edit, hasEdit, withEdit, withoutEdit } from "./edit.ts";
 import { noteLostCover } from "./lost-hooks.ts";
 import { forgetBefore, keepBefore, keptBefore, requireKeepable } from "./kept-before.ts";
 
-const LIMIT = 64 << 20;
 const TOOL = { name: "<tool>", text: Object.keys(TOOLS).join(", ") };
 const WHOM = ["me", "all-mine", "everybody"] as const;
 const FOR = {
@@ -31,7 +40,6 @@ const FOR = {
 };
 const GUARDS = new VerbOptions({ allow: InitOptions.entries.allow });
 const EACH = ["tool", "turn"] as const;
-const PLAN = { flags: "--plan", text: "print the changed files, and write nothing" };
 
 export const install: CommandDefinition = {
   name: "agent install",
@@ -48,7 +56,7 @@ export const install: CommandDefinition = {
       text: `with --for everybody: the tool uses the MCP server of the daemon at this address, with the token in the variable ${TOKEN_VARIABLE}; the hooks stay the same`,
     },
     ...GUARDS.definitions,
-    PLAN,
+    ...PLAN_OPTIONS,
   ],
   examples: [
     {
@@ -76,9 +84,10 @@ export const install: CommandDefinition = {
     const all = editsOf(on.tool, { ...scope, each: "tool" });
     if (input.flag("plan"))
       return {
-        data: { ...dataOf(on, shownOnly), checked: null, problem: null },
-        text: () => contentsOf(context, shownOnly),
+        data: { ...dataOf("install", on, shownOnly), checked: null, problem: null },
+        text: () => contentsOf(context, dataOf("install", on, shownOnly)),
       };
+    requireShown(context, input, dataOf("install", on, shownOnly));
     requireKeepable();
     const client = await workspaceOf(context, input, on);
     if (client !== null) await firstPoint(context, client);
@@ -98,7 +107,7 @@ export const install: CommandDefinition = {
     const problem = client === null ? null : await checkHook(client, on.tool, scope, context.signal);
     if (problem !== null) context.note(`the hook was run for a check and saved nothing: ${problem}`, true);
     return {
-      data: { ...dataOf(on, changes), checked: client === null ? null : problem === null, problem },
+      data: { ...dataOf("install", on, changes), checked: client === null ? null : problem === null, problem },
       text: () =>
         [
           `${context.style.green("installed")} for ${TOOLS[on.tool]!.title}, ${wordsOf(on)}`,
@@ -123,14 +132,6 @@ const CHECKED_FOR_ALL = "  checked: a hook saved this folder; without `cairn` in
 
 const ONLY_TOP = "  it reads these files only if it is started in this folder, not in one below";
 const TOKEN_STEP = `  set ${TOKEN_VARIABLE} for the tool to a token from \`cairn service token create\` on the daemon's machine`;
-
-/** The tool, the persons and the folder of a call. */
-interface Place {
-  tool: string;
-  whom: Whom;
-  /** the workspace's folder, or the folder that becomes a workspace */
-  folder: string;
-}
 
 async function placeOf(context: Context, input: Input): Promise<Place> {
   const tool = toolOf(input);
@@ -221,7 +222,7 @@ async function firstPoint(context: Context, client: Client): Promise<void> {
 export const remove: CommandDefinition = {
   name: "agent remove",
   arguments: [TOOL],
-  options: [FOR, PLAN],
+  options: [FOR, ...PLAN_OPTIONS],
   examples: [
     { line: "cairn -C ~/project agent remove claude-code", text: "other entries and the save points stay as they are" },
   ],
@@ -239,7 +240,9 @@ export const remove: CommandDefinition = {
       ...(on.whom === "everybody" || served.length > 0 ? [] : removals(on.tool, scope)),
       ...(on.whom === "everybody" ? removals(on.tool, { ...scope, project: on.folder }) : formerChanges(context, on)),
     ];
-    if (input.flag("plan")) return { data: dataOf(on, changes), text: () => contentsOf(context, changes) };
+    const data = dataOf("remove", on, changes);
+    if (input.flag("plan")) return { data, text: () => contentsOf(context, data) };
+    requireShown(context, input, data);
     requireKeepable();
     for (const change of changes) write(change);
     forget(changes);
@@ -248,7 +251,7 @@ export const remove: CommandDefinition = {
     if (on.whom === "me") await refuse(context, on, covers);
     await noteLostCover(context, before, left);
     return {
-      data: dataOf(on, changes),
+      data,
       text: () =>
         [
           `${context.style.green("removed")} for ${TOOLS[on.tool]!.title}, ${wordsOf(on)}`,
@@ -324,53 +327,3 @@ function addressOf({ whom }: Place, text: string | undefined): string | undefine
 }
 
 const HTTP_HINT = "for example https://host:7777/mcp";
-
-interface Change {
-  file: string;
-  before: string | null;
-  text: string | null;
-  /** topmost folder that `install` made for the file */
-  made?: string | null;
-}
-
-/** Returns the files with all edits. Every edit is applied in memory before any file is written. */
-function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | null) => string | null): Change[] {
-  return [...Map.groupBy(edits, ({ file }) => file)].map(([file, own]) => {
-    const before = textOf(file);
-    return { file, before, text: own.reduce((text, edit) => apply(edit, text), before) };
-  });
-}
-
-const textOf = (file: string): string | null => readSmallFile(file, LIMIT, true)?.toString("utf8") ?? null;
-
-/** Writes one file as a whole with its present mode; for a link, the link's target. Returns the topmost folder that it made. */
-function write({ file, before, text }: Change): string | null {
-  if (text === before) return null;
-  const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() === true;
-  const target = isLink ? realpathSync(file) : file;
-  if (text === null) {
-    rmSync(target, { force: true });
-    return null;
-  }
-  const made = mkdirSync(dirname(target), { recursive: true }) ?? null;
-  const mode = statSync(target, { throwIfNoEntry: false })?.mode ?? 0o644;
-  durableWrite(target, Buffer.from(text), { mode: mode & 0o777 });
-  return made;
-}
-
-const dataOf = ({ tool, whom, folder }: Place, changes: readonly Change[]) => ({
-  tool,
-  for: whom,
-  folder: whom === "all-mine" ? null : folder,
-  files: changes.map(({ file, text, before }) => ({ path: file, changed: text !== before, text: text ?? "" })),
-});
-
-/** Returns the new content of each file. */
-const contentsOf = ({ style }: Context, changes: readonly Change[]): string =>
-  changes.map(({ file, text }) => `${style.bold(printable(file))}\n${text ?? ""}`).join("\n");
-
-const shown = (changes: readonly Change[]): string[] =>
-  changes.map(
-    ({ file, text, before }) =>
-      `  ${text === before ? "unchanged" : text === null ? "removed" : "written"}: ${printable(file)}`,
-  );

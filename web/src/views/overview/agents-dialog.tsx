@@ -1,6 +1,7 @@
 import { useSignal } from "@preact/signals";
 import type { AgentsIn, InstalledAgent } from "cairnstate/client";
 import type { JSX } from "preact";
+import { useEffect, useRef } from "preact/hooks";
 import { problemOf, useResource } from "../../app/resource.ts";
 import { client } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
@@ -38,6 +39,44 @@ const NAMES: Readonly<Record<Work, readonly [title: string, busy: string]>> = {
   remove: ["Remove", "Removing…"],
 };
 
+/** The plan of an installation or a removal, and the outcome. `press` shows the plan, or carries out the plan with an id. */
+function useWork({ workspace, tool, work, changed }: { workspace: string; tool: string; work: Work; changed(): void }) {
+  const plan = useSignal<InstalledAgent | null>(null);
+  const problem = useSignal<Found | null>(null);
+  const isBusy = useSignal(false);
+  const button = useRef<HTMLButtonElement>(null);
+  const isAsked = useRef(false);
+  // The button that was pressed has gone, or is another one now.
+  useEffect(() => {
+    if (!isBusy.value && isAsked.current) button.current?.focus();
+    isAsked.current = isBusy.value;
+  }, [isBusy.value]);
+  /** Carries out the plan with this id. Without an id, shows the plan. */
+  const ask = async (shown?: string): Promise<void> => {
+    const asked = { workspace, tool, plan: shown ?? (true as const) };
+    const told = await (work === "install" ? client().installAgent(asked) : client().removeAgent(asked));
+    plan.value = shown === undefined ? told : null;
+    if (shown === undefined) return;
+    problem.value = told.problem === null ? null : { code: "internal", message: told.problem };
+    changed();
+  };
+  const press = async (shown?: string): Promise<void> => {
+    isBusy.value = true;
+    problem.value = null;
+    try {
+      await ask(shown).catch(async (error: unknown) => {
+        problem.value = problemOf(error);
+        if (problem.value.code === "stale_plan") await ask();
+      });
+    } catch (error) {
+      problem.value = problemOf(error);
+    } finally {
+      isBusy.value = false;
+    }
+  };
+  return { plan, problem, isBusy, button, press };
+}
+
 function AgentRow({
   workspace,
   agent: { tool, covered, last_prompt: prompt, problems },
@@ -49,24 +88,7 @@ function AgentRow({
 }): JSX.Element {
   const work: Work = covered ? "remove" : "install";
   const [title, busy] = NAMES[work];
-  const plan = useSignal<InstalledAgent | null>(null);
-  const problem = useSignal<Found | null>(null);
-  const isBusy = useSignal(false);
-  const ask = async (isPlan: boolean): Promise<void> => {
-    isBusy.value = true;
-    problem.value = null;
-    try {
-      const asked = { workspace, tool, plan: isPlan };
-      const told = await (work === "install" ? client().installAgent(asked) : client().removeAgent(asked));
-      plan.value = isPlan ? told : null;
-      if (told.problem !== null) problem.value = { code: "internal", message: told.problem };
-      if (!isPlan) changed();
-    } catch (error) {
-      problem.value = problemOf(error);
-    } finally {
-      isBusy.value = false;
-    }
-  };
+  const { plan, problem, isBusy, button, press } = useWork({ workspace, tool, work, changed });
   return (
     <li class="agent-row">
       <strong>
@@ -76,7 +98,13 @@ function AgentRow({
         {covered ? <span class="badge good">saves this folder</span> : <Uncovered prompt={prompt} />}
       </span>
       {plan.value === null && (
-        <button type="button" disabled={isBusy.value} onClick={() => void ask(true)} aria-label={`${title} ${tool}…`}>
+        <button
+          ref={button}
+          type="button"
+          disabled={isBusy.value}
+          onClick={() => void press()}
+          aria-label={`${title} ${tool}…`}
+        >
           {title}…
         </button>
       )}
@@ -88,7 +116,13 @@ function AgentRow({
       {plan.value !== null && (
         <div class="stack">
           <Files work={work} files={plan.value.files} />
-          <button type="button" class="strong" disabled={isBusy.value} onClick={() => void ask(false)}>
+          <button
+            ref={button}
+            type="button"
+            class="strong"
+            disabled={isBusy.value}
+            onClick={() => void press(plan.value!.plan_id)}
+          >
             {isBusy.value ? busy : `${title} ${tool}`}
           </button>
         </div>

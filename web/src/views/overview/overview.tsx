@@ -22,6 +22,8 @@ import { Sentence } from "./sentence.tsx";
 /** The home of the page: the state of all workspaces and repositories, those with problems first. */
 
 /** Facts by the path of the workspace. Another visit begins with the facts of the last one. */
+/** Milliseconds after which the server asks the agents again. */
+const KEPT_MS = 61_000;
 const known = signal<ReadonlyMap<string, Facts>>(new Map());
 
 export function View(): JSX.Element {
@@ -108,7 +110,12 @@ function useFacts(infos: readonly WorkspaceInfo[] | undefined): void {
     const stopped = new AbortController();
     for (const info of infos ?? []) void learn(info, stopped.signal);
     if (infos !== undefined) void learnAgents(infos);
-    return () => stopped.abort();
+    // The server keeps its answer for a minute, in which a command in a terminal may change it.
+    const again = setTimeout(() => void learnAgents(infos ?? []), KEPT_MS);
+    return () => {
+      stopped.abort();
+      clearTimeout(again);
+    };
   }, [infos]);
   useEffect(
     () =>
