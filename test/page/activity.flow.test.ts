@@ -38,9 +38,14 @@ test(
     await row.getByText("for this page").waitFor();
     assert.deepEqual(await violations(other), []);
     await other.reload();
-    await row.getByRole("button", { name: "Cancel" }).click();
+    await row.getByRole("button", { name: `Cancel Save of ${folder} since` }).press("Enter");
     await other.getByRole("status").getByText("Save was cancelled. Nothing was changed.").waitFor();
     await other.getByText("Nothing runs.").waitFor();
+    assert.equal(
+      await other.evaluate("document.activeElement.textContent"),
+      "Now",
+      "the button with the focus is gone",
+    );
     await page.getByText(/cancelled by user/).waitFor();
     assert.deepEqual(await violations(other), []);
     assert.equal(cairnOk(["history", folder]).data["total"], 1);

@@ -78,7 +78,7 @@ export function Events({ workspace }: { workspace: string }): JSX.Element {
       {value.value !== undefined && shown.length === 0 && <p class="faint">No such event is known.</p>}
       <ul class="activity-list" aria-label="Events">
         {shown.map((each) => (
-          <li key={`${each.at} ${each.type}`}>
+          <li key={JSON.stringify(each)}>
             <span class="activity-words">
               <When at={each.at} as={wholeTime} /> <What event={each} workspace={workspace} />
             </span>

@@ -1,14 +1,15 @@
 import { useSignal } from "@preact/signals";
 import type { CancelResult, RunningCall } from "cairnstate/client";
 import type { JSX } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { call } from "../../app/calls.ts";
 import { onCall } from "../../app/events.ts";
 import { problemOf, useResource } from "../../app/resource.ts";
 import { about, isReadOnly } from "../../app/session.ts";
-import { PathName, Words } from "../../parts/name.tsx";
+import { PathName, visible, Words } from "../../parts/name.tsx";
 import { type Found, Problem } from "../../parts/problem.tsx";
-import { count, size, When } from "../../parts/values.tsx";
+import { count, size, When, wholeTime } from "../../parts/values.tsx";
+import { RunningRows } from "./running-rows.ts";
 
 /** Calls and scheduled work that run now, with their progress. A person can cancel them. */
 
@@ -40,35 +41,47 @@ export function wordOf({ verb }: Pick<RunningCall, "verb">): string {
 
 /** Lists what runs, also in other workspaces. `workspace`: the shown one, which is not named again. */
 export function RunningCalls({ workspace }: { workspace: string }): JSX.Element {
-  const { value, problem, reload } = useResource(
+  const rows = useRef(new RunningRows()).current;
+  const shown = useSignal<readonly RunningCall[]>([]);
+  const { problem, reload } = useResource(
     "running",
-    async (signal) => (await call("running", {}, { signal })).calls,
+    async (signal) => {
+      const listed = await rows.replace(async () => (await call("running", {}, { signal })).calls);
+      if (!signal.aborted) shown.value = listed;
+    },
     { isFresh: true },
   );
-  const changed = useSignal<ReadonlyMap<string, RunningCall>>(new Map());
+  const heading = useRef<HTMLHeadingElement>(null);
   const cancelled = useSignal<CancelResult | Found | null>(null);
   useEffect(
     () =>
       onCall((event) => {
-        if (event.type === "call") changed.value = new Map([...changed.value, [event.data.running_id, event.data]]);
+        if (event.type === "call") shown.value = rows.take(event.data);
         else reload();
       }),
     [],
   );
-  const listed = new Map((value.value ?? []).map((each) => [each.running_id, each]));
-  const running = [...new Map([...listed, ...changed.value]).values()].filter(({ state }) => isUnderWay(state));
+  const running = shown.value;
   const cancel = async ({ running_id: id }: RunningCall): Promise<void> => {
     cancelled.value = await call("cancel", { id }).catch(problemOf);
   };
   const told = cancelled.value;
   return (
     <>
-      <h2>Now</h2>
+      <h2 ref={heading} tabIndex={-1}>
+        Now
+      </h2>
       {problem.value !== null && <Problem problem={problem.value} again={reload} />}
       {running.length === 0 && <p class="faint">Nothing runs.</p>}
       <ul class="activity-list" aria-label="Running">
         {running.map((each) => (
-          <Running key={each.running_id} of={each} workspace={workspace} cancel={() => void cancel(each)} />
+          <Running
+            key={each.running_id}
+            of={each}
+            workspace={workspace}
+            cancel={() => void cancel(each)}
+            leave={() => heading.current?.focus()}
+          />
         ))}
       </ul>
       <div role="status">
@@ -94,16 +107,25 @@ const ENDS: Readonly<Record<RunningCall["state"], string>> = {
   cancelled: "was cancelled",
 };
 
-function isUnderWay(state: RunningCall["state"]): boolean {
-  return state === "waiting" || state === "running" || state === "stopping";
+interface RunningProps {
+  of: RunningCall;
+  workspace: string;
+  cancel(): void;
+  /** Takes the focus, if the row has it and goes. */
+  leave(): void;
 }
 
-function Running({ of, workspace, cancel }: { of: RunningCall; workspace: string; cancel(): void }): JSX.Element {
+function Running({ of, workspace, cancel, leave }: RunningProps): JSX.Element {
   const { state, since, progress, workspace: folder, repository } = of;
+  const row = useRef<HTMLLIElement>(null);
+  useLayoutEffect(() => {
+    const own = row.current!;
+    return () => own.contains(document.activeElement) && leave();
+  }, []);
   const { done = 0, total, bytes, total_bytes: all, phase, current } = progress ?? {};
   const [part, whole] = all === undefined ? [done, total] : [bytes ?? 0, all];
   return (
-    <li>
+    <li ref={row}>
       <span class="activity-words">
         <strong>{wordOf(of)}</strong> {folder !== null && folder !== workspace && <PathName path={folder} />}{" "}
         {repository !== null && <PathName path={repository} />} <span class="badge">{ENDS[state]}</span>{" "}
@@ -128,7 +150,12 @@ function Running({ of, workspace, cancel }: { of: RunningCall; workspace: string
         </span>
       )}
       {!isReadOnly() && (
-        <button type="button" disabled={state === "stopping"} onClick={cancel}>
+        <button
+          type="button"
+          aria-label={`Cancel ${wordOf(of)} of ${visible(folder ?? repository ?? "all")} since ${wholeTime(since)}`}
+          aria-disabled={state === "stopping"}
+          onClick={() => state !== "stopping" && cancel()}
+        >
           Cancel
         </button>
       )}
