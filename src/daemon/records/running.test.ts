@@ -61,9 +61,22 @@ test("a cancelled call ends with `interrupted`, and the answer says what stays",
   const { running_id: id } = running.list(OPERATOR)[0]!;
   const { state, stays } = await running.cancel(OPERATOR, id);
   assert.equal(state, "cancelled");
-  assert.match(stays, /no snapshot of it/);
+  assert.match(stays, /no snapshot of it.*begins it again after ten minutes/);
   await assert.rejects(ended, { code: "interrupted", message: "cancelled by user 0" });
   await assert.rejects(running.cancel(OPERATOR, id), { code: "not_found" });
+});
+
+test("a cancelled `due` keeps what it had done, and a cancelled save by itself is not begun again after a time", async () => {
+  const { running } = opened();
+  for (const [asked, said] of [
+    [{ ...SAVE, verb: "due" }, /^What it had done by then stays: [^.]*\.$/],
+    [{ ...SAVE, caller: null }, /^Nothing was changed\.$/],
+  ] as const) {
+    const { hand } = begun(running, asked);
+    (await hand).onAccepted();
+    const { stays } = await running.cancel(OPERATOR, running.list(OPERATOR)[0]!.running_id);
+    assert.match(stays, said);
+  }
 });
 
 test("a call that was done before it could stop says so when it is cancelled", async () => {

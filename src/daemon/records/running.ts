@@ -48,13 +48,16 @@ interface Live {
 
 /** Sentences about the remains of cancelled work, for work with several commit points. */
 const LEFT: Readonly<Record<string, string>> = {
-  ...both(["backup", "due"], "The repository has no snapshot of it. Uploaded data stays until the next prune."),
+  backup: "The repository has no snapshot of it. Uploaded data stays until the next prune.",
+  due: "What it had done by then stays: it saves, backs up, verifies and prunes in turn.",
   ...both(["cleanup", "runCleanup"], "Save points that were removed stay removed. All others are whole."),
   forgetBackups: "Backups that were removed stay removed. All others are whole.",
   ...both(["prune", "pruneBackups"], "Forgotten snapshots stay forgotten. The next prune frees what is left."),
   removeFork: "If its folder is still there, the fork is whole. Its present may be saved as a point of the original.",
 };
 const NOTHING = "Nothing was changed.";
+/** Cancelled work of the schedule counts as not done. A save waits for the next change or the end of its span. */
+const AGAIN = " The schedule begins it again after ten minutes.";
 
 function both(verbs: readonly string[], sentence: string): Record<string, string> {
   return Object.fromEntries(verbs.map((each) => [each, sentence]));
@@ -184,11 +187,11 @@ export function notRunning(id: string): CairnError {
   });
 }
 
-function staysOf({ verb, state, error }: RunningCall): string {
+function staysOf({ verb, state, error, scheduled }: RunningCall): string {
   if (state === "stopping") return "It ends at its next safe place.";
   if (state === "done") return "It had passed its commit point, and is done.";
   if (state === "failed") return `It failed: ${error!.message}`;
-  return LEFT[verb] ?? NOTHING;
+  return `${LEFT[verb] ?? NOTHING}${scheduled && verb !== "save" ? AGAIN : ""}`;
 }
 
 function happeningOf({ call, place }: Live) {
