@@ -195,6 +195,10 @@ test(
     await page.getByRole("button", { name: "Install claude-code", exact: true }).click();
     await page.getByRole("alert").getByText("is stale").waitFor();
     assert.equal(fs.readFileSync(settings, "utf8"), '{"model": "other"}\n', "other content was planned");
+    await page
+      .getByRole("button", { name: "Install claude-code", exact: true })
+      .and(page.locator(":enabled"))
+      .waitFor();
     fs.rmSync(settings);
     await page.getByRole("button", { name: "Install claude-code", exact: true }).click();
     await page.getByRole("alert").getByText("is stale").waitFor();
