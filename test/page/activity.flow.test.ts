@@ -15,7 +15,7 @@ function slowWorkspace(name: string, env: Record<string, string> = {}, records: 
   const folder = newFolder(name);
   fs.writeFileSync(path.join(folder, "a"), "one\n");
   cairnOk(["save", folder, "-m", "first"], { env });
-  cairnOk(["hooks", folder, "--before-save", "sleep 60"], { env: { ...env, ...records } });
+  cairnOk(["hooks", folder, "--set", "before-save=sleep 60"], { env: { ...env, ...records } });
   fs.writeFileSync(path.join(folder, "a"), "two\n");
   return folder;
 }

@@ -175,7 +175,7 @@ test(
     fs.mkdirSync(sessions, { recursive: true });
     const prompt = { type: "user", timestamp: new Date().toISOString(), cwd: folder, message: { content: "do it" } };
     fs.writeFileSync(path.join(sessions, "s.jsonl"), `${JSON.stringify(prompt)}\n`);
-    const { page, go } = await open(t, folder, { env, width: 360, height: 740 });
+    const { page, go } = await open(t, folder, { env, width: 360, height: 740, expected: /409/ });
     await go({ view: "workspaces" });
     const sentence = page.getByRole("heading", { level: 1 });
     await sentence.getByText("1 agent without hooks").waitFor();
