@@ -23,9 +23,9 @@ test(
     // The point's own actions would act on the point.
     for (const name of ["Restore…", "Fork…", "Pin", "Tags"])
       assert.equal(await head.getByRole("button", { name, exact: true }).count(), 0, name);
-    await page.getByText("2 entries").waitFor();
+    await page.getByText("1 entry and the times of 1 folder").waitFor();
     await page.locator(".take-back").getByRole("link", { name: "1 entry…" }).waitFor();
-    await page.getByText("1 folder's own times or mode stay").waitFor();
+    await page.getByText("the times of 1 folder stay").waitFor();
     assert.deepEqual(await violations(page), []);
 
     await page.getByRole("button", { name: "Save…" }).click();

@@ -332,6 +332,17 @@ test("the command palette finds save points, files and workspaces", { skip: SKIP
   await page.waitForURL(new RegExp(ids["edit the total"]!));
   await choose("README", /docs\/readme\.md file/);
   await page.waitForURL(/#\/file-history.*readme/);
+  await choose("undo points", /Show undo points/);
+  await page.getByRole("checkbox", { name: "undo points", checked: true }).waitFor();
+  for (const words of ["clean", "prune", "forget", "backup", "receipt", "agents", "overview"]) {
+    await page.keyboard.press("Control+k");
+    await page.getByRole("combobox", { name: "Command" }).fill(words);
+    await page.getByRole("dialog").getByRole("option").first().waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+  }
+  await choose("clean", /Clean up/);
+  await page.waitForURL(/#\/activity.*part=cleanup/);
   await choose("palette-fork", /workspace/);
   await page.waitForURL(new RegExp(`timeline.*${encodeURIComponent(fork)}`));
 });
@@ -369,7 +380,7 @@ test("two rows of the timeline are marked and compared, by mouse and by key", { 
   const place = await row("tabs").boundingBox();
   // Seen without a pointer over the row.
   await row("tabs").getByText("Mark", { exact: true }).click();
-  await page.getByText(/Marked: tabs/).waitFor();
+  await page.getByText(/Marked: tabs.*Press Compare at another row/).waitFor();
   assert.deepEqual(await row("tabs").boundingBox(), place, "a mark moves no row");
   assert.deepEqual(await violations(page), []);
   await row("the template")
@@ -382,6 +393,6 @@ test("two rows of the timeline are marked and compared, by mouse and by key", { 
   await page.keyboard.press("j");
   await page.keyboard.press("x");
   await page.getByText(/Marked: /).waitFor();
-  await page.locator(".mark-bar").getByRole("button").click();
+  await page.locator(".mark-bar").getByRole("button", { name: "Unmark" }).click();
   await page.getByText(/Marked: /).waitFor({ state: "detached" });
 });

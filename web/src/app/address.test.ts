@@ -9,6 +9,7 @@ test("parse returns the view from which href made an address", () => {
     { view: "workspaces" },
     { view: "timeline", workspace: "/home/ä b/?#&w=1", q: 'tag:"a b" x' },
     { view: "timeline", workspace: "/w", backups: true },
+    { view: "timeline", workspace: "/w", undo: true },
     { view: "point", workspace: "/w", point: "1a", to: "now", file: { path: "a/b c" } },
     { view: "files", workspace: "/w", point: "latest", at: toRef(`b64:${RAW}`), sort: "-size" },
     { view: "file-history", workspace: "/w", at: { path: "x" }, a: "1", b: "2" },

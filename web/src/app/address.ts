@@ -11,7 +11,14 @@ export type ActivityPart = "cleanup" | "backups" | "receipts";
 
 export type Route =
   | { view: "workspaces" }
-  | { view: "timeline"; workspace: string; q?: string | undefined; backups?: boolean | undefined }
+  /** `backups`, `undo`: backups and undo points are shown too. */
+  | {
+      view: "timeline";
+      workspace: string;
+      q?: string | undefined;
+      backups?: boolean | undefined;
+      undo?: boolean | undefined;
+    }
   | { view: "point"; workspace: string; point: string; to?: string | undefined; file?: PathRef | undefined }
   | { view: "files"; workspace: string; point: string; at: PathRef; sort?: string | undefined }
   | { view: "file-history"; workspace: string; at: PathRef; a?: string | undefined; b?: string | undefined }
@@ -142,6 +149,7 @@ export function href(to: Route): string {
     case "timeline":
       set("q", to.q);
       set("backups", to.backups === true ? "1" : undefined);
+      set("undo", to.undo === true ? "1" : undefined);
       break;
     case "search":
       set("q", to.q);
@@ -202,5 +210,6 @@ export function parse(hash: string): Route {
     if (view === "restore")
       return { view, workspace, point, paths: query.getAll("path").map(toRef), turn: get("turn") };
   }
-  return { view: "timeline", workspace, q: get("q"), ...(query.has("backups") ? { backups: true } : {}) };
+  const shows = { ...(query.has("backups") ? { backups: true } : {}), ...(query.has("undo") ? { undo: true } : {}) };
+  return { view: "timeline", workspace, q: get("q"), ...shows };
 }

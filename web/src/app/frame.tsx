@@ -4,9 +4,9 @@ import { useEffect, useState } from "preact/hooks";
 import { Icon } from "../parts/icon.tsx";
 import { Name } from "../parts/name.tsx";
 import { isConnected } from "./events.ts";
-import { useActions } from "./keys.ts";
+import { type Action, useActions } from "./keys.ts";
 import { OutcomeBar, tellOutcome } from "./outcome.tsx";
-import { href, isFork, nameOf } from "./address.ts";
+import { href, isFork, nameOf, type Route } from "./address.ts";
 import { go, route } from "./route.ts";
 import { about } from "./session.ts";
 
@@ -29,24 +29,7 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
   useEffect(() => {
     document.title = workspace === null ? "Cairn" : `${nameOf(workspace)} · Cairn`;
   }, [workspace]);
-  useActions([
-    { key: "Mod+k", title: "Open the command palette", run: () => (sheet.value = "palette") },
-    { key: "?", title: "Show all keys", run: () => (sheet.value = "help") },
-    { key: "g", title: "Go to the overview", run: () => go({ view: "workspaces" }) },
-    ...(workspace === null
-      ? []
-      : [
-          { key: "t", title: "Go to the timeline", run: () => go({ view: "timeline", workspace }) },
-          {
-            key: "f",
-            title: "Go to the files of the latest save point",
-            run: () => go({ view: "files", workspace, point: "latest", at: { path: "" } }),
-          },
-          { key: "a", title: "Go to the activity", run: () => go({ view: "activity", workspace }) },
-          { title: "Go to the forks", run: () => go({ view: "forks", workspace }) },
-          { key: "s", title: "Search names in all save points", run: () => go({ view: "search", workspace, q: "" }) },
-        ]),
-  ]);
+  useActions(actionsOf(workspace));
   return (
     <>
       <a class="skip" href="#main" onClick={skip}>
@@ -88,6 +71,39 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
       {sheet.value !== null && <Over key={sheet.value} which={sheet.value} />}
     </>
   );
+}
+
+/** The actions of every view. */
+function actionsOf(workspace: string | null): Action[] {
+  const all: Action[] = [
+    { key: "Mod+k", title: "Open the command palette", run: () => (sheet.value = "palette") },
+    { key: "?", title: "Show all keys", run: () => (sheet.value = "help") },
+    { key: "g", title: "Go to the overview", run: () => go({ view: "workspaces" }) },
+  ];
+  if (workspace === null) return all;
+  const to = (title: string, place: Route, key?: string): Action => ({
+    ...(key === undefined ? {} : { key }),
+    title,
+    run: () => go(place),
+  });
+  return [
+    ...all,
+    to("Go to the timeline", { view: "timeline", workspace }, "t"),
+    to("Show backups in the timeline", { view: "timeline", workspace, backups: true }),
+    to("Show undo points in the timeline", { view: "timeline", workspace, undo: true }),
+    to(
+      "Go to the files of the latest save point",
+      { view: "files", workspace, point: "latest", at: { path: "" } },
+      "f",
+    ),
+    to("Go to the activity", { view: "activity", workspace }, "a"),
+    to("Clean up: what a cleanup would remove", { view: "activity", workspace, part: "cleanup" }),
+    to("Forget backups, or prune the repository", { view: "activity", workspace, part: "backups" }),
+    to("Receipts: which backups were proven", { view: "activity", workspace, part: "receipts" }),
+    to("Go to the forks", { view: "forks", workspace }),
+    to("Search names in all save points", { view: "search", workspace, q: "" }, "s"),
+    to("Agents: install or remove hooks, in the overview", { view: "workspaces" }),
+  ];
 }
 
 function Bar({ workspace }: { workspace: string | null }): JSX.Element {

@@ -193,6 +193,7 @@ export function Plan({ plan, paths }: { plan: ShownPlan; paths: readonly PathRef
         <>
           <Sums plan={shown} isNone={isNone} />
           {shown !== undefined && <Warnings plan={shown} />}
+          <Unchanged plan={all} paths={paths} />
           <VirtualList
             label="What the restore does"
             count={rows.length}
@@ -224,12 +225,37 @@ function AlreadySo({ paths }: { paths: readonly PathRef[] }): JSX.Element {
     <Empty
       title={
         paths.length === 1
-          ? `${visible(first!.path)} is already so`
-          : `These ${count(paths.length)} paths are already so`
+          ? `${visible(first!.path)} is already like this`
+          : `These ${count(paths.length)} paths are already like this`
       }
     >
       <p>There is nothing to restore.</p>
     </Empty>
+  );
+}
+
+/** Paths that are listed one by one. */
+const MOST_UNCHANGED = 8;
+
+/** Lists the paths of a plan that already are as wanted. */
+function Unchanged({ plan, paths }: { plan: Planned; paths: readonly PathRef[] }): JSX.Element | null {
+  const unchanged = useMemo(() => {
+    const others = plan.left_out.map((each) => toText(refOf(each)));
+    const changed = new Set([...others, ...plan.entries.flatMap((each) => [keyOf(each), ...foldersOf(each)])]);
+    return paths.filter((each) => !changed.has(toText(each)));
+  }, [plan, paths]);
+  if (unchanged.length === 0) return null;
+  return (
+    <ul class="restore-paths" aria-label="Unchanged">
+      {unchanged.slice(0, MOST_UNCHANGED).map((each) => (
+        <li key={toText(each)}>
+          <PathName path={each.path} /> <span class="faint">is already like this</span>
+        </li>
+      ))}
+      {unchanged.length > MOST_UNCHANGED && (
+        <li class="faint">and {count(unchanged.length - MOST_UNCHANGED)} more are already like this</li>
+      )}
+    </ul>
   );
 }
 

@@ -209,7 +209,7 @@ export function Foot({
 }): JSX.Element {
   return (
     <footer class="restore-foot">
-      <p class="faint">{isElsewhere ? "" : "The state of now is saved first: Undo brings it back."}</p>
+      <p class="faint">{!isElsewhere && isReady && "The state of now is saved first: Undo brings it back."}</p>
       <a class="button" href={href(back)}>
         Cancel
       </a>

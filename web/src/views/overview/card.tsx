@@ -2,6 +2,7 @@ import { useSignal } from "@preact/signals";
 import type { StatusResult } from "cairnstate/client";
 import type { ComponentChildren, JSX } from "preact";
 import { href, nameOf } from "../../app/address.ts";
+import { useActions } from "../../app/keys.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name } from "../../parts/name.tsx";
@@ -69,6 +70,7 @@ function Buttons({ shown, changed }: { shown: Shown; changed(): void }): JSX.Ele
   const { path, schedule } = shown;
   const opened = useSignal<"agents" | "repository" | null>(null);
   const close = (): void => void (opened.value = null);
+  useActions([{ title: `Agents of ${nameOf(path)}: install or remove hooks`, run: () => (opened.value = "agents") }]);
   const closeAgents = (): void => {
     close();
     changed();

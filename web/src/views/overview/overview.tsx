@@ -173,10 +173,17 @@ function Cards({ all, changed }: { all: ReturnType<typeof shownOf>; changed(): v
   useActions([
     { key: "j", title: "Select the next workspace", run: () => move(1) },
     { key: "k", title: "Select the previous workspace", run: () => move(-1) },
-    ...all.map(({ path }) => ({
-      title: `Open ${nameOf(path)}`,
-      run: () => go({ view: "timeline", workspace: path }),
-    })),
+    ...all.flatMap(({ path: workspace }) => [
+      { title: `Open ${nameOf(workspace)}`, run: () => go({ view: "timeline", workspace }) },
+      {
+        title: `Clean up ${nameOf(workspace)}: what a cleanup would remove`,
+        run: () => go({ view: "activity", workspace, part: "cleanup" }),
+      },
+      {
+        title: `Backups of ${nameOf(workspace)}: forget, prune, receipts`,
+        run: () => go({ view: "activity", workspace, part: "backups" }),
+      },
+    ]),
   ]);
   return (
     <ul class="workspaces" aria-label="Workspaces">

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { DiffEntry } from "../../../../src/client-browser.ts";
-import { ChangedTree } from "./changed-tree.ts";
+import { ChangedTree, entriesText, firstOf } from "./changed-tree.ts";
 
 const entry = (path: string, change: DiffEntry["change"], kind: DiffEntry["kind"] = "file"): DiffEntry => ({
   path,
@@ -41,4 +41,23 @@ test("ChangedTree counts changes per folder, and joins folders without branches 
 
 test("ChangedTree shows an added empty folder as a row", () => {
   assert.deepEqual(shown([entry("new", "added", "directory")]), ["new added"]);
+});
+
+test("entriesText counts folders of which only the times changed apart", () => {
+  const folder = { ...entry("docs", "modified", "directory"), aspects: ["times" as const] };
+  assert.equal(
+    entriesText([entry("a", "added"), entry("b", "removed"), folder]),
+    "2 entries and the times of 1 folder",
+  );
+  assert.equal(entriesText([{ ...folder, aspects: ["mode"] }]), "the mode, owner or times of 1 folder");
+  assert.equal(entriesText([entry("a", "added")]), "1 entry");
+});
+
+test("firstOf returns the first file with changed text in the order of the tree, else the first file", () => {
+  const changed = { ...entry("src/b.ts", "modified"), aspects: ["content" as const] };
+  const touched = { ...entry("src/a.ts", "modified"), aspects: ["times" as const] };
+  const picture = entry("img/logo.png", "added");
+  assert.equal(firstOf([entry("a.md", "added"), picture, touched, changed]), changed);
+  assert.equal(firstOf([picture, entry("img", "added", "directory")]), picture);
+  assert.equal(firstOf([]), undefined);
 });

@@ -63,6 +63,45 @@ export function sumsOf(entries: readonly DiffEntry[]): Sums {
   return sums;
 }
 
+/** True for a folder of which only times, mode or owner changed. */
+export function isFolderItself({ kind, change }: DiffEntry): boolean {
+  return kind === "directory" && change === "modified";
+}
+
+function counted(value: number, one: string, many: string): string {
+  return `${value.toLocaleString("en")} ${value === 1 ? one : many}`;
+}
+
+/** `the times of 2 folders`, for folders of which only that changed; null if there are none. */
+export function foldersText(entries: readonly DiffEntry[]): string | null {
+  const folders = entries.filter(isFolderItself);
+  if (folders.length === 0) return null;
+  const isOfTimes = folders.every(({ aspects }) => aspects.every((each) => each === "times"));
+  const what = isOfTimes ? "times" : "mode, owner or times";
+  return `the ${what} of ${counted(folders.length, "folder", "folders")}`;
+}
+
+/** `9 entries and the times of 1 folder`. */
+export function entriesText(entries: readonly DiffEntry[]): string {
+  const folders = foldersText(entries);
+  const rest = entries.filter((each) => !isFolderItself(each)).length;
+  if (folders === null) return counted(rest, "entry", "entries");
+  return rest === 0 ? folders : `${counted(rest, "entry", "entries")} and ${folders}`;
+}
+
+/** Endings of files that have no lines to compare. */
+const NO_TEXT = /\.(?:png|jpe?g|gif|webp|avif|bmp|ico|db3?|sqlite3?|bin|gz|zip|zst|tar|pdf|wasm|woff2?)$/i;
+
+/** Returns the entry that a view opens first: the first file with text in the order of the tree, else the first file. */
+export function firstOf(entries: readonly DiffEntry[]): DiffEntry | undefined {
+  const rows = new ChangedTree(entries).rows(new Set());
+  const ordered = rows.flatMap((row) => (row.kind === "entry" ? [row.entry] : []));
+  const files = ordered.filter(({ kind }) => kind === "file");
+  const hasText = ({ path, change, aspects }: DiffEntry): boolean =>
+    !NO_TEXT.test(path) && (change !== "modified" || aspects.includes("content"));
+  return files.find(hasText) ?? files[0] ?? ordered[0];
+}
+
 export class ChangedTree {
   readonly #root = nodeOf("", "");
 

@@ -2,6 +2,7 @@ import type { DiffDatabaseResult } from "cairnstate/client";
 import type { JSX } from "preact";
 import { Name, visible } from "../../parts/name.tsx";
 import { Counts } from "../../parts/values.tsx";
+import { isOtherRow } from "./other-row.ts";
 
 type Table = DiffDatabaseResult["tables"][number];
 
@@ -56,6 +57,12 @@ function TableDiff({ table }: { table: Table }): JSX.Element {
             ))}
           </tbody>
         </table>
+      )}
+      {rows.some((row) => isOtherRow(row, key)) && (
+        <p class="note faint">
+          Rows are matched by {key.map(visible).join(", ")}: a row that was deleted and added with the same{" "}
+          {key.map(visible).join(", ")} looks like a modified one.
+        </p>
       )}
       {rows.length < added + changed + removed && <p class="note faint">The first {rows.length} rows are shown.</p>}
     </section>

@@ -6,6 +6,7 @@ import { call, download } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
 import { href, nameOf, refOf, toInput, toText } from "../../app/address.ts";
+import { route } from "../../app/route.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { PathName } from "../../parts/name.tsx";
 import { isPicture, useContentAddress } from "../../app/picture.ts";
@@ -50,9 +51,11 @@ export function FileDiff(props: FileDiffProps): JSX.Element {
           <PathName path={entry.path} />
         </h2>
         <span class="space" />
-        <a class="button quiet" href={href({ view: "file-history", workspace, at })}>
-          <Icon name="history" /> History
-        </a>
+        {route.value.view !== "file-history" && (
+          <a class="button quiet" href={href({ view: "file-history", workspace, at })}>
+            <Icon name="history" /> History
+          </a>
+        )}
         {to !== null && entry.change !== "removed" && entry.kind === "file" && (
           <button
             type="button"

@@ -17,7 +17,16 @@ import { Name, visible } from "../../parts/name.tsx";
 import { Empty, Late, Problem, waiting } from "../../parts/problem.tsx";
 import { Counts, plural, size } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
-import { type ChangedRow, ChangedTree, keyOf, sumsOf } from "./changed-tree.ts";
+import {
+  type ChangedRow,
+  ChangedTree,
+  entriesText,
+  firstOf,
+  foldersText,
+  isFolderItself,
+  keyOf,
+  sumsOf,
+} from "./changed-tree.ts";
 import { FileDiff } from "./file-diff.tsx";
 import { ForkHead } from "./fork-head.tsx";
 import { BackupHead, type Compare, NowHead, PointHead } from "./point-head.tsx";
@@ -181,7 +190,8 @@ function Changed({
     const text = filter.value.toLowerCase();
     return text === "" ? diff.entries : diff.entries.filter(({ path }) => path.toLowerCase().includes(text));
   }, [diff, filter.value]);
-  const chosen = chosenOf(route, found);
+  const first = useMemo(() => firstOf(found), [found]);
+  const chosen = chosenOf(route, found) ?? first;
   const { bytes, sums } = useMemo(() => ({ bytes: bytesOf(diff.entries), sums: sumsOf(diff.entries) }), [diff]);
   if (diff.entries.length === 0)
     return <Empty title={comparison.to === null ? "The folder is as this save point has it" : "Nothing differs"} />;
@@ -189,7 +199,7 @@ function Changed({
     <div class="changed" data-chosen={route.file !== undefined} {...waiting(isOld)}>
       <div class="changed-list">
         <p class="changed-sums">
-          <strong>{plural(diff.entries.length, "entry", "entries")}</strong> <Counts {...sums} />
+          <strong>{entriesText(diff.entries)}</strong> <Counts {...sums} />
           <span class="faint">{bytes}</span>
         </p>
         <input
@@ -248,7 +258,8 @@ function TakeBack({
   const to = (paths: readonly PathRef[]): string =>
     href({ view: "restore", workspace, point: from, paths: [...paths] });
   const all = pathsOf(entries);
-  const folders = entries.filter(isFolderItself).length;
+  const folders = foldersText(entries);
+  const changed = entries.filter((each) => !isFolderItself(each)).length;
   const own = chosen === undefined ? [] : pathsOf([chosen]);
   // A restore without paths would restore everything.
   if (all.length === 0) return null;
@@ -257,7 +268,7 @@ function TakeBack({
       <span class="faint">Take back:</span>
       {all.length <= MOST_PATHS && (
         <a class="button" href={to(all)}>
-          <Icon name="undo" /> {plural(entries.length - folders, "entry", "entries")}…
+          <Icon name="undo" /> {plural(changed, "entry", "entries")}…
         </a>
       )}
       {own.length > 0 && (
@@ -265,18 +276,9 @@ function TakeBack({
           <Icon name="undo" /> This file…
         </a>
       )}
-      {folders > 0 && (
-        <span class="faint">
-          {plural(folders, "folder's own times or mode stay", "folders' own times or mode stay")}
-        </span>
-      )}
+      {folders !== null && <span class="faint">{folders} stay</span>}
     </div>
   );
-}
-
-/** True for a folder of which only times, mode or owner changed. */
-function isFolderItself({ kind, change }: DiffEntry): boolean {
-  return kind === "directory" && change === "modified";
 }
 
 /**
@@ -291,10 +293,9 @@ function pathsOf(entries: readonly DiffEntry[]): PathRef[] {
   });
 }
 
-/** Returns the entry in the address, else the first file. */
+/** Returns the entry in the address, if it is one of the changes. */
 function chosenOf({ file }: PointRoute, entries: readonly DiffEntry[]): DiffEntry | undefined {
-  const named = file === undefined ? undefined : entries.find((each) => keyOf(each) === toText(file));
-  return named ?? entries.find(({ kind }) => kind === "file") ?? entries[0];
+  return file === undefined ? undefined : entries.find((each) => keyOf(each) === toText(file));
 }
 
 function bytesOf(entries: readonly DiffEntry[]): string {

@@ -38,7 +38,7 @@ export function mark(wanted: Mark): void {
 export function MarkButton({ of }: { of: Mark }): JSX.Element {
   const isMarked = marked.value?.state === of.state;
   const [words, title] = isMarked
-    ? ["Marked", "Marked: remove the mark"]
+    ? ["Unmark", "Unmark"]
     : marked.value?.workspace === of.workspace
       ? ["Compare", "Compare with the marked row"]
       : ["Mark", "Mark for a comparison"];
@@ -64,10 +64,11 @@ export function MarkBar({ workspace }: { workspace: string }): JSX.Element | nul
   return (
     <p class="undo-bar mark-bar" role="status">
       <span>
-        Marked: <Words text={found.words} />, <When at={found.at} as={timeOfDay} />. Mark another row to compare both.
+        Marked: <Words text={found.words} />, <When at={found.at} as={timeOfDay} />. Press <em>Compare</em> at another
+        row.
       </span>
       <button type="button" onClick={() => (marked.value = null)}>
-        Remove
+        Unmark
       </button>
     </p>
   );

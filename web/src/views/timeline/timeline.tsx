@@ -46,6 +46,10 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
     write: (q) => go({ view: "timeline", workspace, q, backups: withBackups }, { replace: true }),
   });
   const withUndo = useSignal(false);
+  const isUndoAsked = route.view === "timeline" && route.undo === true;
+  useEffect(() => {
+    if (isUndoAsked) withUndo.value = true;
+  }, [isUndoAsked]);
   const active = useSignal(-1);
   const filter = useRef<HTMLInputElement>(null);
 
