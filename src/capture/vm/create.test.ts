@@ -6,7 +6,7 @@ import { type TestContext, test } from "node:test";
 import { type Faults, fakeHost } from "../../../test/fixtures/fake-qemu.ts";
 import { DEVICES, encodeSaved, type Hardware, MEMORY, SIDECAR } from "../../formats/machine/machine.ts";
 import { startMachine } from "./create.ts";
-import { newRecord, withMachine } from "./life.ts";
+import { lookAt, newRecord, withMachine } from "./life.ts";
 import { Machine, machinesFolder, type MachineRecord, processIn } from "./machine.ts";
 import { devicesOf, endQemu } from "./qemu.ts";
 import { takeState } from "./state.ts";
@@ -56,7 +56,7 @@ function hibernated(t: TestContext, hardware = HARDWARE, devices = devicesOf(har
   fs.writeFileSync(path.join(machine.live, MEMORY), "memory");
   fs.truncateSync(path.join(machine.live, MEMORY), SIZE);
   machine.write(record);
-  const start = async (faults: Faults = {}): Promise<void> => {
+  const start = async (faults: Faults = { taken: [99] }): Promise<void> => {
     set(faults);
     await withMachine(machine.root, "web", "start", {}, async (each, its) => startMachine(host, each, its));
   };
@@ -107,4 +107,46 @@ test("the saved state of a hibernated machine has the devices with which it was 
   const { saved } = await takeState(host, machine, machine.read(), { qmp: null, into });
   assert.deepEqual(saved.devices, ["a device of another build"]);
   assert.deepEqual([saved.hasMemory, saved.hypervisorVersion], [true, "7.2.22"]);
+});
+
+test("vm start of a hibernated machine without its whole memory starts no QEMU, and says how to boot it", async (t) => {
+  for (const name of [MEMORY, DEVICES, SIDECAR]) {
+    const { machine, order, start } = hibernated(t);
+    fs.rmSync(path.join(machine.live, name));
+    await assert.rejects(start(), {
+      code: "damaged",
+      message: /its disks are not affected/,
+      hint: /without the memory/,
+    });
+    assert.deepEqual([machine.read().state, order()], ["hibernated", []]);
+  }
+  const { machine, order, start } = hibernated(t);
+  fs.truncateSync(path.join(machine.live, MEMORY), SIZE - 1);
+  await assert.rejects(start(), { code: "damaged" });
+  assert.deepEqual([machine.read().state, order()], ["hibernated", []]);
+});
+
+test("a QEMU that ends for want of room leaves the memory of a hibernated machine", async (t) => {
+  const { machine, start } = hibernated(t);
+  await assert.rejects(start({ endsWithoutRoom: true }));
+  assert.deepEqual([machine.read().state, memoryOf(machine)], ["hibernated", "memory"]);
+});
+
+test("the next operation opens forwards that a killed command left closed, and says which cannot open", async (t) => {
+  const { machine, order, start } = hibernated(t);
+  await start();
+  const record = machine.read();
+  const nic = record.hardware.nics[0]!;
+  const forwards = [...nic.forwards, { host: 0, guest: 80 }];
+  machine.write({ ...record, hardware: { ...record.hardware, nics: [{ ...nic, forwards }] } });
+  const before = order().length;
+  await lookAt(machine);
+  const asked = order()
+    .slice(before)
+    .filter((each) => each.startsWith("hostfwd"));
+  assert.deepEqual(asked, ["hostfwd_add net0 tcp:127.0.0.1:0-:80"]);
+  assert.deepEqual(machine.read().hardware.nics[0]!.forwards[1], { host: 40_001, guest: 80 });
+  const taken = [...nic.forwards, { host: 99, guest: 81 }];
+  machine.write({ ...record, hardware: { ...record.hardware, nics: [{ ...nic, forwards: taken }] } });
+  assert.match((await lookAt(machine)).record.error ?? "", /port 99 of this host is in use/);
 });

@@ -117,6 +117,7 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
  */
 async function wake(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
   checkFits(host, hibernatedIn(machine));
+  if (!hasRoom(machine.live)) throw noRoom(`start ${machine.name}`);
   const awake: MachineRecord = { ...record, state: "stopped" };
   await watched(machine, async () => {
     using qmp = await loadState(host, machine, awake, machine.live);

@@ -22,6 +22,7 @@ import {
   processIn,
   sharedFile,
 } from "./machine.ts";
+import { openForwards } from "./network.ts";
 import { endQemu, howEnded, MOVE_MS, quitQemu, resume, runningIn, statusOf, waitUntilGone } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
 import { forgetMemory, growDisks, newGeneration, renewNics } from "./state.ts";
@@ -87,8 +88,11 @@ async function settle(machine: Machine): Promise<MachineRecord> {
     }
     // Also resumes a running guest: a migration in progress would stop it at its end.
     if (status === "running" || FROZEN.has(status)) await resume(qmp);
-    return record;
+    const opened = await openForwards(qmp, machine, record);
+    if (opened !== record) machine.write(opened);
+    return opened;
   } catch (error) {
+    if (error instanceof CairnError && error.code === "conflict") return { ...record, error: error.message };
     return {
       ...record,
       error: `its guest may be stopped${status && `, QEMU says ${status}`}: ${(error as Error).message}; if QEMU hangs, end it: cairn vm stop --force ${machine.name}`,

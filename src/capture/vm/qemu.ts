@@ -29,10 +29,10 @@ const ENDED = "ended";
 export const RUN_FILES = [PID_FILE, ENDED, "qemu.log", "qmp.sock", "console.sock", "identity.sock", "console.log"];
 /** The exit status in a shell of a program that was ended by SIGBUS: the kernel had no block for its mapped memory. */
 const NO_BLOCK = 128 + constants.signals.SIGBUS;
-/** Runs QEMU and records how it ended. The memory of a guest that ended for lack of space makes room for the record. */
+/** Runs QEMU and records how it ended. The memory of a guest that ended for lack of space makes room for the record, unless the guest is hibernated. */
 const KEEPER = `"$@" 3>&-
 status=$? room=$(stat -f -c '%a %S' .)
-[ $status = ${NO_BLOCK} ] && rm -f ${MEMORY}
+[ $status = ${NO_BLOCK} ] && ! grep -q '^ *"state": "hibernated"' ../machine.json && rm -f ${MEMORY}
 echo "$status $room" >&3 || { sync -f .; echo "$status $room" >&3; }`;
 /** Bus addresses of the first disk, the seed disk, the serial port's controller and the first network port. A machine has at most 8 disks. */
 const [FIRST_DISK, SEED_ADDRESS, SERIAL_ADDRESS, FIRST_PORT] = [3, 14, 15, 16];

@@ -253,11 +253,21 @@ export async function hibernate(machine: Machine, record: MachineRecord, { saved
   await endQemu(live);
 }
 
-/** The description of a hibernated machine's state. Throws `damaged`. */
+/** The description of a hibernated machine's state, whose files are there. Throws `damaged`: QEMU would make a memory file of zeros, and run on the real disks. */
 export function hibernatedIn({ live, name }: Machine): SavedMachine {
   const saved = savedIn(join(live, SIDECAR));
-  if (saved === null) throw new CairnError("damaged", `the memory of the hibernated machine ${name} is not described`);
-  return saved;
+  const sizeOf = (file: string): number => {
+    const facts = lstatSync(join(live, file), { throwIfNoEntry: false });
+    return facts?.isFile() === true ? facts.size : 0;
+  };
+  if (saved !== null && sizeOf(MEMORY) === saved.hardware.memory && sizeOf(DEVICES) > 0) return saved;
+  throw new CairnError(
+    "damaged",
+    `the memory of the hibernated machine ${name} is not complete; its disks are not affected`,
+    {
+      hint: advice`boot it from its disks without the memory: power it off, then start it: ${line(`vm stop --force ${name}`, "stopMachine", word("machines"), name, { force: true })}`,
+    },
+  );
 }
 
 /** Removes the files from which a hibernated guest goes on; its disks stay. */
