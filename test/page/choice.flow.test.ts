@@ -81,6 +81,12 @@ test(
     await mark("docs/new.md").uncheck();
     await page.getByText("No path is chosen.").waitFor();
     assert.equal(await run.isDisabled(), true);
+    const keep = page.getByRole("checkbox", { name: /keep what the save point/i });
+    await keep.check();
+    await mark("docs/new.md").waitFor({ state: "detached" });
+    await mark("src/").waitFor();
+    assert.equal(await mark("src/").isChecked(), false, "another plan of the same state has the same marks");
+    await keep.uncheck();
     await mark("src/a.ts").check();
     // The folder that holds the file is made with it.
     await mark("src/").and(page.locator(":checked")).waitFor();

@@ -46,15 +46,22 @@ export interface ShownPlan {
 }
 
 /**
- * Makes a plan of all paths, and one of the paths that stay chosen. `of` names what is planned. The plans are made again
+ * Makes a plan of all paths, and one of the paths that stay chosen. `of` names the plan, and `choice` the state for which
+ * paths are chosen, whatever else the plan depends on. The plans are made again
  * after each event of the workspace; those of a backup are not, because that reads the repository.
  */
 export function usePlan(
-  { of, workspace, paths, isBackup }: { of: string; workspace: string; paths: PathRef[]; isBackup: boolean },
+  {
+    of,
+    choice = of,
+    workspace,
+    paths,
+    isBackup,
+  }: { of: string; choice?: string; workspace: string; paths: PathRef[]; isBackup: boolean },
   make: (paths: PathRef[], signal: AbortSignal) => Promise<Planned>,
 ): ShownPlan {
-  const without = useSignal<{ of: string; keys: ReadonlySet<string> }>({ of, keys: new Set() });
-  const keys = without.value.of === of ? without.value.keys : new Set<string>();
+  const without = useSignal<{ choice: string; keys: ReadonlySet<string> }>({ choice, keys: new Set() });
+  const keys = without.value.choice === choice ? without.value.keys : new Set<string>();
   const whole = useResource(`plan ${of}`, (signal) => make(paths, signal), { isFresh: true });
   const all = whole.value.value;
   const isPart = keys.size > 0 && all !== undefined;
@@ -91,7 +98,7 @@ export function usePlan(
     isChosen: (entry) =>
       planned === null || shown === undefined ? !keys.has(keyOf(entry)) : planned.has(keyOf(entry)),
     choose: (entry, isWanted) =>
-      (without.value = { of, keys: chooseIn(all?.entries ?? [], keys, { entry, isWanted }) }),
+      (without.value = { choice, keys: chooseIn(all?.entries ?? [], keys, { entry, isWanted }) }),
   };
 }
 

@@ -25,7 +25,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
   const folder = useSignal("");
   const into = useSignal<"folder" | "elsewhere">("folder");
   const plan = usePlan(
-    { of: `${href(route)} ${keepPresent.value}`, workspace, paths, isBackup: isBackup(point) },
+    { of: `${href(route)} ${keepPresent.value}`, choice: href(route), workspace, paths, isBackup: isBackup(point) },
     (chosen, signal) => planOf({ ...route, paths: chosen }, keepPresent.value, signal),
   );
   const { shown, chosen } = plan;
@@ -57,7 +57,10 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
       <Late isLate={plan.isLate} />
       {plan.problem !== null && <Problem problem={plan.problem} again={plan.reload} />}
       {isElsewhere ? (
-        <p class="note">The workspace stays as it is. The other folder must be absent or empty.</p>
+        <p class="note">
+          The workspace stays as it is. The other folder must be absent or empty.
+          {chosen !== paths && " All paths are written there, also those without a check mark in the plan."}
+        </p>
       ) : (
         <Plan plan={plan} paths={paths} />
       )}
