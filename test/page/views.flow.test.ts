@@ -244,7 +244,8 @@ test("the files view downloads a folder or the selected files as a zip archive",
   assert.deepEqual(Object.keys(await zip()).toSorted(), ["src/a.ts", "src/deep/er/b.ts", "src/total.ts"]);
   await page.getByRole("checkbox", { name: "choose a.ts" }).check();
   assert.deepEqual(await zip(), { "src/a.ts": "export const a = 1;\n" });
-  // Everything, where nothing is chosen at the root.
+  // Everything, if nothing is chosen at the root. A choice stays in other folders.
+  await page.getByRole("button", { name: "Choose none" }).click();
   await go({ view: "files", workspace: workspace(), point: shop.ids["write two files"]!, at: { path: "" } });
   await page.getByRole("row", { name: /blob\.bin/ }).waitFor();
   const all = Object.keys(await zip());
