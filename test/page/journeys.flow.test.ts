@@ -232,8 +232,13 @@ test("a user undoes two operations at once, and removes what a cleanup's plan na
   await page.getByText("before a restore", { exact: true }).waitFor();
   await page.getByRole("link", { name: "Activity", exact: true }).click();
 
-  cairnOk(["-C", shop.folder, "cleanup", "policy", "--keep-last", "1"]);
   await page.getByRole("button", { name: "What would a cleanup remove?" }).click();
+  await page.getByText(/would remove no save point, and free 0 B; \d+ save points stay/).waitFor();
+  await page.getByText("No rules are set, so every save point is kept").waitFor();
+  cairnOk(["-C", shop.folder, "cleanup", "policy", "--keep-last", "1"]);
+  await page.reload();
+  await page.getByRole("button", { name: "What would a cleanup remove?" }).click();
+  await page.getByText("The rules of this folder: keep last 1").waitFor();
   await page.locator(".activity-list li", { hasText: "edit the total" }).waitFor();
   await page.getByRole("button", { name: /Remove .* for good/ }).click();
   await page

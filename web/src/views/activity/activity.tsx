@@ -10,7 +10,7 @@ import { act, isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Name, visible, Words } from "../../parts/name.tsx";
-import { Empty, Late, Problem } from "../../parts/problem.tsx";
+import { Late, Problem } from "../../parts/problem.tsx";
 import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
 import { Events } from "./events.tsx";
 import { Backups } from "./free.tsx";
@@ -111,8 +111,11 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
   const { value, problem, isLate, reload } = useResource(
     `cleanup ${workspace}`,
     async (signal) => {
-      const plan = await call("previewCleanup", { workspace }, { signal });
-      return { plan, points: await pointsOf(workspace, plan, signal) };
+      const [plan, policy] = await Promise.all([
+        call("previewCleanup", { workspace }, { signal }),
+        call("policy", { workspace }, { signal }),
+      ]);
+      return { plan, policy, points: await pointsOf(workspace, plan, signal) };
     },
     { isFresh: true },
   );
@@ -126,14 +129,33 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
     ).then(reload);
   if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
   if (found === undefined) return <Late isLate={isLate.value} />;
-  const { plan, points } = found;
+  const { plan, policy, points } = found;
   const all = plan.reclaimable_save_points.length;
-  if (all === 0) return <Empty title="A cleanup by the kept policy would remove no save point" />;
+  const stay = plural(plan.protected_save_points.length, "save point stays", "save points stay");
+  const rules = (
+    <p class="faint">
+      {policy.retention === null
+        ? "No rules are set, so every save point is kept"
+        : `The rules of this folder: ${ruleWords(policy.retention)}`}
+      . <code>cairn cleanup policy</code> sets them.
+    </p>
+  );
+  if (all === 0)
+    return (
+      <>
+        <p>
+          A cleanup would remove no save point, and free {size(plan.reclaimable_bytes_estimate)}; {stay}.
+        </p>
+        {rules}
+      </>
+    );
   return (
     <>
       <p>
-        {plural(all, "save point")}, {size(plan.reclaimable_bytes_estimate)} that no other point holds:
+        {plural(all, "save point")} would go, with {size(plan.reclaimable_bytes_estimate)} that no other point holds;{" "}
+        {stay}:
       </p>
+      {rules}
       <ul class="activity-list">
         {points.map(({ id, words }) => (
           <li key={id}>
@@ -151,6 +173,18 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
       )}
     </>
   );
+}
+
+/** Returns rules in words, for example `keep last 5, keep daily 30`. */
+function ruleWords(rules: object): string {
+  return Object.entries(rules)
+    .map(([name, value]: [string, unknown]) => {
+      const words = name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+      return typeof value === "object" && value !== null && !Array.isArray(value)
+        ? `${words} (${ruleWords(value)})`
+        : `${words} ${String(value)}`;
+    })
+    .join(", ");
 }
 
 /** Points of a plan that are named one by one. */
