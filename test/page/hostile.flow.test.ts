@@ -109,7 +109,7 @@ test("the page shows, compares and restores files whose names are not UTF-8", { 
   await page.locator(".preview-text", { hasText: "two" }).waitFor();
   await page.locator(".preview").getByRole("link", { name: "History" }).click();
   await page.getByText("2 versions").waitFor();
-  await page.locator(".version", { hasText: "first" }).getByRole("link", { name: "Restore this version" }).click();
+  await page.locator(".version", { hasText: "first" }).getByRole("link", { name: "Restore…" }).click();
   await page.getByText("1 changed").waitFor();
   await page.getByRole("button", { name: "Restore", exact: true }).click();
   await page.getByRole("status").getByText("Restored").waitFor();
