@@ -446,7 +446,7 @@ async function main(): Promise<void> {
       declarations(stage);
       await makeBrowserClient(stage);
       await writeManualPages(stage);
-      writeFileSync(path.join(stage, "openapi.json"), `${JSON.stringify(openApi(), null, 1)}\n`);
+      writeFileSync(path.join(stage, "openapi.json"), `${JSON.stringify(openApi())}\n`);
     }
     if (values.clean === true) rmSync(DIST, { recursive: true, force: true });
     moveIntoPlace(stage);
