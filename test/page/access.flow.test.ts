@@ -35,7 +35,7 @@ function views({ folder: workspace, fork, ids }: Shop): Record<string, { route: 
     forks: { route: { view: "forks", workspace }, shown: ".forks .counts" },
     fork: { route: { view: "point", workspace, point: fork }, shown: ".text-diff mark" },
     merge: { route: { view: "adopt", workspace, fork, merges: true }, shown: ".plan-row" },
-    "adopt refused": { route: { view: "adopt", workspace, fork, merges: false }, shown: "[role=alert]" },
+    "adopt refused": { route: { view: "adopt", workspace, fork, merges: false }, shown: ".note[role=note]" },
     activity: { route: { view: "activity", workspace }, shown: ".activity-list li" },
     backup: { route: { view: "point", workspace, point: backup }, shown: ".tree-row" },
     "from backup": { route: { view: "restore", workspace, point: backup, paths: [] }, shown: ".plan-row" },
