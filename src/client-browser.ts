@@ -88,7 +88,10 @@ export interface PageClient {
   folders(path: string): Promise<FolderList>;
   /** Tells which coding agents' hooks save a workspace. Without a path: all folders in which agents work or have hooks. */
   agents(workspace?: string): Promise<AgentsIn[]>;
-  /** Installs an agent's hooks for a workspace. `plan`: true only tells which files would change; then the id of that plan. Throws `refused`, `stale_plan`. */
+  /**
+   * Installs an agent's hooks for a workspace. With `plan: true` it only tells which files would change, and the id of this
+   * plan; with the id as `plan` it changes them. Throws `refused`, `stale_plan`.
+   */
   installAgent(asked: { workspace: string; tool: string; plan: true | string }): Promise<InstalledAgent>;
   /** Removes an agent's hooks for a workspace. `plan`: as for `installAgent`. Throws `refused`, `stale_plan`. */
   removeAgent(asked: { workspace: string; tool: string; plan: true | string }): Promise<InstalledAgent>;

@@ -54,7 +54,7 @@ export type RunningCalls = Of<typeof RunningCalls>;
 
 export const CancelResult = object({
   ...RunningCall.entries,
-  stays: text("what the call leaves, as a sentence"),
+  stays: text("a sentence about the state that the call leaves"),
 });
 export type CancelResult = Of<typeof CancelResult>;
 
@@ -99,7 +99,7 @@ export type EventData = { [T in EventType]: Of<(typeof EVENT_DATA)[T]> };
 /** Members of each event besides its type and data. */
 export const EVENT_HEAD = {
   id: orNull(
-    number("increases with each event; null for what is not stored: progress, and calls that have not failed"),
+    number("increases with each event; null for an event that is not stored: progress, and a call that has not failed"),
   ),
   at: text(),
   workspace: orNull(text("the workspace's folder, absolute; null if the event is about no workspace")),
@@ -204,7 +204,7 @@ export interface AgentsIn {
 
 /** The outcome or the plan of `cairn agent install` or `cairn agent remove`. */
 export interface InstalledAgent {
-  /** The id of the plan of these files with their content. */
+  /** Id of the plan: a hash of the files with their new content. */
   plan_id: string;
   files: { path: string; changed: boolean }[];
   /** True: a hook was run as it is written, and saved the folder; null: no hook was run. */

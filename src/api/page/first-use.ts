@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { AgentsIn, FolderList, InstalledAgent, KeptByPage } from "../../contract/index.ts";
@@ -138,12 +138,10 @@ function passwordFileOf(repository: string): { file: string; isWritten: boolean 
   const name = createHash("sha256").update(repository).digest("hex");
   const file = join(folder, name.slice(0, NAME_CHARACTERS));
   durableMkdir(folder, { mode: 0o700 });
-  if (existsSync(file)) return { file, isWritten: false };
   const password = Buffer.from(`${randomBytes(PASSWORD_BYTES).toString("base64url")}\n`);
   try {
     durableWrite(file, password, { mode: 0o600, exclusive: true });
   } catch (error) {
-    // Another request for this repository was faster.
     if (toCairnError(error).code !== "already_exists") throw error;
     return { file, isWritten: false };
   }

@@ -93,7 +93,7 @@ export class PageHost implements OwnHost {
     return askDaemon(socketsToAsk(), "daemon");
   }
 
-  /** Lists the page's calls, and those of daemons that are not the page's own. */
+  /** Lists the page's calls, and the daemons' calls that another process asked for. */
   async listRunning(caller: Caller): Promise<RunningCalls> {
     const asked = socketsToAsk().map((socket) => askDaemon([socket], "running").catch(() => ({ calls: [] })));
     const found = (await Promise.all(asked)) as RunningCalls[];
@@ -102,7 +102,7 @@ export class PageHost implements OwnHost {
   }
 
   /**
-   * Lists past events of a workspace: those that daemons have stored, and those of this process, which no daemon has.
+   * Lists past events of a workspace: the stored events of all daemons, and the events of this process that no daemon told.
    * Each save, restore and undo is listed once.
    */
   async listEvents(_caller: Caller, path: string, options: PastEventsOptions): Promise<PastEvents> {
@@ -245,17 +245,19 @@ export class PageHost implements OwnHost {
     const made = pointOf(happening);
     if (made !== null) {
       if (this.#told.has(made)) return;
-      this.#told.add(made);
-      const [oldest] = this.#told;
-      if (this.#told.size > MOST) this.#told.delete(oldest!);
+      addNewest(this.#told, made, MOST);
     }
     if (isPassing) return this.events.tell(happening);
     const id = this.events.append(happening);
-    if (!isOfDaemon) return;
-    this.#ofDaemons.add(id);
-    const [oldest] = this.#ofDaemons;
-    if (this.#ofDaemons.size > MOST_OF_DAEMONS) this.#ofDaemons.delete(oldest!);
+    if (isOfDaemon) addNewest(this.#ofDaemons, id, MOST_OF_DAEMONS);
   }
+}
+
+/** Adds an item to a set of the newest ones, which has at most `most`. */
+function addNewest<T>(set: Set<T>, item: T, most: number): void {
+  set.add(item);
+  const [oldest] = set;
+  if (set.size > most) set.delete(oldest!);
 }
 
 function pointOf({ type, data }: Pick<Happening, "type" | "data"> | PastEvent): string | null {

@@ -122,24 +122,31 @@ function receiptNames(): string[] {
     .toSorted();
 }
 
-/** This user's receipts about some repositories, the newest first. `isOwn()`: this user's key signed the receipt. */
-export function receiptsAbout(
-  repositories: ReadonlySet<string>,
-): { name: string; file: string; body: ReceiptBody; isOwn(): boolean }[] {
+interface OpenedReceipt {
+  name: string;
+  file: string;
+  body: ReceiptBody;
+  /** True if this user's key signed the receipt. */
+  isOwn(): boolean;
+}
+
+/** Reads receipts by their names. Leaves out a receipt that cannot be read; the command `receipt verify` names the damage. */
+function* opened(names: Iterable<string>): Generator<OpenedReceipt> {
   const own = pinnedKey();
-  return receiptNames()
-    .toReversed()
-    .flatMap((name) => {
-      const file = join(directory(), name);
-      try {
-        const { body, bodyBytes, signature } = decodeReceipt(readRegular(file, { limit: MAX_BYTES }));
-        const isOwn = (): boolean => own !== null && isSignedBy(own, bodyBytes, signature);
-        return repositories.has(body.repository_id) ? [{ name, file, body, isOwn }] : [];
-      } catch {
-        // The check of a receipt names the damage.
-        return [];
-      }
-    });
+  for (const name of names) {
+    const file = join(directory(), name);
+    try {
+      const { body, bodyBytes, signature } = decodeReceipt(readRegular(file, { limit: MAX_BYTES }));
+      yield { name, file, body, isOwn: () => own !== null && isSignedBy(own, bodyBytes, signature) };
+    } catch {
+      continue;
+    }
+  }
+}
+
+/** Returns this user's receipts about some repositories, the newest first. */
+export function receiptsAbout(repositories: ReadonlySet<string>): OpenedReceipt[] {
+  return [...opened(receiptNames().toReversed())].filter(({ body }) => repositories.has(body.repository_id));
 }
 
 /** Checks one of this user's receipts by its name. Throws `usage` for a name that no receipt has, and the errors of `verifyReceipt()`. */
@@ -154,21 +161,19 @@ export async function verifyOwnReceipt(name: string, options: VerifyReceiptOptio
 export function withCountedRows(list: BackupList): BackupList {
   const shown = new Map(list.snapshots.map(({ snapshot_id: id }) => [id.slice(0, 8), id]));
   const counted = new Map<string, NonNullable<BackupSnapshot["counted"]>>();
-  const own = pinnedKey();
-  for (const name of own === null ? [] : receiptNames().slice(-MOST_READ).toReversed()) {
-    const id = shown.get(name.slice(11, 19));
-    if (id === undefined || counted.has(id)) continue;
-    try {
-      const { body, bodyBytes, signature } = decodeReceipt(readRegular(join(directory(), name), { limit: MAX_BYTES }));
-      if (body.repository_id !== list.repository_id || body.snapshot_id !== id) continue;
-      const databases = (body.databases ?? []).flatMap(({ tables, path, path_b64: raw }) =>
-        tables === undefined ? [] : [{ path, ...(raw === undefined ? {} : { path_b64: raw }), tables }],
-      );
-      if (databases.length > 0 && isSignedBy(own!, bodyBytes, signature))
-        counted.set(id, { at: body.made_at, databases });
-    } catch {
-      // A list does not fail because a receipt cannot be read; the command `receipt verify` names the damage.
-    }
+  const idOf = (name: string): string | undefined => shown.get(name.slice(11, 19));
+  const wanted = receiptNames()
+    .slice(-MOST_READ)
+    .toReversed()
+    .values()
+    .filter((name) => idOf(name) !== undefined && !counted.has(idOf(name)!));
+  for (const { name, body, isOwn } of opened(wanted)) {
+    const id = idOf(name)!;
+    if (body.repository_id !== list.repository_id || body.snapshot_id !== id) continue;
+    const databases = (body.databases ?? []).flatMap(({ tables, path, path_b64: raw }) =>
+      tables === undefined ? [] : [{ path, ...(raw === undefined ? {} : { path_b64: raw }), tables }],
+    );
+    if (databases.length > 0 && isOwn()) counted.set(id, { at: body.made_at, databases });
   }
   const withRows = (each: BackupSnapshot): BackupSnapshot => {
     const rows = counted.get(each.snapshot_id);

@@ -311,10 +311,7 @@ export class Jobs {
     const live = this.#live.get(id);
     if (live?.outcome === null) {
       live.cancel.abort(new Error("the job was cancelled"));
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, patience);
-      await Promise.race([live.done.promise, promise]);
-      clearTimeout(timer);
+      await endedWithin(live.done.promise, patience);
     }
     return this.find(peer, id);
   }
@@ -372,11 +369,19 @@ function isToBeDoneAnew(state: JobState, error: ErrorRecord | null): boolean {
   return state !== "failed" || error === null || ERROR_TABLE[error.code].retryable;
 }
 
-/** Callers with a narrow token see only their own jobs, other callers all jobs of their user. */
-function isSeen(peer: Caller, { uid, owner }: Row): boolean {
-  return isNarrow(peer) ? owner === keyOf(peer) : isWholeOperator(peer) || peer.uid === Number(uid);
+/** Callers with a narrow token see only their own jobs, other callers all jobs of their user; `uid` null: operators only. */
+export function isSeen(peer: Caller, { uid, owner }: { uid?: unknown; owner?: unknown }): boolean {
+  return isNarrow(peer) ? owner === keyOf(peer) : isWholeOperator(peer) || (uid !== null && peer.uid === Number(uid));
 }
 
 function isNarrow({ isAgent, only }: Caller): boolean {
   return isAgent || only !== null;
+}
+
+/** Waits for the end of work, at most some milliseconds. */
+export async function endedWithin(end: Promise<unknown>, ms: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  await Promise.race([end, promise]);
+  clearTimeout(timer);
 }

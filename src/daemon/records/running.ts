@@ -3,9 +3,10 @@ import type { CancelResult, RunningCall } from "../../contract/service.ts";
 import type { Progress } from "../../contract/words.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
-import { type Caller, isWholeOperator, keyOf } from "../state/peer.ts";
+import { type Caller, keyOf } from "../state/peer.ts";
 import { folderOf } from "../state/kept-state.ts";
 import type { EventPlace, Events } from "./events.ts";
+import { endedWithin, isSeen } from "./jobs.ts";
 
 /** Milliseconds between two events of a call's progress. */
 const PROGRESS_MS = 250;
@@ -52,7 +53,7 @@ const LEFT: Readonly<Record<string, string>> = {
   due: "What it had done by then stays: it saves, backs up, verifies and prunes in turn.",
   ...both(["cleanup", "runCleanup"], "Save points that were removed stay removed. All others are whole."),
   forgetBackups: "Backups that were removed stay removed. All others are whole.",
-  ...both(["prune", "pruneBackups"], "Forgotten snapshots stay forgotten. The next prune frees what is left."),
+  ...both(["prune", "pruneBackups"], "Forgotten snapshots stay forgotten. The next prune frees the rest of their data."),
   removeFork: "If its folder is still there, the fork is whole. Its present may be saved as a point of the original.",
 };
 const NOTHING = "Nothing was changed.";
@@ -106,17 +107,24 @@ export class Running {
       toldAt: 0,
     };
     const { call } = live;
+    const onAccepted = (): void => {
+      this.#live.set(call.running_id, live);
+      this.#tell(live);
+    };
+    const onBegin = (): void => {
+      if (call.state === "waiting") call.state = "running";
+      this.#tell(live);
+    };
+    // The schedule has accepted its own work, whose turn has come.
+    if (caller === null) {
+      onAccepted();
+      onBegin();
+    }
     try {
       const answered = await work({
         signal: AbortSignal.any([own.signal, ...(signal === undefined ? [] : [signal])]),
-        onAccepted: () => {
-          this.#live.set(call.running_id, live);
-          this.#tell(live);
-        },
-        onBegin: () => {
-          if (call.state === "waiting") call.state = "running";
-          this.#tell(live);
-        },
+        onAccepted,
+        onBegin,
         onProgress: (progress) => {
           call.progress = progress;
           if (Date.now() - live.toldAt >= PROGRESS_MS) this.#tell(live);
@@ -126,10 +134,9 @@ export class Running {
       return answered;
     } catch (error) {
       const failed = toCairnError(error);
-      const isCancelled = own.signal.aborted && failed.code === "interrupted";
-      call.state = isCancelled || failed.code === "interrupted" ? "cancelled" : "failed";
+      call.state = failed.code === "interrupted" ? "cancelled" : "failed";
       call.error = { code: failed.code, message: failed.message };
-      if (!isCancelled) throw error;
+      if (call.state === "failed" || !own.signal.aborted) throw error;
       throw new CairnError("interrupted", (own.signal.reason as Error).message, { cause: error });
     } finally {
       this.#live.delete(call.running_id);
@@ -154,29 +161,27 @@ export class Running {
     return ++this.#stored <= MOST_STORED;
   }
 
-  /** Calls that the caller may see, the oldest first: the own ones, for operators all. */
+  /** Calls that the caller may see, the oldest first: the own ones, for operators all. Scheduled work is the operators'. */
   list(peer: Caller): RunningCall[] {
-    return [...this.#live.values()].filter((live) => isSeen(peer, live)).map(({ call }) => ({ ...call }));
+    return [...this.#live.values()]
+      .filter(({ owner, call: { scheduled, uid } }) => isSeen(peer, { owner, uid: scheduled ? null : uid }))
+      .map(({ call }) => ({ ...call }));
   }
 
   /** True if the caller may cancel a call with this id here. */
   has(peer: Caller, id: string): boolean {
-    const live = this.#live.get(id);
-    return live !== undefined && isSeen(peer, live);
+    return this.list(peer).some(({ running_id }) => running_id === id);
   }
 
   /** Cancels a call and waits a moment for its end. Throws `not_found` if no call has the id, or if it has ended. */
   async cancel(peer: Caller, id: string): Promise<CancelResult> {
-    const live = this.#live.get(id);
-    if (live === undefined || !isSeen(peer, live)) throw notRunning(id);
+    if (!this.has(peer, id)) throw notRunning(id);
+    const live = this.#live.get(id)!;
     const { call } = live;
     call.state = "stopping";
     live.cancel(new Error(`cancelled by user ${peer.uid}`));
     this.#tell(live);
-    const late = Promise.withResolvers<void>();
-    const timer = setTimeout(late.resolve, PATIENCE_MS);
-    await Promise.race([live.ended.promise, late.promise]);
-    clearTimeout(timer);
+    await endedWithin(live.ended.promise, PATIENCE_MS);
     return { ...call, stays: staysOf(call) };
   }
 }
@@ -198,9 +203,4 @@ function happeningOf({ call, place }: Live) {
   // Work on a whole repository is about no workspace, and only operators hear of it.
   const isOfAll = call.scheduled && place !== null;
   return { workspace: place, type: "call", data: { ...call }, ...(isOfAll ? {} : { uid: call.uid }) } as const;
-}
-
-function isSeen(peer: Caller, { owner, call }: Live): boolean {
-  if (peer.isAgent || peer.only !== null) return owner === keyOf(peer);
-  return isWholeOperator(peer) || (!call.scheduled && call.uid === peer.uid);
 }

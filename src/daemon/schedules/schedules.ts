@@ -272,12 +272,9 @@ export class Schedules {
       const { made, save_point_id: point } = await this.#hands.running.during(
         { verb: "save", place: served, caller: null },
         signal,
-        async ({ onAccepted, onBegin, ...hand }) => {
-          onAccepted();
-          onBegin();
-          // The files of a hook would be a change, and the next save would follow at once.
-          return saveFolder(served, { hands: this.#work, ...hand }, { hooks: false });
-        },
+        // The files of a hook would be a change, and the next save would follow at once.
+        async ({ signal, onProgress }) =>
+          saveFolder(served, { hands: this.#work, signal, onProgress }, { hooks: false }),
       );
       if (this.#unsaved.delete(id)) this.#look();
       const duration_ms = clock.now() - started;
@@ -323,12 +320,10 @@ export class Schedules {
         const found = await this.#hands.running.during(
           { verb, repository, place: served ?? null, caller: null },
           call.signal,
-          async ({ onAccepted, onBegin, ...hand }) => {
-            onAccepted();
-            onBegin();
-            const ended = await task.run({ ...call, ...hand });
+          async ({ signal, onProgress }) => {
+            const ended = await task.run({ ...call, signal, onProgress });
             // A cleanup returns the failures of workspaces, also those of its cancellation.
-            if ((ended ?? {}).error !== undefined) throwIfAborted(hand.signal);
+            if ((ended ?? {}).error !== undefined) throwIfAborted(signal);
             return ended;
           },
         );

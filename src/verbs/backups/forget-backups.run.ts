@@ -8,7 +8,7 @@ import { requireOwner } from "../../look/sources/operands.ts";
 import { workspaceRef } from "../../workspace/place/find-workspace.ts";
 import type { ForgetOwnOptions, PruneOwnOptions } from "./forget-backups.ts";
 
-/** Removes backups of the workspace's folder on this host from the kept repository, by the given rules or the kept ones. Frees nothing: a prune has its own plan. */
+/** Removes backups of the workspace's folder on this host from the kept repository, by the given rules or the kept ones. Frees no data. */
 export async function forgetOwn(
   hand: Hand,
   { retention, workspaceName: _name, ...call }: ForgetOwnOptions,
