@@ -23,7 +23,7 @@ export type Route =
   | { view: "files"; workspace: string; point: string; at: PathRef; sort?: string | undefined }
   | { view: "file-history"; workspace: string; at: PathRef; a?: string | undefined; b?: string | undefined }
   /** `turn`: the id of an agent's turn, before which the rewind goes back; `point` is the state before it. */
-  | { view: "restore"; workspace: string; point: string; paths: PathRef[]; turn?: string | undefined }
+  | { view: "restore"; workspace: string; point: string; paths: readonly PathRef[]; turn?: string | undefined }
   | { view: "search"; workspace: string; q: string }
   /** `part`: the part of the view that is scrolled into view. */
   | { view: "activity"; workspace: string; part?: ActivityPart | undefined }
@@ -51,11 +51,6 @@ export function snapshotOf(backup: string): string {
 export function shortState(state: string): string {
   if (isFork(state)) return nameOf(state);
   return isBackup(state) ? `backup:${snapshotOf(state).slice(0, 8)}` : state.slice(0, 8);
-}
-
-/** The path of an entry that an answer lists. */
-export function refOf({ path, path_b64 }: PathRef): PathRef {
-  return path_b64 === undefined ? { path } : { path, path_b64 };
 }
 
 /** The last name of a path. */
@@ -128,6 +123,13 @@ export function partsOf(at: PathRef): { name: string; at: PathRef }[] {
     const start = i === 0 ? 0 : ends[i - 1]! + 1;
     return { name: shown(bytes.subarray(start, end)), at: refOfBytes(bytes.subarray(0, end)) };
   });
+}
+
+/** Returns the folders above a path, each as text. */
+export function foldersOf(at: PathRef): string[] {
+  return partsOf(at)
+    .slice(0, -1)
+    .map((each) => toText(each.at));
 }
 
 function refOfBytes(bytes: Uint8Array): PathRef {

@@ -6,7 +6,7 @@ import { visible } from "../parts/name.tsx";
 import { Late, Problem } from "../parts/problem.tsx";
 import { useTyped } from "../parts/search-field.tsx";
 import { wholeTime } from "../parts/values.tsx";
-import { nameOf, refOf, type Route } from "./address.ts";
+import { nameOf, type Route } from "./address.ts";
 import { call, historyOptions } from "./calls.ts";
 import { type Action, possibleActions } from "./keys.ts";
 import { useResource } from "./resource.ts";
@@ -122,7 +122,7 @@ async function placesIn(workspace: string, text: string, signal: AbortSignal): P
     ...points.map(({ save_point_id: point, message, created_at: time }) =>
       placeAt(message || point.slice(0, 8), `save point of ${wholeTime(time)}`, { view: "point", workspace, point }),
     ),
-    ...files.map((each) => placeAt(each.path, "file", { view: "file-history", workspace, at: refOf(each) })),
+    ...files.map((each) => placeAt(each.path, "file", { view: "file-history", workspace, at: each })),
   ];
 }
 

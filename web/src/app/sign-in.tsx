@@ -1,5 +1,6 @@
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
+import { TextField } from "../parts/fields.tsx";
 import { signInWith } from "./session.ts";
 
 /** The view of a tab without a token: explains how to get a code, and has a field for it. */
@@ -27,13 +28,7 @@ export function SignIn({ done }: { done(): void }): JSX.Element {
       <form onSubmit={(event) => void enter(event)}>
         <label>
           Code or address
-          <input
-            value={code.value}
-            onInput={(event) => (code.value = event.currentTarget.value)}
-            autocomplete="off"
-            spellcheck={false}
-            required
-          />
+          <TextField text={code} autocomplete="off" spellcheck={false} required />
         </label>
         <button type="submit" class="strong">
           Sign in

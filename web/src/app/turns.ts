@@ -1,5 +1,5 @@
 import type { AgentEvent, DiffEntry, Turn } from "cairnstate/client";
-import { type PathRef, refOf, toText } from "./address.ts";
+import { type PathRef, toText } from "./address.ts";
 import { call } from "./calls.ts";
 
 /** What the page tells of agents' turns. What a turn changed is decided by the server. */
@@ -18,7 +18,7 @@ export async function turnById(workspace: string, id: string, signal: AbortSigna
 /** The entries that a turn's session alone changed in the turn, and the paths that take them back. */
 export interface TurnChanges {
   entries: DiffEntry[];
-  paths: PathRef[];
+  paths: readonly PathRef[];
 }
 
 /** Returns null if a state of the turn is missing, or if its own entries cannot be told from those of others. */
@@ -26,13 +26,13 @@ export async function changesOf(workspace: string, turn: Turn, signal: AbortSign
   const { before, after, changed, paths } = turn;
   if (before === null || after === null || changed === null) return null;
   const { entries: all } = await call("diff", { workspace, a: before, b: after }, { signal });
-  const own = new Set(paths.map((each) => toText(refOf(each))));
+  const own = new Set(paths.map(toText));
   const isAll = changed > paths.length;
   if (isAll && all.length !== changed) return null;
-  const entries = isAll ? all : all.filter((each) => own.has(toText(refOf(each))));
+  const entries = isAll ? all : all.filter((each) => own.has(toText(each)));
   // A path of a folder stands for all in it, also for what other turns made there.
   const files = entries.filter(({ kind }) => kind !== "directory");
-  return { entries, paths: (files.length > 0 ? files : entries).map(refOf) };
+  return { entries, paths: files.length > 0 ? files : entries };
 }
 
 /** Returns the events of a turn from its first one to the next turn of its session; none if the record no longer has them. */

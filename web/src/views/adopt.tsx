@@ -1,4 +1,4 @@
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
 import type { Changes } from "cairnstate/client";
 import type { JSX } from "preact";
 import "../styles/restore.css";
@@ -8,6 +8,7 @@ import { useActions } from "../app/keys.ts";
 import { act } from "../app/outcome.tsx";
 import { go, route as current } from "../app/route.ts";
 import { isReadOnly } from "../app/session.ts";
+import { Check } from "../parts/fields.tsx";
 import { Name } from "../parts/name.tsx";
 import { Empty, type Found, Late, Problem } from "../parts/problem.tsx";
 import { plural } from "../parts/values.tsx";
@@ -26,7 +27,7 @@ function Adoption({ route }: { route: AdoptRoute }): JSX.Element {
   const over = useSignal(false);
   const back: Route = { view: "forks", workspace };
   const options = merges ? { merge: true } : over.value ? { over: true } : {};
-  const plan = usePlan({ of: `${href(route)} ${over.value}`, workspace, paths: [], isBackup: false }, (_all, signal) =>
+  const plan = usePlan({ of: `${href(route)} ${over.value}`, workspace }, (_all, signal) =>
     call("planAdoptFork", { workspace, fork, options }, { signal }),
   );
   const found = plan.problem === null ? plan.shown : undefined;
@@ -58,7 +59,7 @@ function Adoption({ route }: { route: AdoptRoute }): JSX.Element {
       </header>
       <Late isLate={plan.isLate} />
       {plan.problem !== null && <Refusal route={route} problem={plan.problem} again={plan.reload} />}
-      {found !== undefined && <Plan plan={{ ...plan, choose: null }} paths={[]} />}
+      {found !== undefined && <Plan plan={{ ...plan, choose: null }} />}
       <Foot
         back={back}
         name={merges ? "Merge" : "Adopt"}
@@ -92,7 +93,7 @@ function Refusal({ route, problem, again }: { route: AdoptRoute; problem: Found;
   );
 }
 
-function How({ route, over }: { route: AdoptRoute; over: { value: boolean } }): JSX.Element {
+function How({ route, over }: { route: AdoptRoute; over: Signal<boolean> }): JSX.Element {
   const { merges } = route;
   const choose = (wanted: boolean): void => go({ ...route, merges: wanted }, { replace: true });
   return (
@@ -106,14 +107,7 @@ function How({ route, over }: { route: AdoptRoute; over: { value: boolean } }): 
       {merges ? (
         <p class="faint">What both changed differently stays as it is here, and is listed.</p>
       ) : (
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={over.value}
-            onChange={(event) => (over.value = event.currentTarget.checked)}
-          />
-          also if this folder changed since the fork was made
-        </label>
+        <Check is={over}>also if this folder changed since the fork was made</Check>
       )}
     </div>
   );

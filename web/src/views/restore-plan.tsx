@@ -2,7 +2,7 @@ import { type Signal, useSignal } from "@preact/signals";
 import type { PlanEntry, RestorePlan } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
-import { type PathRef, partsOf, refOf, toText } from "../app/address.ts";
+import { foldersOf, type PathRef, toText } from "../app/address.ts";
 import { onEvent } from "../app/events.ts";
 import { useResource } from "../app/resource.ts";
 import { Icon } from "../parts/icon.tsx";
@@ -11,7 +11,7 @@ import { Empty, type Found } from "../parts/problem.tsx";
 import { count, plural, size } from "../parts/values.tsx";
 import { VirtualList } from "../parts/virtual-list.tsx";
 
-/** The plan of a restore: all that would change, of which each path can be left as it is. */
+/** The plan of a restore: lists each change, with a checkbox that keeps the present state of its path. */
 
 export type Planned = Pick<RestorePlan, "id" | "entries" | "left_out" | "holders">;
 type Action = PlanEntry["action"];
@@ -26,16 +26,16 @@ const ACTIONS: Readonly<Record<Action, readonly [sign: string, title: string]>> 
   keep: ["=", "kept"],
 };
 
-export interface ShownPlan {
+interface ShownPlan {
   /** The plan of the chosen paths, which the restore does. Undefined while it is made, and if no path is chosen. */
   shown: Planned | undefined;
   /** The paths of `shown`; none: the whole folder. */
-  chosen: PathRef[];
+  chosen: readonly PathRef[];
   /** The plan of all paths. */
   all: Planned | undefined;
   /** True if no path of `all` is chosen. */
   isNone: boolean;
-  /** `renewed`: the folder changed, and the plan is another one now. `old`: something happened, and the plan was not made again. */
+  /** After an event of the workspace: `renewed` if the plan is another one now, `old` if no plan was made after it. */
   changed: "renewed" | "old" | null;
   isLate: boolean;
   problem: Found | null;
@@ -46,19 +46,19 @@ export interface ShownPlan {
 }
 
 /**
- * Makes a plan of all paths, and one of the paths that stay chosen. `of` names the plan, and `choice` the state for which
- * paths are chosen, whatever else the plan depends on. The plans are made again
- * after each event of the workspace; those of a backup are not, because that reads the repository.
+ * Makes a plan of all paths, and a plan of the chosen paths. Both are made again after each event of the workspace. Plans
+ * of a backup are not made again, because each reads the repository. `of`: the key of the plans. `choice`: the key of the
+ * chosen paths, which plans with other options share.
  */
 export function usePlan(
   {
     of,
     choice = of,
     workspace,
-    paths,
-    isBackup,
-  }: { of: string; choice?: string; workspace: string; paths: PathRef[]; isBackup: boolean },
-  make: (paths: PathRef[], signal: AbortSignal) => Promise<Planned>,
+    paths = [],
+    isBackup = false,
+  }: { of: string; choice?: string; workspace: string; paths?: readonly PathRef[]; isBackup?: boolean },
+  make: (paths: readonly PathRef[], signal: AbortSignal) => Promise<Planned>,
 ): ShownPlan {
   const without = useSignal<{ choice: string; keys: ReadonlySet<string> }>({ choice, keys: new Set() });
   const keys = without.value.choice === choice ? without.value.keys : new Set<string>();
@@ -85,7 +85,7 @@ export function usePlan(
   };
   const own = part.value.value;
   const shown = !isPart ? all : own?.key === key ? own.plan : undefined;
-  const planned = useMemo(() => (isPart ? new Set(shown?.entries.map(keyOf)) : null), [isPart, shown]);
+  const planned = useMemo(() => (isPart ? new Set(shown?.entries.map(toText)) : null), [isPart, shown]);
   return {
     shown,
     chosen,
@@ -96,7 +96,7 @@ export function usePlan(
     problem: whole.problem.value ?? part.problem.value,
     reload,
     isChosen: (entry) =>
-      planned === null || shown === undefined ? !keys.has(keyOf(entry)) : planned.has(keyOf(entry)),
+      planned === null || shown === undefined ? !keys.has(toText(entry)) : planned.has(toText(entry)),
     choose: (entry, isWanted) =>
       (without.value = { choice, keys: chooseIn(all?.entries ?? [], keys, { entry, isWanted }) }),
   };
@@ -104,7 +104,7 @@ export function usePlan(
 
 type Changed = { of: string; how: "renewed" | "old" } | null;
 
-/** Returns how events of the workspace changed the plan. Calls `heard` after each event; null: the plan is not made again. */
+/** Calls `heard` after each event of the workspace, and tells how the plan changed then. `heard` null: plans become old. */
 function useChanged(
   of: string,
   { plan, workspace, heard }: { plan: string | undefined; workspace: string; heard: (() => void) | null },
@@ -131,24 +131,18 @@ function useChanged(
   return changed;
 }
 
-const keyOf = (entry: PlanEntry): string => toText(refOf(entry));
-const foldersOf = (entry: PlanEntry): string[] =>
-  partsOf(refOf(entry))
-    .map(({ at }) => toText(at))
-    .slice(0, -1);
-
-/** Returns the keys of the entries that stay as they are, after a choice. A choice of a folder is one of all below it. */
+/** Returns the keys of the entries that stay, after an entry and all entries below it were chosen or not. */
 function chooseIn(
   entries: readonly PlanEntry[],
   keys: ReadonlySet<string>,
   { entry, isWanted }: { entry: PlanEntry; isWanted: boolean },
 ): ReadonlySet<string> {
-  const own = keyOf(entry);
+  const own = toText(entry);
   const next = new Set(keys);
   for (const each of entries)
-    if (keyOf(each) === own || foldersOf(each).includes(own)) {
-      if (isWanted) next.delete(keyOf(each));
-      else next.add(keyOf(each));
+    if (toText(each) === own || foldersOf(each).includes(own)) {
+      if (isWanted) next.delete(toText(each));
+      else next.add(toText(each));
     }
   return next;
 }
@@ -163,20 +157,20 @@ function chosenPaths(
   asked: readonly PathRef[],
 ): PathRef[] {
   const scope = new Set(asked.map(toText));
-  const kept = entries.filter((each) => without.has(keyOf(each)));
+  const kept = entries.filter((each) => without.has(toText(each)));
   const above = new Set(kept.flatMap(foldersOf));
   const wanted = entries.filter((each) => {
-    if (each.action === "keep" || without.has(keyOf(each))) return false;
+    if (each.action === "keep" || without.has(toText(each))) return false;
     if (each.kind !== "directory") return true;
-    const isAsked = scope.size === 0 || scope.has(keyOf(each)) || foldersOf(each).some((one) => scope.has(one));
-    return isAsked && !above.has(keyOf(each));
+    const isAsked = scope.size === 0 || scope.has(toText(each)) || foldersOf(each).some((one) => scope.has(one));
+    return isAsked && !above.has(toText(each));
   });
-  const folders = new Set(wanted.filter(({ kind }) => kind === "directory").map(keyOf));
-  return wanted.filter((each) => !foldersOf(each).some((one) => folders.has(one))).map(refOf);
+  const folders = new Set(wanted.filter(({ kind }) => kind === "directory").map(toText));
+  return wanted.filter((each) => !foldersOf(each).some((one) => folders.has(one)));
 }
 
 /** The rows of a plan with a checkbox for each path, and what the plan warns of. */
-export function Plan({ plan, paths }: { plan: ShownPlan; paths: readonly PathRef[] }): JSX.Element | null {
+export function Plan({ plan, paths = [] }: { plan: ShownPlan; paths?: readonly PathRef[] }): JSX.Element | null {
   const { all, shown, isNone, changed, reload } = plan;
   const rows = useMemo(() => (all === undefined ? [] : rowsOf(all.entries, shown?.entries ?? [])), [all, shown]);
   if (all === undefined) return null;
@@ -205,7 +199,7 @@ export function Plan({ plan, paths }: { plan: ShownPlan; paths: readonly PathRef
             label="What the restore does"
             count={rows.length}
             rowHeight={ROW}
-            row={(index) => <PlanRow key={keyOf(rows[index]!)} entry={rows[index]!} plan={plan} />}
+            row={(index) => <PlanRow key={toText(rows[index]!)} entry={rows[index]!} plan={plan} />}
           />
         </>
       )}
@@ -213,11 +207,11 @@ export function Plan({ plan, paths }: { plan: ShownPlan; paths: readonly PathRef
   );
 }
 
-/** Returns the entries of the plan of all paths, each as the plan of the chosen paths has it, and what only that has. */
+/** Returns the entries of both plans. An entry of both is returned as the plan of the chosen paths has it. */
 function rowsOf(all: readonly PlanEntry[], chosen: readonly PlanEntry[]): PlanEntry[] {
-  const own = new Map(chosen.map((each) => [keyOf(each), each]));
+  const own = new Map(chosen.map((each) => [toText(each), each]));
   const rows = all.map((each) => {
-    const key = keyOf(each);
+    const key = toText(each);
     const found = own.get(key) ?? each;
     own.delete(key);
     return found;
@@ -247,8 +241,8 @@ const MOST_UNCHANGED = 8;
 /** Lists the paths of a plan that already are as wanted. */
 function Unchanged({ plan, paths }: { plan: Planned; paths: readonly PathRef[] }): JSX.Element | null {
   const unchanged = useMemo(() => {
-    const others = plan.left_out.map((each) => toText(refOf(each)));
-    const changed = new Set([...others, ...plan.entries.flatMap((each) => [keyOf(each), ...foldersOf(each)])]);
+    const others = plan.left_out.map(toText);
+    const changed = new Set([...others, ...plan.entries.flatMap((each) => [toText(each), ...foldersOf(each)])]);
     return paths.filter((each) => !changed.has(toText(each)));
   }, [plan, paths]);
   if (unchanged.length === 0) return null;

@@ -10,6 +10,7 @@ import { href, isBackup, type PathRef, type Route, snapshotOf, toInput, toText }
 import { go, route as current } from "../app/route.ts";
 import { isReadOnly } from "../app/session.ts";
 import { changesOf, turnById } from "../app/turns.ts";
+import { Check, TextField } from "../parts/fields.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Name, PathName, Words } from "../parts/name.tsx";
 import { Empty, Late, Problem } from "../parts/problem.tsx";
@@ -247,21 +248,11 @@ function Where({
         </>
       )}
       {isElsewhere ? (
-        <input
-          aria-label="Folder, absent or empty"
-          placeholder="/path/to/a/new/folder"
-          value={folder.value}
-          onInput={(event) => (folder.value = event.currentTarget.value)}
-        />
+        <TextField text={folder} aria-label="Folder, absent or empty" placeholder="/path/to/a/new/folder" />
       ) : (
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={keepPresent.value}
-            onChange={(event) => (keepPresent.value = event.currentTarget.checked)}
-          />
+        <Check is={keepPresent}>
           {into === null ? "keep what the backup does not have" : "keep what the save point does not have"}
-        </label>
+        </Check>
       )}
     </div>
   );

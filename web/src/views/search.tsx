@@ -6,7 +6,7 @@ import "../styles/search.css";
 import { call } from "../app/calls.ts";
 import { useActions } from "../app/keys.ts";
 import { useResource } from "../app/resource.ts";
-import { href, refOf, type Route } from "../app/address.ts";
+import { href, type Route } from "../app/address.ts";
 import { go } from "../app/route.ts";
 import { Icon } from "../parts/icon.tsx";
 import { PathName } from "../parts/name.tsx";
@@ -100,9 +100,8 @@ export function View({ route }: { route: SearchRoute }): JSX.Element {
 }
 
 function hrefOf(workspace: string, found: Found): string {
-  const at = refOf(found);
-  if (found.kind === "directory") return href({ view: "files", workspace, point: found.newest, at });
-  return href({ view: "file-history", workspace, at });
+  if (found.kind === "directory") return href({ view: "files", workspace, point: found.newest, at: found });
+  return href({ view: "file-history", workspace, at: found });
 }
 
 function FoundRow({ workspace, found, isActive }: { workspace: string; found: Found; isActive: boolean }): JSX.Element {

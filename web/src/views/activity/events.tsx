@@ -6,6 +6,7 @@ import { href } from "../../app/address.ts";
 import { call } from "../../app/calls.ts";
 import { onCall, onEvent } from "../../app/events.ts";
 import { useResource } from "../../app/resource.ts";
+import { TextField } from "../../parts/fields.tsx";
 import { Name, PathName, Words } from "../../parts/name.tsx";
 import { Problem } from "../../parts/problem.tsx";
 import { Counts, plural, size, When, wholeTime } from "../../parts/values.tsx";
@@ -66,13 +67,7 @@ export function Events({ workspace }: { workspace: string }): JSX.Element {
             ))}
           </select>
         </label>
-        <input
-          type="search"
-          aria-label="Filter events"
-          placeholder="Filter"
-          value={text.value}
-          onInput={(event) => (text.value = event.currentTarget.value)}
-        />
+        <TextField text={text} type="search" aria-label="Filter events" placeholder="Filter" />
       </div>
       {problem.value !== null && <Problem problem={problem.value} again={reload} />}
       {value.value !== undefined && shown.length === 0 && <p class="faint">No such event is known.</p>}

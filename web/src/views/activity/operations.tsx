@@ -97,7 +97,7 @@ function UndoDialog({
 }): JSX.Element {
   const expected = operations.map(({ undo_id: id }) => id);
   const [first = null] = expected;
-  const plan = usePlan({ of: `undo ${expected.join(" ")}`, workspace, paths: [], isBackup: false }, (_all, signal) =>
+  const plan = usePlan({ of: `undo ${expected.join(" ")}`, workspace }, (_all, signal) =>
     call("planUndo", { workspace, options: first === null ? {} : { expected: first } }, { signal }),
   );
   const found = plan.problem === null ? plan.shown : undefined;
@@ -122,7 +122,7 @@ function UndoDialog({
         </p>
         <Late isLate={plan.isLate} />
         {plan.problem !== null && <Problem problem={plan.problem} again={plan.reload} />}
-        {found !== undefined && <Plan plan={{ ...plan, choose: null }} paths={[]} />}
+        {found !== undefined && <Plan plan={{ ...plan, choose: null }} />}
         <button type="button" class="strong" disabled={isBusy.value || found === undefined} onClick={run}>
           <Icon name="undo" /> {name}
         </button>

@@ -1,6 +1,6 @@
 import { signal } from "@preact/signals";
 import type { ListedEntry } from "cairnstate/client";
-import { partsOf, refOf, toText } from "../../app/address.ts";
+import { foldersOf, toText } from "../../app/address.ts";
 
 /** The entries that are chosen in a point or a backup, in all its folders, for as long as the page is open. */
 
@@ -21,20 +21,12 @@ export function chooseNone(state: string): void {
 /** Chooses an entry, or takes it out of the choice. A folder replaces the chosen entries below it. */
 export function toggle(state: string, entry: ListedEntry): void {
   const next = new Map(chosenIn(state));
-  const key = toText(refOf(entry));
+  const key = toText(entry);
   if (!next.delete(key)) {
-    for (const [other, { path, path_b64 }] of next)
-      if (foldersOf(refOf({ path, path_b64 })).includes(key)) next.delete(other);
+    for (const [other, each] of next) if (foldersOf(each).includes(key)) next.delete(other);
     next.set(key, entry);
   }
   set(state, next);
-}
-
-/** Returns the folders above a path, as keys of the choice. */
-export function foldersOf(at: Parameters<typeof partsOf>[0]): string[] {
-  return partsOf(at)
-    .slice(0, -1)
-    .map((each) => toText(each.at));
 }
 
 function set(state: string, entries: Chosen): void {

@@ -6,7 +6,17 @@ import "./files.css";
 import { call, download } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, isBackup, nameOf, partsOf, refOf, type Route, snapshotOf, toInput, toText } from "../../app/address.ts";
+import {
+  foldersOf,
+  href,
+  isBackup,
+  nameOf,
+  partsOf,
+  type Route,
+  snapshotOf,
+  toInput,
+  toText,
+} from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
@@ -14,7 +24,7 @@ import { Name, PathName, visible, Words } from "../../parts/name.tsx";
 import { Late, Problem, waiting } from "../../parts/problem.tsx";
 import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
-import { chooseNone, chosenIn, foldersOf, toggle } from "./chosen.ts";
+import { chooseNone, chosenIn, toggle } from "./chosen.ts";
 import { Preview } from "./preview.tsx";
 
 type FilesRoute = Extract<Route, { view: "files" }>;
@@ -120,7 +130,7 @@ function Folder({ route, listed, isOld }: { route: FilesRoute; listed: Listed; i
   const entry = (index: number): ListedEntry | undefined => entries[index];
   const open = (each: ListedEntry | undefined): void => {
     if (each === undefined) return;
-    if (each.kind === "directory") go({ ...route, at: refOf(each) });
+    if (each.kind === "directory") go({ ...route, at: each });
     else previewed.value = each;
   };
   const choose = (each: ListedEntry | undefined): void => {
@@ -153,7 +163,7 @@ function Folder({ route, listed, isOld }: { route: FilesRoute; listed: Listed; i
                     route={route}
                     entry={each}
                     isActive={index === active.value}
-                    isChosen={isWithFolder || chosen.has(toText(refOf(each)))}
+                    isChosen={isWithFolder || chosen.has(toText(each))}
                     isWithFolder={isWithFolder}
                     choose={() => choose(each)}
                     open={() => {
@@ -169,7 +179,7 @@ function Folder({ route, listed, isOld }: { route: FilesRoute; listed: Listed; i
       </div>
       {previewed.value !== null && (
         <Preview
-          key={toText(refOf(previewed.value))}
+          key={toText(previewed.value)}
           workspace={workspace}
           point={point}
           entry={previewed.value}
@@ -218,7 +228,7 @@ function useFolderKeys(
       title: "Show the history of the entry",
       run: () => {
         const each = entry(active.value);
-        if (each !== undefined) go({ view: "file-history", workspace, at: refOf(each) });
+        if (each !== undefined) go({ view: "file-history", workspace, at: each });
       },
     },
     { key: "Escape", title: "Close the preview", run: () => (previewed.value = null) },
@@ -239,7 +249,7 @@ function FolderBar({
 }): JSX.Element {
   const { workspace, at } = route;
   const isWhole = picked.length === 0;
-  const paths = isWhole ? [at] : picked.map(refOf);
+  const paths = isWhole ? [at] : picked;
   const name = archiveName(route, picked);
   const save = (as: "zip" | "tar"): void => {
     // A call without paths means the whole folder.
@@ -282,7 +292,7 @@ function sizeOf(entries: readonly ListedEntry[]): string {
 /** Returns the name of an archive: of the only chosen entry, else of the folder that has all entries. */
 function archiveName({ workspace, at }: FilesRoute, picked: readonly ListedEntry[]): string {
   if (picked.length === 1) return nameOf(picked[0]!.path);
-  const isHere = picked.every((each) => (foldersOf(refOf(each)).at(-1) ?? "") === toText(at));
+  const isHere = picked.every((each) => (foldersOf(each).at(-1) ?? "") === toText(at));
   return nameOf(isHere && at.path !== "" ? at.path : workspace);
 }
 
@@ -297,7 +307,7 @@ function ChosenList({ state, picked }: { state: string; picked: readonly ListedE
         </summary>
         <ul>
           {picked.map((each) => (
-            <li key={toText(refOf(each))}>
+            <li key={toText(each)}>
               <PathName path={each.kind === "directory" ? `${each.path}/` : each.path} />
               <button
                 type="button"
@@ -381,7 +391,7 @@ function EntryRow({
       </span>
       <span class="entry-name" role="gridcell">
         <a
-          href={isFolder ? href({ ...route, at: refOf(entry) }) : "#"}
+          href={isFolder ? href({ ...route, at: entry }) : "#"}
           tabIndex={-1}
           onClick={(event) => {
             if (event.ctrlKey || event.metaKey || event.shiftKey) return;

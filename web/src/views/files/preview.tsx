@@ -3,7 +3,7 @@ import type { ListedEntry } from "cairnstate/client";
 import type { JSX } from "preact";
 import { download } from "../../app/calls.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, nameOf, refOf, toInput, toText } from "../../app/address.ts";
+import { href, nameOf, toInput, toText } from "../../app/address.ts";
 import { client } from "../../app/session.ts";
 import { ColouredText } from "../../parts/coloured.tsx";
 import { Icon } from "../../parts/icon.tsx";
@@ -24,7 +24,6 @@ export interface PreviewProps {
 
 /** The preview of a file beside the list: its text, its picture or its size. */
 export function Preview({ workspace, point, entry, close }: PreviewProps): JSX.Element {
-  const at = refOf(entry);
   const name = nameOf(entry.path);
   return (
     <aside class="preview" aria-label="Preview">
@@ -46,13 +45,13 @@ export function Preview({ workspace, point, entry, close }: PreviewProps): JSX.E
         </span>
       </p>
       <p class="preview-actions">
-        <a class="button" href={href({ view: "file-history", workspace, at })}>
+        <a class="button" href={href({ view: "file-history", workspace, at: entry })}>
           <Icon name="history" /> History
         </a>
         {entry.kind === "file" && (
           <button
             type="button"
-            onClick={() => void download({ workspace, target: point, path: toInput(at), as: "file", name })}
+            onClick={() => void download({ workspace, target: point, path: toInput(entry), as: "file", name })}
           >
             <Icon name="download" /> Download
           </button>
@@ -73,7 +72,7 @@ type Shown = Omit<PreviewProps, "close">;
 function Picture({ workspace, point, entry }: Shown): JSX.Element {
   const problem = useSignal("");
   const source = useContentAddress(
-    { workspace, point, at: refOf(entry) },
+    { workspace, point, at: entry },
     { isWanted: true, onProblem: (message) => (problem.value = message) },
   );
   return (
@@ -88,7 +87,7 @@ function Picture({ workspace, point, entry }: Shown): JSX.Element {
 
 function Text({ workspace, point, entry }: Shown): JSX.Element {
   const { value, problem, isLate } = useResource(
-    `text ${workspace} ${point} ${toText(refOf(entry))}`,
+    `text ${workspace} ${point} ${toText(entry)}`,
     (signal) => textOf({ workspace, point, entry }, signal),
     { isFixed: true },
   );
@@ -115,7 +114,7 @@ function Text({ workspace, point, entry }: Shown): JSX.Element {
 /** Returns the beginning of a file as text; null if the file is not text. */
 async function textOf({ workspace, point, entry }: Shown, signal: AbortSignal): Promise<string | null> {
   const pieces: Uint8Array[] = [];
-  const members = { workspace, target: point, path: toInput(refOf(entry)), options: { length: SHOWN } };
+  const members = { workspace, target: point, path: toInput(entry), options: { length: SHOWN } };
   for await (const piece of client().stream("read", members, { signal })) pieces.push(piece);
   const bytes = new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer());
   if (bytes.includes(0)) return null;

@@ -5,6 +5,7 @@ import { tellOutcome } from "../../app/outcome.tsx";
 import { problemOf, useResource } from "../../app/resource.ts";
 import { about, client } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
+import { TextField } from "../../parts/fields.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name } from "../../parts/name.tsx";
 import { type Found, Problem } from "../../parts/problem.tsx";
@@ -45,7 +46,7 @@ export function AddFolder({ done }: { done(): void }): JSX.Element {
     <form class="stack add-folder" onSubmit={(event) => void save(event)}>
       <label>
         Folder
-        <input value={typed.value} spellcheck={false} onInput={(event) => (typed.value = event.currentTarget.value)} />
+        <TextField text={typed} spellcheck={false} />
       </label>
       <Inside typed={typed.value} choose={(path) => (typed.value = path)} />
       {problem.value !== null && <Problem problem={problem.value} />}

@@ -4,6 +4,7 @@ import { call } from "../../app/calls.ts";
 import { problemOf } from "../../app/resource.ts";
 import { client } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
+import { TextField } from "../../parts/fields.tsx";
 import { Words } from "../../parts/name.tsx";
 import { type Found, Problem } from "../../parts/problem.tsx";
 
@@ -80,12 +81,7 @@ function Fields({
     <>
       <label>
         Repository
-        <input
-          value={repository.value}
-          placeholder="/mnt/disk/backups or sftp:host:/backups"
-          spellcheck={false}
-          onInput={(event) => (repository.value = event.currentTarget.value)}
-        />
+        <TextField text={repository} placeholder="/mnt/disk/backups or sftp:host:/backups" spellcheck={false} />
       </label>
       <label class="check">
         <input type="radio" name="which" checked={isNew.value} onChange={() => (isNew.value = true)} />
@@ -98,12 +94,7 @@ function Fields({
       {!isNew.value && (
         <label>
           File with its password
-          <input
-            value={file.value}
-            placeholder="/home/ann/.backup-password"
-            spellcheck={false}
-            onInput={(event) => (file.value = event.currentTarget.value)}
-          />
+          <TextField text={file} placeholder="/home/ann/.backup-password" spellcheck={false} />
         </label>
       )}
     </>

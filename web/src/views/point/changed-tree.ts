@@ -1,5 +1,4 @@
 import type { DiffEntry } from "cairnstate/client";
-import { refOf, toText } from "../../app/address.ts";
 
 /** Changed entries as a tree of folders with counts, flattened to its visible rows. */
 
@@ -51,11 +50,6 @@ const SUM = {
   removed: "removed",
   not_kept: "removed",
 } as const;
-
-/** Returns a key that is unique among entries, also for names that are not UTF-8. */
-export function keyOf(entry: DiffEntry): string {
-  return toText(refOf(entry));
-}
 
 export function sumsOf(entries: readonly DiffEntry[]): Sums {
   const sums = { added: 0, modified: 0, removed: 0 };

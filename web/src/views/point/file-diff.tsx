@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import { call, download } from "../../app/calls.ts";
 import { useActions } from "../../app/keys.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, nameOf, refOf, toInput, toText } from "../../app/address.ts";
+import { href, nameOf, toInput, toText } from "../../app/address.ts";
 import { route } from "../../app/route.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { PathName } from "../../parts/name.tsx";
@@ -39,7 +39,6 @@ export interface FileDiffProps {
 /** The change of one file. */
 export function FileDiff(props: FileDiffProps): JSX.Element {
   const { workspace, from, to, entry } = props;
-  const at = refOf(entry);
   useActions([
     { key: "v", title: "Show differences side by side, or in one column", run: () => (isSplit.value = !isSplit.value) },
     { key: "w", title: "Ignore white space, or not", run: () => (ignoresBlanks.value = !ignoresBlanks.value) },
@@ -52,7 +51,7 @@ export function FileDiff(props: FileDiffProps): JSX.Element {
         </h2>
         <span class="space" />
         {route.value.view !== "file-history" && (
-          <a class="button quiet" href={href({ view: "file-history", workspace, at })}>
+          <a class="button quiet" href={href({ view: "file-history", workspace, at: entry })}>
             <Icon name="history" /> History
           </a>
         )}
@@ -61,7 +60,7 @@ export function FileDiff(props: FileDiffProps): JSX.Element {
             type="button"
             class="quiet"
             onClick={() =>
-              void download({ workspace, target: to, path: toInput(at), as: "file", name: nameOf(at.path) })
+              void download({ workspace, target: to, path: toInput(entry), as: "file", name: nameOf(entry.path) })
             }
           >
             <Icon name="download" /> Download
@@ -69,7 +68,7 @@ export function FileDiff(props: FileDiffProps): JSX.Element {
         )}
       </header>
       <Facts entry={entry} />
-      <Content key={`${from} ${to} ${toText(at)}`} {...props} />
+      <Content key={`${from} ${to} ${toText(entry)}`} {...props} />
     </section>
   );
 }
@@ -118,9 +117,9 @@ function Content(props: FileDiffProps): JSX.Element {
 }
 
 function Text({ workspace, from, to, entry, gone }: FileDiffProps): JSX.Element {
-  const path = toInput(refOf(entry));
+  const path = toInput(entry);
   const options = { ignoreWhitespace: ignoresBlanks.value, context: isWhole.value ? WHOLE : 3 };
-  const key = `text ${workspace} ${from} ${to} ${toText(refOf(entry))} ${JSON.stringify(options)}`;
+  const key = `text ${workspace} ${from} ${to} ${toText(entry)} ${JSON.stringify(options)}`;
   const { value, problem, isLate, reload } = useResource(
     key,
     (stop) => call("diffText", { workspace, path, a: from, b: to, options }, { signal: stop }),
@@ -206,9 +205,9 @@ function NoText({ diff: { kind, before, after } }: { diff: DiffTextResult }): JS
 }
 
 function Database({ workspace, from, to, entry, gone }: FileDiffProps): JSX.Element {
-  const path = toInput(refOf(entry));
+  const path = toInput(entry);
   const { value, problem, isLate } = useResource(
-    `database ${workspace} ${from} ${to} ${toText(refOf(entry))}`,
+    `database ${workspace} ${from} ${to} ${toText(entry)}`,
     (stop) => call("diffDatabase", { workspace, path, a: from, b: to }, { signal: stop }),
     { isFixed: to !== null, isOfNow: to === null },
   );
@@ -247,7 +246,7 @@ function Image({
 }): JSX.Element {
   const facts = useSignal("");
   const source = useContentAddress(
-    { workspace, point, at: refOf(entry) },
+    { workspace, point, at: entry },
     { isWanted: isThere, onProblem: () => (facts.value = "cannot be read") },
   );
   return (

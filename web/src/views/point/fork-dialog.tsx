@@ -4,6 +4,7 @@ import { call } from "../../app/calls.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
 import { href } from "../../app/address.ts";
 import { Dialog } from "../../parts/dialog.tsx";
+import { TextField } from "../../parts/fields.tsx";
 import { Name } from "../../parts/name.tsx";
 import type { PointDialogProps } from "./tag-dialog.tsx";
 
@@ -33,7 +34,7 @@ export function ForkDialog({ workspace, point, close }: PointDialogProps): JSX.E
         <p>A fork is a new folder with the state of this save point. It has save points of its own.</p>
         <label>
           New folder
-          <input value={folder.value} required onInput={(event) => (folder.value = event.currentTarget.value)} />
+          <TextField text={folder} required />
         </label>
         <button type="submit" class="strong" disabled={isBusy.value}>
           Make the fork

@@ -10,6 +10,7 @@ import { href, nameOf } from "../../app/address.ts";
 import { go, route as current } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
+import { Check } from "../../parts/fields.tsx";
 import { Name, PathName, Words } from "../../parts/name.tsx";
 import { Late, Problem } from "../../parts/problem.tsx";
 import { count, Counts, plural, size, When, wholeTime } from "../../parts/values.tsx";
@@ -164,14 +165,7 @@ function RemoveDialog({
         <p>
           <Name text={path} />
         </p>
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={withIgnored.value}
-            onChange={(event) => (withIgnored.value = event.currentTarget.checked)}
-          />
-          also what ignore rules leave out of its save points
-        </label>
+        <Check is={withIgnored}>also what ignore rules leave out of its save points</Check>
         <Late isLate={isLate.value} />
         {problem.value !== null && <Problem problem={problem.value} again={reload} />}
         {plan !== undefined && (

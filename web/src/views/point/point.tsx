@@ -9,9 +9,10 @@ import { onEvent } from "../../app/events.ts";
 import { type Fork, forksOf } from "../../app/forks.ts";
 import { now } from "../../app/now.ts";
 import { useResource } from "../../app/resource.ts";
-import { href, isBackup, isFork, type PathRef, refOf, type Route, snapshotOf, toText } from "../../app/address.ts";
+import { href, isBackup, isFork, type PathRef, type Route, snapshotOf, toText } from "../../app/address.ts";
 import { go, route as current } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
+import { TextField } from "../../parts/fields.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible } from "../../parts/name.tsx";
 import { Empty, Late, Problem, waiting } from "../../parts/problem.tsx";
@@ -24,7 +25,6 @@ import {
   firstOf,
   foldersText,
   isFolderItself,
-  keyOf,
   sumsOf,
 } from "./changed-tree.ts";
 import { FileDiff } from "./file-diff.tsx";
@@ -202,13 +202,7 @@ function Changed({
           <strong>{entriesText(diff.entries)}</strong> <Counts {...sums} />
           <span class="faint">{bytes}</span>
         </p>
-        <input
-          type="search"
-          aria-label="Filter the changed names"
-          placeholder="Filter names"
-          value={filter.value}
-          onInput={(event) => (filter.value = event.currentTarget.value)}
-        />
+        <TextField text={filter} type="search" aria-label="Filter the changed names" placeholder="Filter names" />
         <Tree route={route} entries={found} chosen={chosen} />
         {!isReadOnly() && !isPart(comparison.from) && !isFork(route.point) && (
           <TakeBack route={route} from={comparison.from} entries={found} chosen={chosen} />
@@ -255,8 +249,7 @@ function TakeBack({
   chosen: DiffEntry | undefined;
 }): JSX.Element | null {
   const { workspace } = route;
-  const to = (paths: readonly PathRef[]): string =>
-    href({ view: "restore", workspace, point: from, paths: [...paths] });
+  const to = (paths: readonly PathRef[]): string => href({ view: "restore", workspace, point: from, paths });
   const all = pathsOf(entries);
   const folders = foldersText(entries);
   const changed = entries.filter((each) => !isFolderItself(each)).length;
@@ -289,13 +282,13 @@ function pathsOf(entries: readonly DiffEntry[]): PathRef[] {
   return entries.flatMap((entry) => {
     if (isFolderItself(entry)) return [];
     const { from_path: path, from_path_b64: path_b64 } = entry;
-    return path === undefined ? [refOf(entry)] : [refOf(entry), refOf({ path, path_b64 })];
+    return path === undefined ? [entry] : [entry, { path, path_b64 }];
   });
 }
 
 /** Returns the entry in the address, if it is one of the changes. */
 function chosenOf({ file }: PointRoute, entries: readonly DiffEntry[]): DiffEntry | undefined {
-  return file === undefined ? undefined : entries.find((each) => keyOf(each) === toText(file));
+  return file === undefined ? undefined : entries.find((each) => toText(each) === toText(file));
 }
 
 function bytesOf(entries: readonly DiffEntry[]): string {
@@ -330,7 +323,7 @@ function Tree({
   const step = (by: 1 | -1): void => {
     for (let to = at + by; to >= 0 && to < own.current.length; to += by) {
       const row = own.current[to]!;
-      if (row.kind === "entry") return go({ ...route, file: refOf(row.entry) }, { replace: true });
+      if (row.kind === "entry") return go({ ...route, file: row.entry }, { replace: true });
     }
   };
   useActions([
@@ -392,7 +385,7 @@ function TreeRow({
       aria-selected={isChosen}
       style={indent}
       tabIndex={-1}
-      href={href({ ...route, file: refOf(row.entry) })}
+      href={href({ ...route, file: row.entry })}
     >
       <span class={`tree-sign ${change}`} title={visible(change)}>
         {SIGNS[change]}

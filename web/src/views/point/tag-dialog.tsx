@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { call } from "../../app/calls.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
 import { Dialog } from "../../parts/dialog.tsx";
+import { TextField } from "../../parts/fields.tsx";
 import { tagsIn } from "../../parts/values.tsx";
 
 export interface PointDialogProps {
@@ -33,7 +34,7 @@ export function TagDialog({ workspace, point, close }: PointDialogProps): JSX.El
       <form class="stack" onSubmit={(event) => void save(event)}>
         <label>
           Tags, separated by commas
-          <input value={text.value} onInput={(event) => (text.value = event.currentTarget.value)} />
+          <TextField text={text} />
         </label>
         <button type="submit" class="strong" disabled={isBusy.value}>
           Change

@@ -12,6 +12,7 @@ import { useResource } from "../../app/resource.ts";
 import { go, route } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
+import { TextField } from "../../parts/fields.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Problem, waiting } from "../../parts/problem.tsx";
 import { count, plural, tagsIn } from "../../parts/values.tsx";
@@ -137,11 +138,11 @@ function SaveDialog({ workspace, close }: { workspace: string; close(): void }):
       <form class="stack" onSubmit={(event) => void save(event)}>
         <label>
           Message
-          <input value={message.value} onInput={(event) => (message.value = event.currentTarget.value)} />
+          <TextField text={message} />
         </label>
         <label>
           Tags, separated by commas
-          <input value={tags.value} onInput={(event) => (tags.value = event.currentTarget.value)} />
+          <TextField text={tags} />
         </label>
         <button type="submit" class="strong" disabled={isBusy.value}>
           Save

@@ -12,6 +12,7 @@ import { useResource } from "../../app/resource.ts";
 import { isBackup, nameOf, type Route } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
+import { Check } from "../../parts/fields.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Words } from "../../parts/name.tsx";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
@@ -310,14 +311,7 @@ function Bar({
         onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
       />
       <Filters typed={typed} points={points} focus={() => filter.current!.focus()} />
-      <label class="check">
-        <input
-          type="checkbox"
-          checked={withUndo.value}
-          onChange={(event) => (withUndo.value = event.currentTarget.checked)}
-        />
-        undo points
-      </label>
+      <Check is={withUndo}>undo points</Check>
       {kept.value.value?.repository !== undefined && (
         <label class="check">
           <input type="checkbox" checked={withBackups} onChange={(event) => showBackups(event.currentTarget.checked)} />

@@ -278,7 +278,7 @@ function TurnActions({
 }: {
   workspace: string;
   turn: Turn;
-  paths: PathRef[];
+  paths: readonly PathRef[];
   close(): void;
 }): JSX.Element {
   const { turn_id: id, before, after } = turn;
