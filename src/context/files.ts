@@ -1,6 +1,7 @@
 import { copyFileSync, type Dirent, lstatSync, mkdirSync, realpathSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { advice, CairnError, option, toCairnError } from "../errors.ts";
+import { folderOf } from "../formats/bytes.ts";
 import { IGNORE_FILE, IgnoreRules } from "../fs/ignore.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { isAtOrBelow, printablePath } from "../fs/paths/safe-path.ts";
@@ -114,7 +115,7 @@ function leaverOut(folder: string, leftOut: LeftOut[]): (path: string, entry: Di
   const rulesIn = (directory: string): IgnoreRules => {
     const found = known.get(directory);
     if (found !== undefined) return found;
-    const above = directory === "" ? IgnoreRules.fromExcludes(NEVER_ADDED) : rulesIn(directoryOf(directory));
+    const above = directory === "" ? IgnoreRules.fromExcludes(NEVER_ADDED) : rulesIn(folderOf(directory));
     const file = join(folder, directory, IGNORE_FILE);
     const bytes = factsAt(file)?.isFile() === true ? readRegular(file) : null;
     const rules = IgnoreRules.enterDirectory(above, latin1(directory), bytes);
@@ -123,7 +124,7 @@ function leaverOut(folder: string, leftOut: LeftOut[]): (path: string, entry: Di
   };
   return (path, entry) => {
     const isPlain = entry.isFile() || entry.isDirectory();
-    const reason = rulesIn(directoryOf(path)).ignores(latin1(entry.name), entry.isDirectory())
+    const reason = rulesIn(folderOf(path)).ignores(latin1(entry.name), entry.isDirectory())
       ? "rule"
       : isPlain
         ? null
@@ -131,10 +132,6 @@ function leaverOut(folder: string, leftOut: LeftOut[]): (path: string, entry: Di
     if (reason !== null) leftOut.push({ path, reason });
     return reason !== null;
   };
-}
-
-function directoryOf(path: string): string {
-  return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 }
 
 /** The ignore rules compare bytes. */

@@ -179,6 +179,11 @@ export function directoryOf(path: Uint8Array): Uint8Array {
   return path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
 }
 
+/** Like {@link directoryOf}, for a path as text. */
+export function folderOf(path: string): string {
+  return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
+}
+
 /** Returns two lower-case digits for each byte. */
 export function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");

@@ -4,6 +4,7 @@ import { objectIdOf } from "../../ids.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/index/blob-table.ts";
 import { treesAhead } from "../../repository/trees/tree-source.ts";
+import type { ListTree } from "../../repository/trees/walk-trees.ts";
 
 /**
  * The nodes of a tree. Throws `damaged` if it is missing or its bytes are wrong. `stack`: trees to be read next, the
@@ -15,6 +16,11 @@ export async function readNodes(
   stack: readonly Uint8Array[] = [],
 ): Promise<TreeNodes> {
   return decodeTree(await readBlob(reader, tree, TREE_BLOB, stack));
+}
+
+/** Reads the trees of a walk one by one. */
+export function treesIn(reader: BlobSource): ListTree {
+  return async (tree) => readNodes(reader, tree);
 }
 
 /** The node of a raw name in a tree; keeps nothing else of the tree. Throws as `readNodes` does. */

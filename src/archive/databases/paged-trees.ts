@@ -1,5 +1,5 @@
-import { hex, latin1 } from "../../formats/bytes.ts";
-import { decodeTree, encodeTree, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { folderOf, hex, latin1 } from "../../formats/bytes.ts";
+import { decodeTree, encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { HASHES_NAME, PAGES_NAME } from "../../formats/payloads/sqlite-pages.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import type { BlobIndex } from "../../repository/index/blob-index.ts";
@@ -9,7 +9,7 @@ import { type EditEntry, editTree, newTree, type OnTree } from "../../repository
 import type { ReadTree } from "../../repository/trees/live.ts";
 import { CHECKS_NAME } from "../../formats/records/manifest.ts";
 import { directoryNode, fileNode } from "../write/root-metadata.ts";
-import { nameOf, nodeAt, readNodes } from "./nodes.ts";
+import { nameOf, nodeAt, readNodes, treesIn } from "./nodes.ts";
 import type { FileContent, PagedDatabase, StoreBlob } from "./page-store.ts";
 
 const PRIVATE = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
@@ -79,12 +79,12 @@ export class PagedTrees {
       return directoryNode(Buffer.from("databases"), add(nodes), { ...PRIVATE, mtimeSec });
     };
     const edits = new Map<string, EditEntry>();
-    const dropped = new Set<string>();
+    const dropped: string[] = [];
     for (const { path, stored } of databases) {
       const own = [...lead, latin1(path)].join("/");
       edits.set(own, () => null);
       // The pages of a base lie in the blobs of the plain file.
-      if (stored !== "base") dropped.add(own);
+      if (stored !== "base") dropped.push(own);
     }
     const records = await nodeAt(blobs, top, [".cairn"]);
     if (records?.subtree !== undefined) {
@@ -94,18 +94,18 @@ export class PagedTrees {
       own.bytes += others.reduce((sum, { size }) => sum + size, 0);
       edits.set(".cairn/databases", () => (databases.length > 0 ? folder(records.mtimeSec) : null));
       if (record !== null) edits.set(`.cairn/${CHECKS_NAME}`, () => fileAt(records.mtimeSec)(CHECKS_NAME, record));
-      dropped.add(".cairn/databases");
+      dropped.push(".cairn/databases");
     }
+    const droppedIn = Map.groupBy(dropped, folderOf);
     const replaced = new Map<string, ReadonlySet<string>>();
     const onTree: OnTree = (id, bytes, at) => {
       made.push({ id, bytes });
-      const names = new Set(namesIn(dropped, at.path));
+      const names = new Set(droppedIn.get(at.path)?.map((path) => path.slice(path.lastIndexOf("/") + 1)));
       // An equal tree may exist elsewhere, with other entries to be left out.
       const before = replaced.get(hex(at.id));
       replaced.set(hex(at.id), before === undefined ? names : before.intersection(names));
     };
-    const list = async (id: Uint8Array): Promise<TreeNodes> => readNodes(blobs, id);
-    const tree = await editTree(top, edits, { list, onTree });
+    const tree = await editTree(top, edits, { list: treesIn(blobs), onTree });
     for (const { id, bytes } of made) await store("tree", id, bytes);
     return new PagedTrees(tree, own, replaced);
   }
@@ -135,13 +135,5 @@ export class PagedTrees {
       storedBytes: plan.storedBytes - sum((entry) => index.table.lengthOf[entry]!),
       plainBytes: plan.plainBytes - sum((entry) => index.table.plainLengthOf(entry)),
     };
-  }
-}
-
-/** Yields the names of the paths that lie directly in a folder. */
-function* namesIn(paths: Iterable<string>, folder: string): Generator<string> {
-  for (const path of paths) {
-    const end = Math.max(path.lastIndexOf("/"), 0);
-    if (path.slice(0, end) === folder) yield path.slice(end === 0 ? 0 : end + 1);
   }
 }

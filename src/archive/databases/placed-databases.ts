@@ -1,13 +1,13 @@
 import { CairnError } from "../../errors.ts";
 import { hex, latin1 } from "../../formats/bytes.ts";
 import type { FileHash } from "../../formats/records/manifest.ts";
-import { isEntryName, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
+import { isEntryName, type TreeNode } from "../../formats/restic/tree.ts";
 import { displayPath } from "../../fs/paths/safe-path.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
 import { editTree, type OnTree } from "../../repository/trees/edit-tree.ts";
 import type { FolderFacts } from "../../repository/verify/folder-facts.ts";
 import { fileNode } from "../write/root-metadata.ts";
-import { nameOf, nodeAt, nodeIn, readNodes } from "./nodes.ts";
+import { nameOf, nodeAt, nodeIn, readNodes, treesIn } from "./nodes.ts";
 import { folderName, readDatabase, type StoredDatabase } from "./stored-database.ts";
 
 const NOTHING = new Uint8Array(0);
@@ -107,8 +107,7 @@ export class PlacedDatabases {
       const own = below.map((each) => ({ ...each, path: each.path.subarray(length) }));
       trees.set(hex(id), { bytes, stored, databases: own });
     };
-    const list = async (id: Uint8Array): Promise<TreeNodes> => readNodes(reader, id);
-    return new PlacedDatabases(await editTree(root, edits, { list, onTree }), trees, damaged);
+    return new PlacedDatabases(await editTree(root, edits, { list: treesIn(reader), onTree }), trees, damaged);
   }
 
   /** Makes a reader return these trees. */

@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
 import { append } from "../../append.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { latin1 } from "../../formats/bytes.ts";
+import { folderOf, latin1 } from "../../formats/bytes.ts";
 import { mayBePaged, PAGED } from "../../formats/payloads/sqlite-pages.ts";
 import type { FileHash } from "../../formats/records/manifest.ts";
 import { clearAway } from "../../fs/remove-all.ts";
@@ -163,8 +163,4 @@ function* plainFiles(
     const { content = new Uint8Array(0) } = finder.nodeOf(path) ?? {};
     if (mayBePaged(size, content.length / 32)) yield { path, content, tree: finder.treeAbove(path) };
   }
-}
-
-function folderOf(path: string): string {
-  return path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 }

@@ -10,7 +10,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { Point } from "../../workspace/points/point-files.ts";
 import type { PointContent, StoredContent } from "../../workspace/store/engine.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
-import { manifestPieces } from "../../workspace/store/snapshot-tree.ts";
+import { manifestFile } from "../../workspace/store/snapshot-tree.ts";
 import { snapshotContent } from "../open/content.ts";
 import { leadTo } from "../../archive/databases/nodes.ts";
 import type { Session } from "../open/session.ts";
@@ -99,9 +99,9 @@ export class PagedContent {
       const lead = await leadTo(stored.blobs, top, paths);
       let record: FileContent | null = null;
       if (checks !== null) {
-        const pieces = manifestPieces(checks);
+        const { pieces, file } = manifestFile(checks);
         for (const { id, bytes } of pieces) await store("data", id, bytes);
-        record = { size: checks.length, content: Buffer.concat(pieces.map(({ id }) => id)) };
+        record = file;
       }
       const trees = await PagedTrees.make(stored.blobs, { top, lead, databases, record }, store);
       return new PagedContent(trees, { databases, added, blobs });

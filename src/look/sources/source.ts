@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { losslessByPath } from "../../archive/write/exact-nodes.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { joinPath, latin1 } from "../../formats/bytes.ts";
+import { folderOf, joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { nodeNamed, pairsByName, type TreeNode, type TreeNodes } from "../../formats/restic/tree.ts";
 import { displayPath, movedBelow, quotedPath } from "../../fs/paths/safe-path.ts";
@@ -160,7 +160,7 @@ async function bringAbove(source: Source, fields: ExactFields): Promise<void> {
   const differing = [...one.keys(), ...other.keys()].filter(
     (path) => !isDeepStrictEqual(one.get(path), other.get(path)),
   );
-  const folders = new Set(differing.map((path) => path.slice(0, Math.max(path.lastIndexOf("/"), 0))));
+  const folders = new Set(differing.map(folderOf));
   for (const folder of folders) {
     const node = folder === "" ? null : await entryIn(source, Buffer.from(folder, "latin1"));
     if (node?.subtree !== undefined) await source.bring([node.subtree], false);

@@ -1,5 +1,5 @@
 import { sha256 } from "../../crypto/hash.ts";
-import { compareBytes } from "../../formats/bytes.ts";
+import { compareBytes, folderOf } from "../../formats/bytes.ts";
 import { encodeTree, type TreeNode } from "../../formats/restic/tree.ts";
 import { type ListTree, pathIn, type TreeAt, walkTrees } from "./walk-trees.ts";
 
@@ -29,7 +29,7 @@ export async function editTree(
   for (const path of edits.keys())
     for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1))
       leading.add(path.slice(0, end));
-  const byFolder = Map.groupBy(edits, ([path]) => path.slice(0, Math.max(path.lastIndexOf("/"), 0)));
+  const byFolder = Map.groupBy(edits, ([path]) => folderOf(path));
   return walkTrees<Uint8Array>(root, list, {
     enters: (_node, path) => leading.has(path) && !edits.has(path),
     done(at, nodes) {

@@ -112,7 +112,7 @@ function* withBelow<R>({ nodes, folders, below }: Frame<R>): Generator<NodeAndBe
 /** Yields all entries below a folder, each folder before its entries. Keeps only the folders on the current path in memory. */
 export async function* nodesBelow(
   { nodes, path, signal }: { nodes: TreeNodes; path: Uint8Array; signal: AbortSignal | undefined },
-  list: (tree: Uint8Array) => TreeNodes | Promise<TreeNodes>,
+  list: ListTree,
 ): AsyncGenerator<{ node: TreeNode; path: Buffer }> {
   const pace = newPacer(signal);
   const folders = [{ nodes, path, at: 0 }];

@@ -258,7 +258,7 @@ async function proveOnce(
 }
 
 /** A blob that a full read has not found sound at its place in the index. */
-export interface UnprovenBlob {
+interface UnprovenBlob {
   readonly entry: number;
   /** Number of its pack in the index, and the damage that the read found in it. */
   readonly pack: number;

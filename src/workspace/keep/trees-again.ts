@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import type { TreeHolder } from "../../clones/holder.ts";
 import { throwIfAborted } from "../../errors.ts";
-import { latin1 } from "../../formats/bytes.ts";
+import { directoryOf } from "../../formats/bytes.ts";
 import { nameOf } from "../../fs/linux/exchange-folders.ts";
 import { DIRECTORY, openBelow } from "../../fs/linux/open-below.ts";
 import { openDirectory, syscalls } from "../../fs/linux/syscalls.ts";
@@ -56,9 +56,7 @@ function inParent<T>(tree: string, path: Uint8Array, work: (place: Buffer, paren
   const sys = syscalls();
   const root = openDirectory(Buffer.from(tree));
   try {
-    const name = latin1(path);
-    const directory = Buffer.from(name.slice(0, Math.max(0, name.lastIndexOf("/"))), "latin1");
-    const parent = openBelow(sys, root, directory, DIRECTORY, newArena(8192));
+    const parent = openBelow(sys, root, directoryOf(path), DIRECTORY, newArena(8192));
     if (parent < 0) return undefined;
     try {
       return work(joinRaw(Buffer.from(tree), path), parent);

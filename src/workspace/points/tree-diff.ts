@@ -1,5 +1,5 @@
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
-import { comparePaths, joinPath } from "../../formats/bytes.ts";
+import { comparePaths, directoryOf, joinPath, latin1 } from "../../formats/bytes.ts";
 import { nodeOfSlice, sameSlice, sliceTree, type TreeSlices } from "../../formats/restic/tree-slices.ts";
 import { mayBeSameId, unknownBits } from "../../fs/linux/user-namespace.ts";
 import { isShadow } from "../../fs/linux/shadow-attributes.ts";
@@ -279,18 +279,14 @@ function key(path: Uint8Array): string {
 /** Leaves out directories that differ only in their times because an entry directly inside was added or removed. */
 export function* withoutMovedTimes<T extends Difference>(all: Iterable<T> & { readonly length: number }): Generator<T> {
   const moved = new Set<string>();
-  for (const { path, before, after } of all) if (before === null || after === null) moved.add(parentKey(path));
+  for (const { path, before, after } of all)
+    if (before === null || after === null) moved.add(latin1(directoryOf(path)));
   for (const difference of all)
     if (!isTimesOnly(difference) || !moved.has(Buffer.from(difference.path).toString("latin1"))) yield difference;
 }
 
 function isTimesOnly({ after, aspects }: Difference): boolean {
   return after?.type === "dir" && aspects.length === 1 && aspects[0] === "times";
-}
-
-function parentKey(path: Uint8Array): string {
-  const text = Buffer.from(path).toString("latin1");
-  return text.slice(0, Math.max(text.lastIndexOf("/"), 0));
 }
 
 export async function countDifferences(

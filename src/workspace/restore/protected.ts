@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { joinPath, latin1 } from "../../formats/bytes.ts";
+import { folderOf, joinPath, latin1 } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/records/manifest.ts";
 import { filesystemKind, mountsInside } from "../../fs/linux/mounts.ts";
 import type { Workspace } from "../open/workspace.ts";
@@ -24,8 +24,7 @@ function placesInside(root: Buffer): ((directory: Uint8Array) => boolean) | unde
   const look = (directory: string): boolean => {
     let isInside = known.get(directory);
     if (isInside === undefined) {
-      const above = directory.slice(0, Math.max(directory.lastIndexOf("/"), 0));
-      isInside = look(above) || isOn(joinPath(root, Buffer.from(directory, "latin1")), device) === false;
+      isInside = look(folderOf(directory)) || isOn(joinPath(root, Buffer.from(directory, "latin1")), device) === false;
       known.set(directory, isInside);
     }
     return isInside;

@@ -112,20 +112,22 @@ export function splitPath(path: Uint8Array): Buffer[] {
 }
 
 function manifestTree(input: TreesAboveInput, blobs: ExtraBlob[]): Uint8Array {
-  const pieces = manifestPieces(input.manifest);
+  const { pieces, file } = manifestFile(input.manifest);
   for (const piece of pieces) blobs.push({ ...piece, type: "data" });
-  const file = { size: input.manifest.length, content: Buffer.concat(pieces.map(({ id }) => id)) };
   return addTree(blobs, [manifestNode(input.recordedAt, file)]);
 }
 
-/** Cuts a manifest into the blobs that it is stored in. */
-export function manifestPieces(manifest: Uint8Array): { id: Uint8Array; bytes: Uint8Array }[] {
-  const pieces: { id: Uint8Array; bytes: Uint8Array }[] = [];
+/** Cuts a manifest into the blobs that it is stored in. `file`: the size and the blob ids of its node. */
+export function manifestFile(manifest: Uint8Array): {
+  pieces: { id: Uint8Array; bytes: Uint8Array }[];
+  file: { size: number; content: Uint8Array };
+} {
+  const pieces = [];
   for (let at = 0; at < manifest.length; at += MANIFEST_LIMIT) {
     const bytes = manifest.subarray(at, at + MANIFEST_LIMIT);
     pieces.push({ id: sha256(bytes), bytes });
   }
-  return pieces;
+  return { pieces, file: { size: manifest.length, content: Buffer.concat(pieces.map(({ id }) => id)) } };
 }
 
 interface EditedSnapshot {
@@ -146,9 +148,8 @@ export async function editSnapshot(
 ): Promise<Uint8Array> {
   const edits = new Map(others);
   if (manifest !== null) {
-    const pieces = manifestPieces(manifest);
+    const { pieces, file } = manifestFile(manifest);
     for (const { id, bytes } of pieces) add("data", id, bytes);
-    const file = { content: Buffer.concat(pieces.map(({ id }) => id)), size: manifest.length };
     const isThere = nodeNamed(await list(top), Buffer.from(".cairn")) !== undefined;
     if (isThere)
       edits.set(".cairn/manifest.json", (node) => ({ ...(node ?? manifestNode(recordedAt, file)), ...file }));

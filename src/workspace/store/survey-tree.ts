@@ -1,8 +1,8 @@
-import { nodeAt, readFile, readNodes } from "../../archive/databases/nodes.ts";
+import { nodeAt, readFile, treesIn } from "../../archive/databases/nodes.ts";
 import type { ExtraBlob } from "../../archive/scan/store-sink.ts";
-import { compareBytes, latin1 } from "../../formats/bytes.ts";
+import { compareBytes, directoryOf, folderOf, latin1 } from "../../formats/bytes.ts";
 import type { EntryCounts } from "../../formats/records/descriptor.ts";
-import type { TreeNode, TreeNodes } from "../../formats/restic/tree.ts";
+import type { TreeNode } from "../../formats/restic/tree.ts";
 import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import type { PathSelection } from "../../fs/path-selection.ts";
 import type { BlobSource } from "../../repository/read/blob-source.ts";
@@ -93,11 +93,11 @@ export async function surveyTree(
   }: { only: PathSelection | null; files: ReadonlyMap<string, TreeNode>; signal?: AbortSignal | undefined },
 ): Promise<Survey> {
   const found = { ...noTotals(), blobs: [] as ExtraBlob[] };
-  const added = Map.groupBy(files, ([path]) => path.slice(0, Math.max(path.lastIndexOf("/"), 0)));
+  const added = Map.groupBy(files, ([path]) => folderOf(path));
   const wanted = (path: string): "whole" | "part" | "no" => only?.of(Buffer.from(path, "latin1")) ?? "whole";
   const made = await walkTrees<Uint8Array>(
     tree,
-    async (id) => readNodes(reader, id),
+    treesIn(reader),
     {
       enters: (_node, path) => wanted(path) !== "no",
       done({ id, path }, nodes) {
@@ -134,7 +134,7 @@ export async function ignoreFilesBelow(
   const read = { title: "an ignore file", most: MAX_IGNORE_FILE_BYTES };
   return ignoreFilesIn(
     {
-      list: async (id) => readNodes(reader, id),
+      list: treesIn(reader),
       textOf: async (node) => latin1(await readFile(reader, node, read)),
     },
     tree,
@@ -145,7 +145,7 @@ export async function ignoreFilesBelow(
 /** Returns the ignore files of a tree. `textOf`: a file's content in latin1; null leaves the file out. */
 export async function ignoreFilesIn(
   source: {
-    list: (tree: Uint8Array) => TreeNodes | Promise<TreeNodes>;
+    list: ListTree;
     textOf: (node: TreeNode) => string | null | Promise<string | null>;
   },
   tree: Uint8Array,
@@ -156,7 +156,7 @@ export async function ignoreFilesIn(
   for await (const { node, path } of nodesBelow(root, source.list)) {
     if (node.type !== "file" || latin1(node.name) !== IGNORE_FILE || node.size > MAX_IGNORE_FILE_BYTES) continue;
     const text = await source.textOf(node);
-    if (text !== null) found.push({ directory: latin1(path.subarray(0, Math.max(path.lastIndexOf("/"), 0))), text });
+    if (text !== null) found.push({ directory: latin1(directoryOf(path)), text });
   }
   return found;
 }
