@@ -4,10 +4,9 @@ import { scan } from "../archive/scan/scan.ts";
 import type { OpenRepository } from "../backup/open/open-repository.ts";
 import { savedIn } from "../capture/vm/state.ts";
 import type { ExportPointOptions } from "../contract/export-directory.ts";
-import type { PathChoice, RestoreBackupResult } from "../contract/snapshots.ts";
 import { advice, CairnError, call, toCairnError, word } from "../errors.ts";
 import { hex } from "../formats/bytes.ts";
-import { CONTENT, type Envelope } from "../formats/envelope/envelope.ts";
+import { CONTENT, type Envelope, type EnvelopeFile } from "../formats/envelope/envelope.ts";
 import type { JsonObject } from "../formats/fields.ts";
 import { describedBy, roleOf, SIDECAR } from "../formats/machine/machine.ts";
 import { NO_RULES } from "../fs/ignore.ts";
@@ -17,10 +16,7 @@ import type { PlacedPoint } from "../look/sources/operands.ts";
 import { restoreTo } from "../workspace/new-folder/restore-to.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { workspaceRef } from "../workspace/place/find-workspace.ts";
-import { findNode } from "../workspace/points/tree-diff.ts";
 import { withSidecars } from "../workspace/restore/open-databases.ts";
-
-const SLASH = 0x2f;
 
 /** A state that was written as the content of an export. */
 export interface WrittenState {
@@ -39,19 +35,16 @@ export async function writeState(
   options: ExportPointOptions,
 ): Promise<WrittenState> {
   const point = workspace.resolveOwn(id);
-  const path = normalizeTyped(typed);
-  const source =
-    path.length === 0 ? null : await workspace.engine.reading(async () => workspace.source(point), options);
-  const isFile = source !== null && (findNode(source, path) ?? { type: "dir" }).type !== "dir";
-  const below = isFile ? path.subarray(0, Math.max(0, path.lastIndexOf(SLASH))) : path;
-  const paths = isFile ? withSidecars([], point.descriptor, [path]) : null;
-  const { leftOut } = await restoreTo(workspace, { ...options, point, to, below, paths });
+  const { leftOut } = await writeEntry(typed, async (folder, name) => {
+    const paths = withSidecars([], point.descriptor, name === null ? null : [normalizeTyped(typed)]);
+    return restoreTo(workspace, { ...options, point, to, below: normalizeTyped(folder), paths });
+  });
   const { save_point_id, payload_root_hash: digest, created_at, message, tags, cause } = publicPoint(point);
   const config = { save_point_id, created_at, tags, cause, ...partOf(typed) };
-  return { leftOut, digest: source === null ? digest : null, message, config };
+  return { leftOut, digest: typed === "" ? digest : null, message, config };
 }
 
-/** Writes a snapshot, or an entry of it. Throws `unsupported` if no save point was backed up by it. */
+/** Writes a snapshot, or an entry of it. Throws `unsupported` for a snapshot that was not made from a save point. */
 export async function writeSnapshot(
   access: OpenRepository,
   { snapshot, path }: { snapshot: string; path: string },
@@ -60,13 +53,9 @@ export async function writeSnapshot(
 ): Promise<WrittenState> {
   const { restoreBackup } = await import("../backup/restore/restore.ts");
   const latestOf = { paths: [workspaceRef(workspace.found).path] };
-  const write = async (more: PathChoice): Promise<RestoreBackupResult> =>
-    restoreBackup(access, { snapshot, to }, { latestOf, signal, onProgress, onWarning, ...more });
-  const restored = await (path === "" ? write({}) : write({ subfolder: path })).catch((error: unknown) => {
-    // The entry is no folder.
-    if (path === "" || toCairnError(error).code !== "conflict") throw error;
-    const above = dirname(path);
-    return write({ ...(above === "." ? {} : { subfolder: above }), paths: [basename(path)] });
+  const restored = await writeEntry(path, async (folder, name) => {
+    const chosen = { ...(folder === "" ? {} : { subfolder: folder }), ...(name === null ? {} : { paths: [name] }) };
+    return restoreBackup(access, { snapshot, to }, { latestOf, signal, onProgress, onWarning, ...chosen });
   });
   const { snapshot_id, save_point_id, created_at, left_out: leftOut, proof, repository_id } = restored;
   if (save_point_id === null)
@@ -82,6 +71,16 @@ export async function writeSnapshot(
   return { leftOut, digest: proof?.state_digest ?? null, message: null, config };
 }
 
+/** Writes the entries of a folder at `path`, or another entry there alone, by the folder above it and the entry's name. */
+async function writeEntry<T>(path: string, write: (folder: string, name: string | null) => Promise<T>): Promise<T> {
+  return write(path, null).catch(async (error: unknown) => {
+    // No folder is at the path.
+    if (path === "" || toCairnError(error).code !== "conflict") throw error;
+    const above = dirname(path);
+    return write(above === "." ? "" : above, basename(path));
+  });
+}
+
 function partOf(path: string): JsonObject {
   return path === "" ? {} : { path };
 }
@@ -95,7 +94,7 @@ export async function digestOf(workspace: Workspace, folder: string, { signal }:
   return hex(found.state);
 }
 
-/** Returns the envelope of a written state in the folder `written`, which tells if it is a machine's. */
+/** Returns the envelope of a state that was written into the folder `written`. A machine's state has the machine's record. */
 export function envelopeOf(
   { found: { workspace } }: Workspace,
   written: string,
@@ -106,21 +105,17 @@ export function envelopeOf(
   }: { state: WrittenState; digest: string; content: Pick<Envelope, "entries" | "files"> },
 ): Envelope {
   const machine = savedIn(join(written, SIDECAR));
-  if (machine === null) {
-    const { id, name } = workspace;
-    return {
-      kind: "workspace",
-      config: { id, name, description: message ?? "", ...config },
-      stateDigest: digest,
-      entries,
-      files,
-    };
-  }
+  const { id, name } = workspace;
+  const about = machine === null ? { id, name } : describedBy(machine);
+  const withRole = (file: EnvelopeFile): EnvelopeFile => ({
+    ...file,
+    role: roleOf(file.name.slice(CONTENT.length + 1)),
+  });
   return {
-    kind: "vm",
-    config: { ...describedBy(machine), description: message ?? machine.description, ...config },
+    kind: machine === null ? "workspace" : "vm",
+    config: { ...about, description: message ?? machine?.description ?? "", ...config },
     stateDigest: digest,
     entries,
-    files: files.map((file) => ({ ...file, role: roleOf(file.name.slice(CONTENT.length + 1)) })),
+    files: machine === null ? files : files.map(withRole),
   };
 }

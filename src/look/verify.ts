@@ -20,7 +20,7 @@ export async function verify(
   const placed = placedPoint(workspace, target);
   if (placed.path !== "")
     throw new CairnError("usage", `${target} has a path, and a whole save point is needed`, {
-      hint: `leave out the path: ${shellQuote(target.slice(0, target.lastIndexOf(placed.path) - 1))}`,
+      hint: `leave out the path: ${shellQuote(target.slice(0, target.lastIndexOf(`:${placed.path}`)))}`,
     });
   return inItsWorkspace(workspace, placed, options, async (owner, problems = unsealed) =>
     verifyIn(owner, placed.id, { ...options, unsealed: problems }),

@@ -112,8 +112,9 @@ export async function inItsWorkspace<T>(
 /** Returns the point that an operand means. Throws `usage` for another state, and the errors of `meantBy`. */
 export function placedPoint(workspace: Workspace, target: string): PlacedPoint {
   for (const operand of readOperand(target)) {
-    const found = operand.kind === "point" ? placeOf(workspace, operand.point) : null;
-    if (found !== null) return { ...found, path: (operand as { path: string }).path };
+    if (operand.kind !== "point") continue;
+    const found = placeOf(workspace, operand.point);
+    if (found !== null) return { ...found, path: operand.path };
   }
   // Throws, because no workspace has the point.
   return { found: workspace.found, id: pointMeant(workspace, target).point.descriptor.save_point_id, path: "" };
