@@ -44,7 +44,7 @@ export interface LateHook {
   asked_at: string;
 }
 
-/** The word that stands for a tool in the line that makes the waiting saves. */
+/** `cairn agent hook late-saves` makes the waiting saves. */
 export const LATE = "late-saves";
 
 const MOST_BYTES = 16 << 20;

@@ -12,8 +12,8 @@ import type { Envelope } from "./envelope.ts";
 const MOST_BYTES = 64 << 20;
 const MOST_MS = 300_000;
 /**
- * Milliseconds for which an answer about all folders counts. The overview asks with each save, which changes nothing in
- * it, and the answer reads the records of every agent.
+ * Milliseconds for which an answer about all folders is kept. The page's overview asks again after each save, although
+ * a save changes no agent, and an answer reads the records of all agents.
  */
 const FRESH_MS = 60_000;
 
@@ -38,14 +38,8 @@ export function pageAgents(ask = answerOf, now = (): number => performance.now()
       if (folder === null) return aboutAll();
       const found = await statusOf(ask, ["-C", folder, "agent", "status"]);
       const kept = await all?.answer.catch(() => null);
-      // A command in a terminal has changed it meanwhile.
-      const isKept = found.every((each) =>
-        isDeepStrictEqual(
-          kept?.find(({ path }) => path === each.path),
-          each,
-        ),
-      );
-      if (!isKept) forget();
+      // A command in a terminal changed the folder's agents meanwhile.
+      if (!found.every((each) => kept?.some((before) => isDeepStrictEqual(before, each)))) forget();
       return found;
     },
     forget,

@@ -80,14 +80,14 @@ export const install: CommandDefinition = {
       const former = on.whom === "everybody" ? [] : formerChanges(context, on);
       return { changes: [...changesFor(on.tool, scope), ...former], former };
     };
-    const shownOnly = planned().changes;
+    const plan = dataOf("install", on, planned().changes);
     const all = editsOf(on.tool, { ...scope, each: "tool" });
     if (input.flag("plan"))
       return {
-        data: { ...dataOf("install", on, shownOnly), checked: null, problem: null },
-        text: () => contentsOf(context, dataOf("install", on, shownOnly)),
+        data: { ...plan, checked: null, problem: null },
+        text: () => contentsOf(context, plan),
       };
-    requireShown(context, input, dataOf("install", on, shownOnly));
+    requireShown(context, input, plan);
     requireKeepable();
     const client = await workspaceOf(context, input, on);
     if (client !== null) await firstPoint(context, client);
