@@ -7,6 +7,7 @@ import path from "node:path";
 import { after, before, suite, test } from "node:test";
 import { buildCommand, cairn, SCRATCH } from "../fixtures/command.ts";
 import { bootedBy, endMachines, findGuest, Guest, MACHINES, vm } from "../fixtures/guest.ts";
+import { freePorts } from "../fixtures/s3-server.ts";
 
 /** The way into a machine: user data, keys, forwards and SSH, in a machine and in its clones. */
 
@@ -29,19 +30,11 @@ function inside(name: string, ...command: string[]): { status: number | null; sa
   return { status, said: stdout };
 }
 
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  return port;
-}
-
 suite("the way into a machine", { skip }, () => {
   let port: number;
   before(async () => {
     if ("reason" in files) return;
-    port = await freePort();
+    [port] = (await freePorts(1)) as [number];
     execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", KEY]);
     const userData = path.join(SCRATCH, "user-data");
     fs.writeFileSync(userData, "#!/bin/sh\necho marker of the user data >/dev/console\n");

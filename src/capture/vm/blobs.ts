@@ -109,17 +109,11 @@ const OTHERS: readonly (readonly [magic: string, name: string])[] = [
 
 /** Returns QEMU's name of an image's format. Throws `usage` for a file that is no image or of another format, `refused` for one that needs another file. */
 function formOf(image: string, named: string): "qcow2" | "vmdk" | "vhdx" | "raw" {
-  const header = readHeader(image);
+  const start = startOf(image, VMDK_START);
+  const header = headerIn(start);
   if (header !== null) {
     refuseOthers(header, named);
     return "qcow2";
-  }
-  const fd = openRegular(image);
-  const start = Buffer.alloc(VMDK_START);
-  try {
-    readSync(fd, start, 0, start.length, 0);
-  } finally {
-    closeSync(fd);
   }
   const text = start.toString("latin1");
   if (text.startsWith("vhdxfile")) return "vhdx";
@@ -143,7 +137,7 @@ function formOf(image: string, named: string): "qcow2" | "vmdk" | "vhdx" | "raw"
   );
 }
 
-/** Bytes of a VMDK image in which its descriptor lies: QEMU reads 10 KiB from the second sector. */
+/** A VMDK image has its descriptor in this many first bytes: QEMU reads 10 KiB from the second sector. */
 const VMDK_START = 64 << 10;
 const STANDALONE = "make a standalone image of it with qemu-img convert";
 
@@ -220,23 +214,30 @@ const MAGIC = 0x51_46_49_fb;
 const EXTERNAL_DATA = 4n;
 const KNOWN_FEATURES = 0b11111n;
 
-/** The header of a qcow2 image; null for any other file. Throws as `openRegular` does. */
-function readHeader(file: string): DiskHeader | null {
+/** The first bytes of a file, filled up with zeros. Throws as `openRegular` does. */
+function startOf(file: string, length: number): Buffer {
   const fd = openRegular(file);
   try {
-    const bytes = Buffer.alloc(104);
-    readSync(fd, bytes, 0, bytes.length, 0);
-    if (bytes.readUInt32BE(0) !== MAGIC) return null;
-    return {
-      backing: bytes.readBigUInt64BE(8),
-      size: Number(bytes.readBigUInt64BE(24)),
-      isEncrypted: bytes.readUInt32BE(32) !== 0,
-      features: bytes.readUInt32BE(4) < 3 ? 0n : bytes.readBigUInt64BE(72),
-    };
+    const bytes = Buffer.alloc(length);
+    readSync(fd, bytes, 0, length, 0);
+    return bytes;
   } finally {
     closeSync(fd);
   }
 }
+
+/** The header of a qcow2 image in the first bytes of a file; null for any other file. */
+function headerIn(bytes: Buffer): DiskHeader | null {
+  if (bytes.readUInt32BE(0) !== MAGIC) return null;
+  return {
+    backing: bytes.readBigUInt64BE(8),
+    size: Number(bytes.readBigUInt64BE(24)),
+    isEncrypted: bytes.readUInt32BE(32) !== 0,
+    features: bytes.readUInt32BE(4) < 3 ? 0n : bytes.readBigUInt64BE(72),
+  };
+}
+
+const readHeader = (file: string): DiskHeader | null => headerIn(startOf(file, 104));
 
 /** Throws `refused` for an image that needs another file, is encrypted, or has unknown features. */
 function refuseOthers({ backing, isEncrypted, features }: DiskHeader, file: string): void {

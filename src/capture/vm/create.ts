@@ -4,7 +4,7 @@ import type { Hardware, MachineNames } from "../../formats/machine/machine.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { addBlob, addImage, imageSize, newDisk, shareBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
-import { makeMachine, newRecord, requireFreeName, SECTOR } from "./life.ts";
+import { inSectors, makeMachine, newRecord, requireFreeName } from "./life.ts";
 import { Machine, type MachineRecord, type OperationOptions } from "./machine.ts";
 import { type Network, newNics, openForwards } from "./network.ts";
 import { hasRoom, isPaused, noRoom, orEnded, resume, runningIn, startQemu } from "./qemu.ts";
@@ -15,11 +15,11 @@ import { watched } from "./watch.ts";
 
 /** Makes machines from images and kernels, and boots them. */
 
-export interface NewMachine extends Omit<MachineNames, "image"> {
+interface NewMachine extends Omit<MachineNames, "image"> {
   cpus: number;
   memory: number;
   cpu: string;
-  /** Paths of the disk images that the first disks start as, and the digests that they must have. */
+  /** Paths of the disk images whose content the first disks have at the start, and the expected digest of each. */
   images: readonly string[];
   imageDigests: readonly string[];
   /** Size of each disk in bytes, at least its image's size; null: exactly that size. */
@@ -54,11 +54,7 @@ export async function createMachine(
     accelerator: host.accelerator,
     kernel: await kept(kernel),
     initrd: await kept(initrd),
-    // QEMU counts in sectors.
-    disks: disks.map((size, i) => ({
-      size: Math.ceil((size ?? least[i] ?? 0) / SECTOR) * SECTOR,
-      base: bases[i] ?? null,
-    })),
+    disks: disks.map((size, i) => ({ size: inSectors(size ?? least[i] ?? 0), base: bases[i] ?? null })),
     nics: newNics(network),
     seed: true,
     port: true,
@@ -86,7 +82,7 @@ function realFile(file: string): string {
   }
 }
 
-/** Boots a stopped machine; a hibernated one goes on. Throws `conflict` if it runs, `refused` in the state `error`. */
+/** Boots a stopped machine, or resumes a hibernated guest. Throws `conflict` if the machine runs, `refused` in the state `error`. */
 export async function startMachine(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
   using running = await runningIn(machine.live);
   if (running !== null) throw new CairnError("conflict", `${machine.name} runs already`);
@@ -94,10 +90,12 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
     throw new CairnError("refused", `${machine.name} is in the state error: ${record.error}`, {
       hint: advice`restore a saved state: ${line("vm restore", "restoreMachine", word("machines"), word("name"))}`,
     });
-  if (record.state === "hibernated") return await wake(host, machine, record);
-  forgetMemory(machine);
+  const isHibernated = record.state === "hibernated";
+  if (isHibernated) checkFits(host, hibernatedIn(machine));
+  else forgetMemory(machine);
   // The start would replace the recorded end of the last QEMU.
   if (!hasRoom(machine.live)) throw noRoom(`start ${machine.name}`);
+  if (isHibernated) return await wake(host, machine, record);
   // A fresh boot uses the present devices and any accelerator, and machines of earlier builds get the port.
   const { hardware } = record;
   const fresh = { ...record, hardware: { ...hardware, accelerator: host.accelerator, port: true } };
@@ -105,28 +103,25 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   await growDisks(machine, record);
   using qmp = await startQemu(host, machine, fresh, { folder: machine.live, incoming: false, mapped: null });
   await orEnded(machine.live, qmp, async () => {
-    const booted: MachineRecord = { ...fresh, state: "stopped", mapped: null, foreignNics: false };
-    machine.write(await openForwards(qmp, machine, booted));
+    await openForwards(qmp, machine, { ...fresh, state: "stopped", mapped: null, foreignNics: false });
     await resume(qmp);
   });
 }
 
 /**
- * Lets a hibernated guest go on. Steps: QEMU loads the state, paused; the forwards open; ● the machine's record; the
- * guest runs. If a step before the commit fails, or QEMU does not run the guest, the machine stays hibernated.
+ * Resumes the guest of a hibernated machine. Steps: QEMU loads the state and keeps the guest paused; the forwards open;
+ * ● the machine's record; the guest runs. If a step before the commit fails, or QEMU does not run the guest, the machine
+ * stays hibernated.
  */
 async function wake(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
-  checkFits(host, hibernatedIn(machine));
-  if (!hasRoom(machine.live)) throw noRoom(`start ${machine.name}`);
   const awake: MachineRecord = { ...record, state: "stopped" };
   await watched(machine, async () => {
     using qmp = await loadState(host, machine, awake, machine.live);
     await orEnded(machine.live, qmp, async () => {
       failpoint("vm-start.loaded");
-      const opened = await openForwards(qmp, machine, awake);
       let ran = false;
       using _events = qmp.listen((event) => (ran ||= event?.event === "RESUME"));
-      machine.write(opened);
+      await openForwards(qmp, machine, awake);
       failpoint("vm-start.committed");
       try {
         await resume(qmp);

@@ -73,7 +73,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
     removeAll(leftover);
   }
   if (record.state === "hibernated") {
-    // A kill came between the commit and the end of QEMU, or before the commit of a start.
+    // A command was killed after the commit of a hibernation, or before the commit of a start: its QEMU may still run.
     await endQemu(machine.live);
     return record;
   }
@@ -88,9 +88,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
     }
     // Also resumes a running guest: a migration in progress would stop it at its end.
     if (status === "running" || FROZEN.has(status)) await resume(qmp);
-    const opened = await openForwards(qmp, machine, record);
-    if (opened !== record) machine.write(opened);
-    return opened;
+    return await openForwards(qmp, machine, record);
   } catch (error) {
     if (error instanceof CairnError && error.code === "conflict") return { ...record, error: error.message };
     return {
@@ -100,14 +98,14 @@ async function settle(machine: Machine): Promise<MachineRecord> {
   }
 }
 
-/** Returns the reason why the last QEMU of a machine ended without its guest; null if it ended in order, which removes its pid file, or runs. */
+/** Returns the reason if the last QEMU of a machine ended without its guest; null if QEMU runs, or ended in order and so removed its pid file. */
 export function abruptEnd({ live }: Machine): string | null {
   if (!existsSync(join(live, PID_FILE)) || processIn(live) !== null) return null;
   return howEnded(live)?.why ?? "its QEMU was killed with its shell, or the host went down, while the guest ran";
 }
 
 /** Gives a clone's guest its own network devices, after it released the present ones. Returns the machine's new record. */
-export async function ownNics(machine: Machine, record: MachineRecord): Promise<MachineRecord> {
+async function ownNics(machine: Machine, record: MachineRecord): Promise<MachineRecord> {
   try {
     using qmp = await runningIn(machine.live);
     if (qmp === null || !(await renewNics(qmp, record.hardware))) return record;
@@ -118,6 +116,29 @@ export async function ownNics(machine: Machine, record: MachineRecord): Promise<
   const own: MachineRecord = { ...record, foreignNics: false };
   machine.write(own);
   return own;
+}
+
+/** Runs a guest whose state is loaded, opens its forwards, and gives the guest its own network devices. */
+export async function goOn(
+  machine: Machine,
+  record: MachineRecord,
+  loaded: Qmp | null,
+  { onWarning }: { onWarning?: ((message: string) => void) | undefined },
+): Promise<void> {
+  if (loaded === null) return;
+  using qmp = loaded;
+  failpoint("vm-go-on.waits");
+  await resume(qmp);
+  failpoint("vm-go-on.runs");
+  const opened = await openForwards(qmp, machine, record).catch((error: unknown) => {
+    onWarning?.((error as Error).message);
+    return record;
+  });
+  qmp.close();
+  if (!record.foreignNics || !(await ownNics(machine, opened)).foreignNics) return;
+  onWarning?.(
+    `the guest of ${machine.name} does not release its network devices, which keep their old addresses and have no link: reboot it with cairn vm stop and start`,
+  );
 }
 
 /** Removes a machine's name in one step, then its files. Its QEMU has no time to write. */
@@ -233,8 +254,9 @@ export function newRecord(names: MachineNames, hardware: Hardware): MachineRecor
   };
 }
 
-/** QEMU counts disks in sectors. */
-export const SECTOR = 512;
+const SECTOR = 512;
+/** Rounds the size of a disk up: QEMU counts disks in sectors. */
+export const inSectors = (bytes: number): number => Math.ceil(bytes / SECTOR) * SECTOR;
 
 /** Throws `usage` for a record that could not be decoded again. */
 function requireReadable(record: MachineRecord): void {
@@ -251,8 +273,8 @@ export function powerOff(machine: Machine, record: MachineRecord): void {
   forgetMemory(machine);
 }
 
-/** New figures of a machine's hardware; those that are absent stay. */
-export interface Changes {
+/** New hardware of a machine. An absent member does not change. */
+interface Changes {
   memory?: number | undefined;
   cpus?: number | undefined;
   /** Bytes of the first disk. */
@@ -260,8 +282,8 @@ export interface Changes {
 }
 
 /**
- * Changes a stopped machine. Steps: ● its record; then the disk grows. If that is interrupted, the next start or save
- * makes the disk as large as the record says.
+ * Changes the hardware of a stopped machine. Steps: ● the machine's record; the disk grows. If the growth is interrupted,
+ * the next start or save makes the disk as large as the record says.
  */
 export async function changeMachine(machine: Machine, record: MachineRecord, changes: Changes): Promise<void> {
   const { hardware } = record;
@@ -270,12 +292,14 @@ export async function changeMachine(machine: Machine, record: MachineRecord, cha
       hint: advice`stop the machine first: ${line(`vm stop ${machine.name}`, "stopMachine", word("machines"), machine.name)}`,
     });
   const { memory = hardware.memory, cpus = hardware.cpus, diskSize } = changes;
-  const [first, ...others] = hardware.disks;
-  const size = diskSize === undefined ? first?.size : Math.ceil(diskSize / SECTOR) * SECTOR;
-  if (diskSize !== undefined && first === undefined) throw new CairnError("usage", `${machine.name} has no disk`);
-  if (first !== undefined && size! < first.size)
-    throw new CairnError("refused", `the disk of ${machine.name} has ${first.size} bytes, and a disk cannot shrink`);
-  const disks = first === undefined ? [] : [{ ...first, size: size! }, ...others];
+  const disks = [...hardware.disks];
+  if (diskSize !== undefined) {
+    const [first] = disks;
+    if (first === undefined) throw new CairnError("usage", `${machine.name} has no disk`);
+    disks[0] = { ...first, size: inSectors(diskSize) };
+    if (disks[0].size < first.size)
+      throw new CairnError("refused", `the disk of ${machine.name} has ${first.size} bytes, and a disk cannot shrink`);
+  }
   const changed: MachineRecord = { ...record, hardware: { ...hardware, memory, cpus, disks } };
   requireReadable(changed);
   machine.write(changed);

@@ -24,14 +24,13 @@ import { printablePath } from "../../fs/paths/safe-path.ts";
 const RECORD = "machine.json";
 const RECORD_LIMIT = 4 << 20;
 
-/** State of a machine while no QEMU runs for it. */
-export type RestingState = "creating" | "created" | "stopped" | "hibernated" | "error";
-const RESTING: readonly RestingState[] = ["creating", "created", "stopped", "hibernated", "error"];
+/** States of a machine while no QEMU runs for it. */
+const RESTING = ["creating", "created", "stopped", "hibernated", "error"] as const;
 
 export interface MachineRecord extends MachineNames {
   id: string;
   createdAt: string;
-  state: RestingState;
+  state: (typeof RESTING)[number];
   /** Reason of the state `error`. */
   error: string | null;
   hardware: Hardware;

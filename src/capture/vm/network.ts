@@ -44,9 +44,9 @@ export function newNics({ nics, forwards, internet }: Network): Nic[] {
 }
 
 /**
- * Opens the forwards of a machine's running QEMU that are not open yet. QEMU takes a free port of the host for port 0.
- * Returns the record with the ports, which the caller writes; the given record if no port changed. Throws `conflict` if
- * a port is in use, after the other forwards are open.
+ * Opens each forward of `record` that the machine's running QEMU has not opened yet. For the host port 0, QEMU chooses
+ * a free port. Then writes the record with the chosen ports, unless the machine has an equal record, and returns the
+ * record. Throws `conflict` before the write if a port is in use; the other forwards are open then.
  */
 export async function openForwards(qmp: Qmp, machine: Machine, record: MachineRecord): Promise<MachineRecord> {
   const { hardware } = record;
@@ -77,7 +77,9 @@ export async function openForwards(qmp: Qmp, machine: Machine, record: MachineRe
     throw new CairnError("conflict", `port ${taken} of this host is in use, so it cannot lead to ${machine.name}`, {
       hint: advice`end the program that uses the port, then start the machine: ${line(`vm start ${machine.name}`, "startMachine", word("machines"), machine.name)}`,
     });
-  return isDeepStrictEqual(nics, hardware.nics) ? record : { ...record, hardware: { ...hardware, nics } };
+  const opened = { ...record, hardware: { ...hardware, nics } };
+  if (!isDeepStrictEqual(opened, machine.read())) machine.write(opened);
+  return opened;
 }
 
 /** Returns the open forwards of a network device by QEMU's table, which has one hub for each network device. */

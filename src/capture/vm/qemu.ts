@@ -25,8 +25,9 @@ const RECORD_MS = 2000;
 const SMALL = 1 << 20;
 /** File in QEMU's folder that says how QEMU ended: its exit status in a shell, then the free blocks and their size. */
 const ENDED = "ended";
+const SOCKETS = ["qmp.sock", "console.sock", "identity.sock"];
 /** Files of a folder's QEMU that belong to no saved state. */
-export const RUN_FILES = [PID_FILE, ENDED, "qemu.log", "qmp.sock", "console.sock", "identity.sock", "console.log"];
+export const RUN_FILES = [PID_FILE, ENDED, "qemu.log", "console.log", ...SOCKETS];
 /** The exit status in a shell of a program that was ended by SIGBUS: the kernel had no block for its mapped memory. */
 const NO_BLOCK = 128 + constants.signals.SIGBUS;
 /** Runs QEMU and records how it ended. The memory of a guest that ended for lack of space makes room for the record, unless the guest is hibernated. */
@@ -155,8 +156,7 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
     throw new CairnError("not_found", `there is no tap ${tap}`, {
       hint: "make the tap: ip tuntap add dev NAME mode tap",
     });
-  for (const name of [PID_FILE, "qmp.sock", "console.sock", "identity.sock"])
-    rmSync(join(folder, name), { force: true });
+  for (const name of [PID_FILE, ...SOCKETS]) rmSync(join(folder, name), { force: true });
   const log = openSync(join(folder, "qemu.log"), "w", 0o600);
   const ended = openSync(join(folder, ENDED), "w", 0o600);
   let gone = false;
@@ -311,7 +311,7 @@ export async function statusOf(qmp: Qmp): Promise<string> {
   return status ?? "unknown";
 }
 
-/** True if the guest waits for a command to run. */
+/** True if the guest is paused and can run. */
 export async function isPaused(qmp: Qmp): Promise<boolean> {
   return ["paused", "prelaunch"].includes(await statusOf(qmp));
 }

@@ -4,7 +4,7 @@ import { advice, CairnError, line, word } from "../../errors.ts";
 
 /** A client of QEMU's machine protocol: one JSON object a line, answers in the order of the commands, events between. */
 
-export interface QmpEvent {
+interface QmpEvent {
   event: string;
   data?: Record<string, unknown>;
 }

@@ -234,9 +234,9 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
 }
 
 /**
- * Hibernates a machine whose guest is paused since its state was taken and given. Steps: the state's memory, devices and
- * description are copied beside the disks; ● the machine's record; QEMU is killed. A guest of a hibernated machine never
- * runs before another commit, so the disks stay those of the memory.
+ * Hibernates a machine. Its guest is paused since `takeState`, and `saved` of the machine has the state. Steps: memory,
+ * devices and description of the state are copied beside the disks; ● the machine's record; QEMU is killed. The guest of
+ * a hibernated machine runs only after another commit, so its disks do not change and still fit its memory.
  */
 export async function hibernate(machine: Machine, record: MachineRecord, { saved }: Taken): Promise<void> {
   const { live } = machine;
@@ -253,7 +253,7 @@ export async function hibernate(machine: Machine, record: MachineRecord, { saved
   await endQemu(live);
 }
 
-/** The description of a hibernated machine's state, whose files are there. Throws `damaged`: QEMU would make a memory file of zeros, and run on the real disks. */
+/** Returns the description of a hibernated machine's state. Throws `damaged` if a file of the state is missing or truncated: QEMU would make a memory file of zeros, and run the guest on its real disks. */
 export function hibernatedIn({ live, name }: Machine): SavedMachine {
   const saved = savedIn(join(live, SIDECAR));
   const sizeOf = (file: string): number => {
@@ -270,7 +270,7 @@ export function hibernatedIn({ live, name }: Machine): SavedMachine {
   );
 }
 
-/** Removes the files from which a hibernated guest goes on; its disks stay. */
+/** Removes a hibernated guest's memory and devices. Its disks stay. */
 export function forgetMemory({ live }: Machine): void {
   for (const name of [SIDECAR, DEVICES, MEMORY]) rmSync(join(live, name), { force: true });
 }

@@ -1,12 +1,11 @@
 import { realpathSync } from "node:fs";
 import { removeUnusedBlobs } from "../../capture/vm/blobs.ts";
 import { hostOf } from "../../capture/vm/host.ts";
-import { makeMachine, newRecord, requireFreeName, swapState, withMachine } from "../../capture/vm/life.ts";
+import { goOn, makeMachine, newRecord, requireFreeName, swapState, withMachine } from "../../capture/vm/life.ts";
 import { Machine, type MachineRecord, machinesFolder } from "../../capture/vm/machine.ts";
 import { readSeed, requireSeed, writeSeed } from "../../capture/vm/seed.ts";
 import { newNics } from "../../capture/vm/network.ts";
 import type { Qmp } from "../../capture/vm/qmp.ts";
-import { goOn } from "../../capture/vm/go-on.ts";
 import { flushFiles, bringState, checkFits, loadState, newGeneration } from "../../capture/vm/state.ts";
 import { watched, Watcher } from "../../capture/vm/watch.ts";
 import type {

@@ -80,10 +80,10 @@ export async function createMachine(root: string, name: string, options: CreateM
     kernel,
     initrd,
     append,
-    disks,
-    nics,
-    forwards,
-    internet,
+    disks: sizes = [],
+    nics = ["user"],
+    forwards = [],
+    internet = false,
     userData,
     sshKeys,
     start: boot,
@@ -95,7 +95,6 @@ export async function createMachine(root: string, name: string, options: CreateM
   if (kernel === undefined && (initrd !== undefined || append !== undefined))
     throw new CairnError("usage", "an initramfs or a kernel command line needs a kernel, and none is given");
   const folder = machinesFolder(root);
-  const sizes = disks ?? [];
   if (imageDigests.length > images.length)
     throw new CairnError("usage", `${imageDigests.length} digests are given for ${images.length} images`);
   await create(
@@ -113,11 +112,7 @@ export async function createMachine(root: string, name: string, options: CreateM
       cpu: rest.cpu ?? "Nehalem",
       cpus: rest.cpus ?? 1,
       memory: rest.memory ?? 256 << 20,
-      network: {
-        nics: (nics ?? ["user"]).filter((network) => network !== "none"),
-        forwards: forwards ?? [],
-        internet: internet ?? false,
-      },
+      network: { nics: nics.filter((network) => network !== "none"), forwards, internet },
       seed: readSeed({ userData, sshKeys }),
     },
     options,
@@ -138,7 +133,7 @@ export async function setMachine(root: string, name: string, options: SetMachine
   if (memory === undefined && cpus === undefined && diskSize === undefined)
     throw new CairnError("usage", "nothing is given to change: memory, CPUs or the size of the disk");
   return await withMachine(root, name, "set", options, async (machine, record) => {
-    await change(machine, record, { memory, cpus, diskSize });
+    await change(machine, record, options);
     return ownInfo(machine);
   });
 }

@@ -35,8 +35,8 @@ export async function saveMachine(
 }
 
 /**
- * Saves a machine and ends its QEMU, in one pause of its guest. Steps: those of a save; then those of `hibernate`, with
- * the machine's record as the commit. The guest runs again after a kill before that.
+ * Saves a machine as `saveMachine` does, but leaves the guest paused, and hibernates the machine in the steps of
+ * `hibernate`. The commit is the machine's record. If this process is killed before the commit, the guest runs again.
  */
 export async function hibernateMachine(
   hand: LibraryHand,
@@ -101,7 +101,7 @@ async function saved(
   });
 }
 
-/** Makes the save point of a given state. `onPoint`: told whether there may be one, also if this fails. */
+/** Makes the save point of the state in `saved`. Calls `onPoint` with true if the point may exist, also if the save fails. */
 async function pointOf(
   hand: LibraryHand,
   machine: Machine,

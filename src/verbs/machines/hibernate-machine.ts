@@ -3,7 +3,7 @@ import { libraryVerb } from "../kinds/define.ts";
 
 export const hibernateMachine = libraryVerb({
   about:
-    "Saves a running machine with its memory and ends it in the same pause, so that nothing of its guest's work is lost. `startMachine` lets the guest go on.",
+    "Saves a running machine with its memory and stops it while its guest is still paused, so that no work of the guest is lost. After `startMachine` the guest continues from the save.",
   takes: [machines(), name()],
   options: SaveMachineOptions,
   output: SaveMachineResult,

@@ -3,7 +3,7 @@ import { CallOptions } from "../../contract/words.ts";
 import { libraryVerb } from "../kinds/define.ts";
 
 export const startMachine = libraryVerb({
-  about: "Boots a machine that is not running. A hibernated guest goes on.",
+  about: "Boots a stopped machine. The guest of a hibernated machine continues from its saved memory instead.",
   takes: [machines(), name()],
   options: CallOptions,
   output: MachineInfo,

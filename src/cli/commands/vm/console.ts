@@ -2,7 +2,7 @@ import { once } from "node:events";
 import net from "node:net";
 import { CairnError, throwIfAborted } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { machinesOf, NAME } from "./place.ts";
+import { NAME, onMachine } from "./place.ts";
 
 /** Ctrl-], the same key as in telnet and virsh. */
 const LEAVE = 0x1d;
@@ -14,8 +14,7 @@ export const command: CommandDefinition = {
     { line: "cairn vm console web", text: "connect to the console; Ctrl-] leaves, and the machine keeps running" },
   ],
   async run(context, input) {
-    const library = await context.library();
-    const info = await library.inspectMachine(machinesOf(context), input.required(0), context.callOptions());
+    const info = await onMachine(context, input, "inspectMachine");
     if (info.pid === null)
       throw new CairnError("conflict", `the machine ${info.name} is not running`, {
         hint: `see ${info.console_log} for its last output`,

@@ -33,7 +33,7 @@ export const command = group({
     rm: { summary: "remove a machine", load: async () => ({ command: (await life()).rm }) },
     save: { summary: "save a machine as a save point", load: async () => ({ command: (await states()).save }) },
     hibernate: {
-      summary: "save a machine and stop it; start goes on there",
+      summary: "save a machine and stop it; `vm start` continues from there",
       load: async () => ({ command: (await states()).hibernate }),
     },
     export: {

@@ -12,7 +12,7 @@ import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
-import { hardwareOf, machinesOf, NAME, shownState } from "./place.ts";
+import { hardwareOf, machinesOf, NAME, onMachine, shownState } from "./place.ts";
 
 const MADE = new VerbOptions(omit(CreateMachineOptions, "start", "description", "cpu", "image"));
 
@@ -24,12 +24,8 @@ function made(name: string, isStarted: boolean, line: string, text: string): Com
     options: MADE.definitions,
     examples: [{ line, text }],
     async run(context, input) {
-      const library = await context.library();
-      const info = await library.createMachine(machinesOf(context), input.required(0), {
-        ...context.callOptions(),
-        ...MADE.read(context, input),
-        start: isStarted,
-      });
+      const options = { ...MADE.read(context, input), start: isStarted };
+      const info = await onMachine(context, input, "createMachine", options);
       return said(context, info, isStarted ? "created and booted" : "made");
     },
   };
@@ -59,10 +55,9 @@ function said(context: Context, info: MachineInfo, done: string): Outcome {
 export const start: CommandDefinition = {
   name: "vm start",
   arguments: [NAME],
-  examples: [{ line: "cairn vm start web", text: "boot it, or let a hibernated guest go on" }],
+  examples: [{ line: "cairn vm start web", text: "boot it; a hibernated guest continues from its save" }],
   async run(context, input) {
-    const library = await context.library();
-    const info = await library.startMachine(machinesOf(context), input.required(0), context.callOptions());
+    const info = await onMachine(context, input, "startMachine");
     return said(context, info, "started");
   },
 };
@@ -74,11 +69,7 @@ export const set: CommandDefinition = {
   options: SET.definitions,
   examples: [{ line: "cairn vm set web --memory 2G --disk-size 20G", text: "change a stopped machine" }],
   async run(context, input) {
-    const library = await context.library();
-    const info = await library.setMachine(machinesOf(context), input.required(0), {
-      ...context.callOptions(),
-      ...SET.read(context, input),
-    });
+    const info = await onMachine(context, input, "setMachine", SET.read(context, input));
     return said(context, info, "changed");
   },
 };
@@ -90,11 +81,7 @@ export const stop: CommandDefinition = {
   options: STOPPED.definitions,
   examples: [{ line: "cairn vm stop web --force", text: "power off at once, without a shutdown" }],
   async run(context, input) {
-    const library = await context.library();
-    const info = await library.stopMachine(machinesOf(context), input.required(0), {
-      ...context.callOptions(),
-      ...STOPPED.read(context, input),
-    });
+    const info = await onMachine(context, input, "stopMachine", STOPPED.read(context, input));
     const stays = info.state === "hibernated" ? "is hibernated" : info.error === null ? null : "was stopped already";
     const done = info.obeyed || input.flag("force") ? "stopped" : "powered off (the guest did not shut down)";
     return said(context, info, stays ?? done);
@@ -130,8 +117,7 @@ export const inspect: CommandDefinition = {
   arguments: [NAME],
   examples: [{ line: "cairn vm inspect web", text: "show its hardware, and where its saved states are" }],
   async run(context, input) {
-    const library = await context.library();
-    const info = await library.inspectMachine(machinesOf(context), input.required(0), context.callOptions());
+    const info = await onMachine(context, input, "inspectMachine");
     return { data: info, text: () => shown(context, info) };
   },
 };
@@ -161,11 +147,7 @@ export const rm: CommandDefinition = {
   options: REMOVED.definitions,
   examples: [{ line: "cairn vm rm web --delete-points", text: "remove it with its saved states" }],
   async run(context: Context, input: Input) {
-    const library = await context.library();
-    const result = await library.removeMachine(machinesOf(context), input.required(0), {
-      ...context.callOptions(),
-      ...REMOVED.read(context, input),
-    });
+    const result = await onMachine(context, input, "removeMachine", REMOVED.read(context, input));
     return { data: result, text: () => `${context.style.green("removed")} ${printable(result.name)}` };
   },
 };

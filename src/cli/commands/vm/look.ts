@@ -1,12 +1,11 @@
 import { createReadStream, existsSync } from "node:fs";
-import { pipeline } from "node:stream/promises";
 import { WhyOptions } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import { advice, CairnError, line, word } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { VerbOptions } from "../../options.ts";
 import { shortener } from "../../shorten.ts";
-import { machinesOf, NAME } from "./place.ts";
+import { NAME, onMachine } from "./place.ts";
 
 const LIMIT = new VerbOptions(pick(WhyOptions, "limit"));
 export const history: CommandDefinition = {
@@ -16,8 +15,7 @@ export const history: CommandDefinition = {
   options: LIMIT.definitions,
   examples: [{ line: "cairn vm history web", text: "its saved states, newest first" }],
   async run(context, input) {
-    const library = await context.library();
-    const { name, saved } = await library.inspectMachine(machinesOf(context), input.required(0), context.callOptions());
+    const { name, saved } = await onMachine(context, input, "inspectMachine");
     const client = await context.open(saved).catch((error: unknown) => {
       if (existsSync(saved)) throw error;
       throw new CairnError("not_found", `there is no saved state of ${name}`, {
@@ -51,17 +49,10 @@ export const logs: CommandDefinition = {
   arguments: [NAME],
   examples: [{ line: "cairn vm logs web", text: "its console since the last start or restore" }],
   async run(context, input) {
-    const library = await context.library();
-    const info = await library.inspectMachine(machinesOf(context), input.required(0), context.callOptions());
-    const { name, console_log } = info;
+    const { name, console_log } = await onMachine(context, input, "inspectMachine");
     return {
       data: { name, console_log },
-      ...(context.globals.json || !existsSync(console_log)
-        ? {}
-        : {
-            text: () => "",
-            afterwards: async () => pipeline(createReadStream(console_log), process.stdout, { end: false }),
-          }),
+      ...(context.globals.json || !existsSync(console_log) ? {} : { content: createReadStream(console_log) }),
     };
   },
 };

@@ -1,7 +1,9 @@
 import { join } from "node:path";
+import type { CairnLibrary } from "../../../contract/index.ts";
 import type { CloneMachineResult, MachineInfo } from "../../../contract/machines.ts";
 import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 
@@ -14,6 +16,20 @@ export function machinesOf(context: Context): string {
   if (process.geteuid?.() === 0) return "/var/lib/cairn/machines";
   const data = absolutePath(context.env, "XDG_DATA_HOME") ?? join(homeDirectory(context.env), ".local/share");
   return join(data, "cairn", "machines");
+}
+
+type Verb = Exclude<Extract<keyof CairnLibrary, `${string}Machine`>, "exportMachine">;
+
+/** Calls a verb for the machine that the line names. */
+export async function onMachine<V extends Verb>(
+  context: Context,
+  input: Input,
+  verb: V,
+  options?: Parameters<CairnLibrary[V]>[2],
+): Promise<Awaited<ReturnType<CairnLibrary[V]>>> {
+  const library: Record<Verb, (root: string, name: string, options: object) => unknown> = await context.library();
+  const result = library[verb](machinesOf(context), input.required(0), { ...context.callOptions(), ...options });
+  return (await result) as Awaited<ReturnType<CairnLibrary[V]>>;
 }
 
 /** A line for people about a machine that was made of a saved state. */

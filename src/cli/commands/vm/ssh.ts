@@ -7,7 +7,7 @@ import type { MachineInfo } from "../../../contract/machines.ts";
 import { CairnError, throwIfAborted } from "../../../errors.ts";
 import { findProgram } from "../../../fs/child-pipes.ts";
 import type { CommandDefinition } from "../../command.ts";
-import { machinesOf, NAME } from "./place.ts";
+import { NAME, onMachine } from "./place.ts";
 
 const SSH_PORT = 22;
 /** Time in which a guest boots, also under software emulation. */
@@ -25,8 +25,7 @@ export const command: CommandDefinition = {
     { line: "cairn vm ssh web -- uname -a", text: "run one command; the exit status is the command's" },
   ],
   async run(context, input) {
-    const library = await context.library();
-    const info = await library.inspectMachine(machinesOf(context), input.required(0), context.callOptions());
+    const info = await onMachine(context, input, "inspectMachine");
     const port = sshPort(info);
     await untilAnswered(port, info.name, context.signal);
     const program = findProgram("ssh");

@@ -12,7 +12,7 @@ import { VerbOptions, withTags } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 import { STREAM } from "../../../bundle/export-directory/tar.ts";
 import { exported, placeOf } from "../export-directory.ts";
-import { cloned, machinesOf, NAME } from "./place.ts";
+import { cloned, machinesOf, NAME, onMachine } from "./place.ts";
 import { streamed } from "./streams.ts";
 
 const SAVED = new VerbOptions(omit(SaveMachineOptions, "cause"));
@@ -27,11 +27,7 @@ function saving(
     arguments: [NAME],
     options: SAVED.definitions,
     async run(context, input) {
-      const library = await context.library();
-      const result = await library[verb](machinesOf(context), input.required(0), {
-        ...context.callOptions(),
-        ...withTags(SAVED.read(context, input)),
-      });
+      const result = await onMachine(context, input, verb, withTags(SAVED.read(context, input)));
       const { name, save_point: point } = result;
       return {
         data: result,
@@ -59,9 +55,9 @@ export const hibernate = saving(
   "hibernateMachine",
   {
     name: "vm hibernate",
-    examples: [{ line: "cairn vm hibernate web", text: "save and stop it; `cairn vm start web` goes on there" }],
+    examples: [{ line: "cairn vm hibernate web", text: "save and stop it; `cairn vm start web` continues from there" }],
   },
-  ({ name }) => `and stopped; to go on: cairn vm start ${printable(name)}`,
+  ({ name }) => `and stopped; to continue: cairn vm start ${printable(name)}`,
 );
 
 export const exportState: CommandDefinition = {
@@ -141,13 +137,8 @@ export const restore: CommandDefinition = {
   ],
   async run(context, input) {
     const point = input.argument(1);
-    const options: RestoreMachineOptions = {
-      ...context.callOptions(),
-      ...(point === undefined ? {} : { point }),
-      ...RESTORED.read(context, input),
-    };
-    const library = await context.library();
-    const result = await library.restoreMachine(machinesOf(context), input.required(0), options);
+    const options = { ...(point === undefined ? {} : { point }), ...RESTORED.read(context, input) };
+    const result = await onMachine(context, input, "restoreMachine", options);
     return {
       data: result,
       text: () =>
