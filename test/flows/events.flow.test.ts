@@ -30,8 +30,8 @@ async function workspace(daemon: TestDaemon, name: string): Promise<string> {
   return folder;
 }
 
-/** Types of events that follow from calls alone: when a write to the folder is told is the kernel's. */
-const TOLD = EVENT_TYPES.filter((type) => type !== "changed");
+/** Types of events that follow from calls alone, without those that tell what runs now: the kernel decides when a write is told. */
+const TOLD = EVENT_TYPES.filter((type) => type !== "changed" && type !== "call");
 
 /** Collects events until the test ends, or its signal fires. */
 function collect(

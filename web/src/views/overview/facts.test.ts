@@ -19,7 +19,7 @@ const info = (path: string, more: Partial<WorkspaceInfo> = {}): WorkspaceInfo =>
 
 type Run = Schedule["runs"][number];
 const run = (kind: Run["kind"], next_at: string, more: Partial<Run> = {}): Run =>
-  ({ kind, repository: "/backups", next_at, good_at: null, error: null, ...more }) as Run;
+  ({ kind, repository: "/backups", next_at, good_at: null, error: null, failing_since: null, ...more }) as Run;
 const scheduled = (runs: readonly Run[], problems: readonly string[] = []): Facts => ({
   schedule: { runs, problems } as unknown as Schedule,
 });
