@@ -249,11 +249,23 @@ suite("machines on other kernels and hosts", () => {
     await eventually("the probe ends", () => processesOf("isa-debug-exit").length === 0);
   });
 
-  test("vm create refuses a VMDK image instead of using it as a raw disk", { skip: skipOrdinary }, () => {
+  test("vm create refuses a broken VMDK image instead of using it as a raw disk", { skip: skipOrdinary }, () => {
+    const machines = path.join(SCRATCH, "of-vmdk");
     const image = path.join(SCRATCH, "disk.vmdk");
-    fs.writeFileSync(image, Buffer.concat([Buffer.from("KDMV"), Buffer.alloc(1 << 16)]));
-    const { error } = cairn(["vm", "create", "vmdk", "--image", image]);
-    assert.equal(error?.code, "usage");
-    assert.match(error?.hint ?? "", /qemu-img convert/);
+    const create = (): ReturnType<typeof cairn>["error"] =>
+      cairn(["vm", "create", "vmdk", "--image", image], { env: { CAIRN_MACHINES: machines } }).error;
+    const header = Buffer.alloc(1 << 16);
+    header.write("KDMV");
+    fs.writeFileSync(image, header);
+    const empty = create();
+    assert.equal(empty?.code, "refused", "it has no sectors of its own");
+    assert.match(empty?.hint ?? "", /qemu-img convert/);
+    header.writeBigUInt64LE(1n << 40n, 12);
+    fs.writeFileSync(image, header);
+    const cut = create();
+    assert.equal(cut?.code, "io");
+    assert.match(cut?.message ?? "", /qemu-img/);
+    assert.deepEqual(fs.readdirSync(machines), [".shared"]);
+    assert.deepEqual(fs.readdirSync(path.join(machines, ".shared/blobs")), []);
   });
 });

@@ -348,7 +348,7 @@ suite("virtual machines", { skip }, () => {
     assert.equal(refused(["restore", "b", "--force"]).code, "usage");
     assert.equal(refused(["restore", "b"]).code, "usage");
     assert.equal(refused(["restore", "b", "latest", "--from", GOLDEN]).code, "usage");
-    vm("create", "plain", "--kernel", (files as { kernel: string }).kernel, "--disk", "10G");
+    vm("create", "plain", "--kernel", (files as { kernel: string }).kernel, "--disk", "10G", "--nic", "none");
     const nics = refused(["restore", "plain", "--from", GOLDEN, "--force"]);
     assert.equal(nics.code, "refused");
     assert.match(nics.message, /network devices/);
