@@ -156,6 +156,23 @@ suite("virtual machines", { skip }, () => {
     vm("rm", "changed", "--delete-points");
   });
 
+  test("vm create, vm clone and vm import make up a name that no machine has", () => {
+    const made = (...line: string[]): string => String(vm(...line)["name"]);
+    const [directory, tar] = ["unnamed", "unnamed.tar"].map((name) => path.join(SCRATCH, name)) as [string, string];
+    const first = made("create", "--image", IMAGE);
+    vm("save", first);
+    vm("export", first, "--to", directory);
+    execFileSync("tar", ["-C", directory, "-cf", tar, "content", "snapshot.json"]);
+    const names = [first, made("clone", first), made("clone", "--from", directory), made("import", tar)];
+    assert.equal(new Set(names).size, 4);
+    for (const name of names) {
+      assert.match(name, /^[a-z]+-[a-z]+$/);
+      vm("rm", name, "--delete-points");
+    }
+    assert.equal(refused(["clone"]).code, "usage");
+    assert.equal(refused(["clone", "--from", directory, first, "more"]).code, "usage");
+  });
+
   test("a snapshot of cocoon is refused by that name", () => {
     const folder = path.join(SCRATCH, "cocoon");
     fs.mkdirSync(folder);

@@ -12,7 +12,7 @@ import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
-import { hardwareOf, machinesOf, NAME, onMachine, shownState } from "./place.ts";
+import { hardwareOf, machinesOf, NAME, NEW_NAME, onMachine, shownState, withNewName } from "./place.ts";
 
 const MADE = new VerbOptions(omit(CreateMachineOptions, "start", "description", "cpu", "image"));
 
@@ -20,12 +20,15 @@ function made(name: string, isStarted: boolean, line: string, text: string): Com
   return {
     name,
     harmless: true,
-    arguments: [NAME],
+    arguments: [NEW_NAME],
     options: MADE.definitions,
     examples: [{ line, text }],
     async run(context, input) {
-      const options = { ...MADE.read(context, input), start: isStarted };
-      const info = await onMachine(context, input, "createMachine", options);
+      const options = { ...context.callOptions(), ...MADE.read(context, input), start: isStarted };
+      const [library, root] = [await context.library(), machinesOf(context)];
+      const info = await withNewName(root, input.argument(0), async (name) =>
+        library.createMachine(root, name, options),
+      );
       return said(context, info, isStarted ? "created and booted" : "made");
     },
   };

@@ -1,6 +1,9 @@
+import { randomInt } from "node:crypto";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { CairnLibrary } from "../../../contract/index.ts";
 import type { CloneMachineResult, MachineInfo } from "../../../contract/machines.ts";
+import { CairnError } from "../../../errors.ts";
 import { absolutePath, homeDirectory } from "../../../fs/users.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
@@ -8,6 +11,10 @@ import { formatBytes, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 
 export const NAME = { name: "<name>", text: "name of the machine" } as const;
+export const NEW_NAME = {
+  name: "[name]",
+  text: "name of the new machine; default: two words that no machine has as its name",
+} as const;
 
 /** Returns the folder of machines: from the environment, else by the file system hierarchy standard or XDG. */
 export function machinesOf(context: Context): string {
@@ -17,6 +24,9 @@ export function machinesOf(context: Context): string {
   const data = absolutePath(context.env, "XDG_DATA_HOME") ?? join(homeDirectory(context.env), ".local/share");
   return join(data, "cairn", "machines");
 }
+
+/** Number of names that are made up before the last one is taken as it is. */
+const MOST_NAMES = 1000;
 
 type Verb = Exclude<Extract<keyof CairnLibrary, `${string}Machine`>, "exportMachine">;
 
@@ -30,6 +40,31 @@ export async function onMachine<V extends Verb>(
   const library: Record<Verb, (root: string, name: string, options: object) => unknown> = await context.library();
   const result = library[verb](machinesOf(context), input.required(0), { ...context.callOptions(), ...options });
   return (await result) as Awaited<ReturnType<CairnLibrary[V]>>;
+}
+
+const FIRST =
+  "amber bold brave brisk calm clear cool crisp eager early fair fine fresh gentle glad golden green keen kind light lively lucky mellow neat noble quick quiet ready silver smart steady still sunny swift tidy warm wide wise young";
+const SECOND =
+  "badger beaver bison crane curlew deer dove duck eagle falcon ferret finch fox gull hare hawk heron horse ibex jay kite lark lynx marten mole moose newt otter owl plover raven robin seal stoat swan tern thrush vole wren";
+
+/** Runs `work` with the name of a new machine: the given one, else two words, for example `calm-otter`. */
+export async function withNewName<T>(
+  root: string,
+  given: string | undefined,
+  work: (name: string) => Promise<T>,
+): Promise<T> {
+  if (given !== undefined) return await work(given);
+  const words = [FIRST, SECOND].map((text) => text.split(" "));
+  for (let left = MOST_NAMES; ; left--) {
+    const name = words.map((all) => all[randomInt(all.length)]).join("-");
+    if (left > 0 && existsSync(join(root, name))) continue;
+    try {
+      return await work(name);
+    } catch (error) {
+      // Another command may have made the same name up meanwhile.
+      if (left <= 0 || !(error instanceof CairnError) || error.code !== "already_exists") throw error;
+    }
+  }
 }
 
 /** A line for people about a machine that was made of a saved state. */

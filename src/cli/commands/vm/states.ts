@@ -12,7 +12,7 @@ import { VerbOptions, withTags } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 import { STREAM } from "../../../bundle/export-directory/tar.ts";
 import { exported, placeOf } from "../export-directory.ts";
-import { cloned, machinesOf, NAME, onMachine } from "./place.ts";
+import { cloned, machinesOf, NAME, NEW_NAME, onMachine, withNewName } from "./place.ts";
 import { streamed } from "./streams.ts";
 
 const SAVED = new VerbOptions(omit(SaveMachineOptions, "cause"));
@@ -93,13 +93,7 @@ export const exportState: CommandDefinition = {
 const CLONED = new VerbOptions(omit(CloneMachineOptions, "point"));
 export const clone: CommandDefinition = {
   name: "vm clone",
-  arguments: [
-    {
-      name: "<source>",
-      text: "MACHINE or MACHINE@POINT. With --from there is no source: give only the new machine's name",
-    },
-    { name: "[name]", text: "name of the new machine" },
-  ],
+  arguments: [{ name: "[source]", text: "MACHINE or MACHINE@POINT; with --from there is no source" }, NEW_NAME],
   options: CLONED.definitions,
   examples: [
     { line: "cairn vm clone web web-2", text: "clone the last saved state" },
@@ -107,18 +101,17 @@ export const clone: CommandDefinition = {
   ],
   async run(context, input) {
     const options: CloneMachineOptions = CLONED.read(context, input);
-    const [first, second] = [input.required(0), input.argument(1)];
-    if ((options.fromDirectory === undefined) === (second === undefined))
+    const isPoint = options.fromDirectory === undefined;
+    if (isPoint ? input.argument(0) === undefined : input.argument(1) !== undefined)
       throw usage(
-        "give a save point or --from, not both",
-        "`cairn vm clone MACHINE NEW`, or `cairn vm clone --from DIR NEW`",
+        "give either a save point or --from",
+        "`cairn vm clone MACHINE [NEW]`, or `cairn vm clone --from DIR [NEW]`",
       );
-    if (second !== undefined) options.point = first;
-    const library = await context.library();
-    const result = await library.cloneMachine(machinesOf(context), second ?? first, {
-      ...context.callOptions(),
-      ...options,
-    });
+    if (isPoint) options.point = input.required(0);
+    const [library, root] = [await context.library(), machinesOf(context)];
+    const result = await withNewName(root, input.argument(isPoint ? 1 : 0), async (name) =>
+      library.cloneMachine(root, name, { ...context.callOptions(), ...options }),
+    );
     return {
       data: result,
       text: () => cloned(context.style, result, "cloned"),

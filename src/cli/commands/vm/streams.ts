@@ -11,7 +11,7 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
-import { cloned, machinesOf } from "./place.ts";
+import { cloned, machinesOf, NEW_NAME, withNewName } from "./place.ts";
 
 /** Exports that travel through a pipe as one tar. The envelope is its last member, so a stream that stops early has none. */
 
@@ -44,7 +44,7 @@ const IMPORTED = new VerbOptions(omit(CloneMachineOptions, "point", "fromDirecto
 export const importStream: CommandDefinition = {
   name: "vm import",
   arguments: [{ name: "<source>", text: "a tar file of an export directory; `-`: the standard input" }],
-  options: [{ flags: "--name <name>", text: "name of the new machine" }, ...IMPORTED.definitions],
+  options: [{ flags: "--name <name>", text: NEW_NAME.text }, ...IMPORTED.definitions],
   examples: [
     {
       line: "cairn vm import - --name web",
@@ -52,8 +52,6 @@ export const importStream: CommandDefinition = {
     },
   ],
   async run(context, input) {
-    const name = input.text("name");
-    if (name === undefined) throw usage("--name NAME is needed: the name of the new machine");
     const source = input.required(0);
     const root = machinesOf(context);
     const stage = stageIn(root);
@@ -61,11 +59,10 @@ export const importStream: CommandDefinition = {
     try {
       await unpackTar(source === STREAM ? STREAM : context.absolute(source), stage, context.signal);
       const library = await context.library();
-      const result = await library.cloneMachine(root, name, {
-        ...context.callOptions(),
-        ...IMPORTED.read(context, input),
-        fromDirectory: stage,
-      });
+      const options = { ...context.callOptions(), ...IMPORTED.read(context, input), fromDirectory: stage };
+      const result = await withNewName(root, input.text("name"), async (name) =>
+        library.cloneMachine(root, name, options),
+      );
       return { data: result, text: () => cloned(context.style, result, "imported") };
     } finally {
       removeAll(stage);
