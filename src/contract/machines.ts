@@ -41,6 +41,7 @@ export const MachineInfo = object({
   cpus: number(),
   memory: number("bytes"),
   disks: rows(object({ size: number("bytes"), base: orNull(text("SHA-256 of the image below it")) })),
+  cdrom: orNull(text("SHA-256 of the disc in its CD drive; null: it has no CD drive")),
   nics: rows(
     object({
       network: text("`user`, or a tap's name"),
@@ -97,6 +98,7 @@ export const CreateMachineOptions = object({
     list(size(), "add an empty disk of this size; with images, the first sizes are those of the disks made from them"),
     "--disk <size>",
   ),
+  cdrom: opt(place("add a CD drive with this ISO image, which is copied; it boots from there if no disk is bootable")),
   kernel: opt(place("kernel to boot directly; it is copied")),
   initrd: opt(place("initramfs for the kernel; it is copied")),
   append: opt(text("the kernel's command line")),
@@ -114,6 +116,8 @@ export const SetMachineOptions = object({
   memory: opt(size("memory in whole MiB")),
   cpus: opt(count("number of CPUs")),
   diskSize: opt(size("size of the first disk, which can only grow")),
+  cdrom: opt(place("ISO image for the CD drive, which is added if there is none; it is copied")),
+  eject: opt(flag("remove the CD drive")),
 });
 export type SetMachineOptions = Of<typeof SetMachineOptions>;
 

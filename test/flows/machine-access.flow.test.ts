@@ -6,6 +6,7 @@ import net from "node:net";
 import path from "node:path";
 import { after, before, suite, test } from "node:test";
 import { buildCommand, cairn, SCRATCH } from "../fixtures/command.ts";
+import { eventually } from "../fixtures/eventually.ts";
 import { bootedBy, endMachines, findGuest, Guest, MACHINES, vm } from "../fixtures/guest.ts";
 import { freePorts } from "../fixtures/s3-server.ts";
 
@@ -85,6 +86,33 @@ suite("the way into a machine", { skip }, () => {
     const rows = listening.split("\n").filter((row) => row.includes(`:${hex} `) && / 0A /.test(row));
     assert.equal(rows.length, 1);
     assert.match(rows[0]!, new RegExp(` 0100007F:${hex} `));
+  });
+
+  test("a machine boots from the disc in its CD drive, which is part of its saved states", async () => {
+    const [tree, disc] = [path.join(SCRATCH, "disc"), path.join(SCRATCH, "disc.iso")];
+    fs.mkdirSync(tree);
+    // Writes the text behind it to the first serial port, and halts.
+    const code = Buffer.from("e800005e0e1f83c614baf803ac84c07403eeebf8f4ebfd", "hex");
+    fs.writeFileSync(path.join(tree, "boot"), Buffer.concat([code, Buffer.from("booted from the disc\n\0")]));
+    const form = ["-as", "mkisofs", "-quiet", "-b", "boot", "-no-emul-boot", "-boot-load-size", "4"];
+    execFileSync("xorriso", [...form, "-o", disc, tree], { stdio: "ignore" });
+    const digest = execFileSync("sha256sum", [disc], { encoding: "utf8" }).slice(0, 64);
+    vm("run", "disc", "--cdrom", disc, "--disk", "10M");
+    await eventually("it boots from the disc", () => new Guest("disc").said().includes("booted from the disc"));
+    fs.rmSync(disc);
+    vm("save", "disc");
+    const { state, cdrom } = vm("clone", "disc", "disc-2");
+    assert.deepEqual([state, cdrom], ["running", digest]);
+    const { error } = cairn(["vm", "set", "disc", "--eject"]);
+    assert.equal(error?.code, "conflict", "it runs");
+    vm("stop", "disc", "--force");
+    assert.equal(vm("set", "disc", "--eject")["cdrom"], null);
+    vm("start", "disc");
+    assert.equal(vm("restore", "disc", "latest")["cdrom"], digest);
+    assert.equal(cairn(["vm", "create", "wrong", "--cdrom", KEY]).error?.code, "usage");
+    for (const name of ["disc", "disc-2"]) vm("rm", name, "--force", "--delete-points");
+    const blob = path.join(MACHINES, ".shared/blobs", digest);
+    assert.ok(!fs.existsSync(blob), "no machine needs it");
   });
 
   test("vm start refuses a forward whose port is in use, and vm ssh a machine without a forward", async () => {

@@ -143,10 +143,13 @@ suite("virtual machines", { skip }, () => {
     assert.equal(refused(["set", "changed", "--memory", "512K"]).code, "usage");
     assert.equal(refused(["set", "changed"]).code, "usage");
     assert.equal(refused(["set", "a", "--cpus", "2"]).code, "conflict");
-    assert.ok(cairn(["vm", "set", "changed", "--disk-size", "12G"], { failpoint: "vm-set.committed" }).killed);
-    assert.equal(size(), 11 * 2 ** 30);
-    vm("save", "changed", "-m", "with a larger disk");
+    assert.ok(cairn(["vm", "set", "changed", "--disk-size", "12G"], { failpoint: "vm-set.grown" }).killed);
     assert.equal(size(), 12 * 2 ** 30);
+    vm("save", "changed", "-m", "with a larger disk");
+    const [disk0] = vm("inspect", "changed")["disks"] as { size: number }[];
+    assert.equal(disk0!.size, 12 * 2 ** 30, "of the change that was killed");
+    vm("clone", "changed", "changed-2");
+    vm("rm", "changed-2");
     const { save_points } = vm("history", "changed") as { save_points: { message: string }[] };
     assert.deepEqual(
       save_points.map(({ message }) => message),

@@ -1,7 +1,7 @@
 import { chmodSync, closeSync, lstatSync, readdirSync, readSync, renameSync, rmSync, utimesSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { CairnError } from "../../errors.ts";
+import { advice, CairnError, option } from "../../errors.ts";
 import { blobsOf, diskFile } from "../../formats/machine/machine.ts";
 import { runTool } from "../../fs/child-pipes.ts";
 import { fsyncDirectory, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
@@ -57,6 +57,18 @@ export async function addBlob(
   const fill = async (copy: string): Promise<void> =>
     moves ? moveFile(file, copy, signal) : copyFiles([file], copy, { signal });
   return await keep(root, { digest, look, signal }, fill);
+}
+
+/** The volume descriptors of ISO 9660 and UDF begin here, with a name in the second byte. */
+const DESCRIPTORS = 32 << 10;
+
+/** Keeps an image of a CD or DVD and returns its digest. Throws `usage` for another file. */
+export async function addDisc(root: string, file: string, signal: AbortSignal | undefined): Promise<string> {
+  const name = startOf(file, DESCRIPTORS + 6).toString("latin1", DESCRIPTORS + 1);
+  if (name === "CD001" || name === "BEA01") return await addBlob(root, file, { signal });
+  throw new CairnError("usage", `${printablePath(file)} is not an image of a CD or DVD (ISO 9660 or UDF)`, {
+    hint: advice`use it as a disk: ${option("images", "--image FILE")}`,
+  });
 }
 
 /**
@@ -265,10 +277,13 @@ export async function newDisk(folder: string, index: number, size: number): Prom
   await runTool(programOf("qemu-img"), ["create", "-q", "-f", "qcow2", join(folder, diskFile(index)), String(size)]);
 }
 
-/** Makes a disk as large as recorded; it does not shrink. */
+/** Returns the size in bytes of a machine's disk. Throws as `checkImage` does. */
+export const diskSize = (folder: string, index: number): number => checkImage(join(folder, diskFile(index))).size;
+
+/** Makes a disk as large as `size`; it does not shrink. */
 export async function growDisk(folder: string, index: number, size: number): Promise<void> {
   const file = join(folder, diskFile(index));
-  if (checkImage(file).size < size)
+  if (diskSize(folder, index) < size)
     await runTool(programOf("qemu-img"), ["resize", "-q", "-f", "qcow2", file, String(size)]);
 }
 

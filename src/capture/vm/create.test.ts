@@ -24,6 +24,7 @@ const HARDWARE: Hardware = {
   initrd: null,
   append: "",
   disks: [],
+  cdrom: null,
   nics: [
     { network: "user", tap: null, mac: "52:54:00:00:00:01", internet: false, forwards: [{ host: 2222, guest: 22 }] },
   ],

@@ -2,7 +2,7 @@ import { mkdirSync, realpathSync } from "node:fs";
 import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
 import type { Hardware, MachineNames } from "../../formats/machine/machine.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { addBlob, addImage, imageSize, newDisk, shareBlobs } from "./blobs.ts";
+import { addBlob, addDisc, addImage, imageSize, newDisk, shareBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
 import { inSectors, makeMachine, newRecord, requireFreeName } from "./life.ts";
 import { Machine, type MachineRecord, type OperationOptions } from "./machine.ts";
@@ -27,6 +27,8 @@ interface NewMachine extends Omit<MachineNames, "image"> {
   kernel: string | null;
   initrd: string | null;
   append: string;
+  /** Path of an image of a CD or DVD. */
+  cdrom: string | null;
   network: Network;
   seed: Seed;
 }
@@ -38,7 +40,7 @@ export async function createMachine(
   given: NewMachine,
   options: OperationOptions,
 ): Promise<MachineRecord> {
-  const { name, description, images, imageDigests, disks, network, kernel, initrd, seed, ...rest } = given;
+  const { name, description, images, imageDigests, disks, network, kernel, initrd, cdrom, seed, ...rest } = given;
   const { signal } = options;
   requireFreeName(new Machine(root, name));
   using _shared = await shareBlobs(root, options);
@@ -55,6 +57,7 @@ export async function createMachine(
     kernel: await kept(kernel),
     initrd: await kept(initrd),
     disks: disks.map((size, i) => ({ size: inSectors(size ?? least[i] ?? 0), base: bases[i] ?? null })),
+    cdrom: cdrom === null ? null : await addDisc(root, realFile(cdrom), signal),
     nics: newNics(network),
     seed: true,
     port: true,
@@ -74,7 +77,7 @@ export async function createMachine(
   });
 }
 
-function realFile(file: string): string {
+export function realFile(file: string): string {
   try {
     return realpathSync(file);
   } catch (error) {

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { advice, CairnError, line, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Hardware, MachineNames } from "../../formats/machine/machine.ts";
@@ -10,10 +11,11 @@ import { parseOwner } from "../../fs/lock-owner.ts";
 import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
 import type { MachineRestore } from "../../formats/records/unfinished.ts";
 import type { Told } from "../../fs/unfinished.ts";
-import { removeUnusedBlobs } from "./blobs.ts";
+import { diskSize, removeUnusedBlobs } from "./blobs.ts";
 import {
   decodeRecord,
   encodeRecord,
+  hasOpenFiles,
   Machine,
   machinesIn,
   type MachineRecord,
@@ -80,7 +82,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
   let status = "";
   try {
     using qmp = await runningIn(machine.live);
-    if (qmp === null) return { ...record, error: record.error ?? abruptEnd(machine) };
+    if (qmp === null) return { ...withGrownDisks(machine, record), error: record.error ?? abruptEnd(machine) };
     status = await statusOf(qmp);
     if (status === "inmigrate") {
       await endQemu(machine.live);
@@ -279,32 +281,50 @@ interface Changes {
   cpus?: number | undefined;
   /** Bytes of the first disk. */
   diskSize?: number | undefined;
+  /** Digest of the disc in the CD drive; null: no CD drive. */
+  cdrom?: string | null | undefined;
 }
 
 /**
- * Changes the hardware of a stopped machine. Steps: ● the machine's record; the disk grows. If the growth is interrupted,
- * the next start or save makes the disk as large as the record says.
+ * Changes the hardware of a stopped machine. Steps: the disk grows; ● the machine's record. If the command is killed
+ * between both, the next operation records the disk's new size.
  */
 export async function changeMachine(machine: Machine, record: MachineRecord, changes: Changes): Promise<void> {
   const { hardware } = record;
-  if ((record.state !== "created" && record.state !== "stopped") || processIn(machine.live) !== null)
+  if ((record.state !== "created" && record.state !== "stopped") || hasOpenFiles(machine.live))
     throw new CairnError("conflict", `${machine.name} is not stopped, so its hardware cannot change`, {
       hint: advice`stop the machine first: ${line(`vm stop ${machine.name}`, "stopMachine", word("machines"), machine.name)}`,
     });
-  const { memory = hardware.memory, cpus = hardware.cpus, diskSize } = changes;
+  const { memory = hardware.memory, cpus = hardware.cpus, diskSize: size, cdrom = hardware.cdrom } = changes;
   const disks = [...hardware.disks];
-  if (diskSize !== undefined) {
+  if (size !== undefined) {
     const [first] = disks;
     if (first === undefined) throw new CairnError("usage", `${machine.name} has no disk`);
-    disks[0] = { ...first, size: inSectors(diskSize) };
+    disks[0] = { ...first, size: inSectors(size) };
     if (disks[0].size < first.size)
       throw new CairnError("refused", `the disk of ${machine.name} has ${first.size} bytes, and a disk cannot shrink`);
   }
-  const changed: MachineRecord = { ...record, hardware: { ...hardware, memory, cpus, disks } };
+  const changed: MachineRecord = { ...record, hardware: { ...hardware, memory, cpus, disks, cdrom } };
   requireReadable(changed);
-  machine.write(changed);
-  failpoint("vm-set.committed");
   await growDisks(machine, changed);
+  failpoint("vm-set.grown");
+  machine.write(changed);
+}
+
+/** Records the size of each disk of a stopped machine that a killed command made larger. Returns the record. */
+function withGrownDisks(machine: Machine, record: MachineRecord): MachineRecord {
+  let grown = record;
+  try {
+    const disks = record.hardware.disks.map((disk, i) => ({
+      ...disk,
+      size: Math.max(disk.size, diskSize(machine.live, i)),
+    }));
+    grown = { ...record, hardware: { ...record.hardware, disks } };
+    if (!isDeepStrictEqual(grown, record)) machine.write(grown);
+  } catch {
+    // A damaged disk is reported by the operation that needs the disk.
+  }
+  return grown;
 }
 
 /** Stops a machine: asks its guest to shut down, and ends QEMU after the deadline. False: the guest did not shut down by itself. */

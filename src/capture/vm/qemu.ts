@@ -39,7 +39,7 @@ echo "$status $room" >&3 || { sync -f .; echo "$status $room" >&3; }`;
 const [FIRST_DISK, SEED_ADDRESS, SERIAL_ADDRESS, FIRST_PORT] = [3, 14, 15, 16];
 
 /** Devices with their addresses, and everything else that a saved state depends on: equal lists accept the same state. */
-export function devicesOf({ machine, cpu, cpus, memory, disks, nics, seed, port }: Hardware): string[] {
+export function devicesOf({ machine, cpu, cpus, memory, disks, cdrom, nics, seed, port }: Hardware): string[] {
   return [
     `machine ${machine}`,
     `cpu ${cpu} ${cpus}`,
@@ -49,6 +49,7 @@ export function devicesOf({ machine, cpu, cpus, memory, disks, nics, seed, port 
     ...disks.map(({ size }, i) => `virtio-blk-pci addr=${hex(FIRST_DISK + i)} size=${size}`),
     ...(seed ? [`virtio-blk-pci addr=${hex(SEED_ADDRESS)} size=${SEED_SIZE}`] : []),
     ...(port ? [`virtio-serial-pci addr=${hex(SERIAL_ADDRESS)} port=${PORT_NAME}`] : []),
+    ...(cdrom === null ? [] : ["ide-cd bus=ide.0"]),
     ...nics.flatMap((_, i) => [`pcie-root-port addr=${hex(FIRST_PORT + i)}`, `virtio-net-pci bus=port${i}`]),
   ];
 }
@@ -67,7 +68,7 @@ export interface Start {
 /** The arguments of QEMU. Paths are relative to QEMU's folder, which is one level below the machine's. */
 function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped }: Start): string[] {
   const { hardware, generation } = record;
-  const { disks, nics, kernel, initrd, append, seed, port } = hardware;
+  const { disks, cdrom, nics, kernel, initrd, append, seed, port } = hardware;
   const blob = (digest: string): string => `../../${SHARED}/blobs/${digest}`;
   const memory = mapped === null ? `mem-path=${MEMORY},share=on` : `mem-path=${blob(mapped)},share=off`;
   return [
@@ -83,6 +84,7 @@ function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped
     disks.flatMap(({ base }, i) => diskArguments(i, base === null ? null : blob(base))),
     seed ? seedArguments() : [],
     port ? portArguments() : [],
+    cdrom === null ? [] : discArguments(blob(cdrom)),
     nics.flatMap((_, i) => nicArguments(hardware, i)),
     incoming ? ["-S", "-incoming", "defer"] : [],
   ].flat();
@@ -90,10 +92,17 @@ function argumentsOf(machine: Machine, record: MachineRecord, { incoming, mapped
 
 /** The seed disk belongs to the machine, so it is in the folder above QEMU's. */
 function seedArguments(): string[] {
-  const node = { driver: "raw", "node-name": "seed", "read-only": true };
-  const file = { driver: "file", filename: `../${SEED_FILE}` };
   const device = `virtio-blk-pci,id=seed0,drive=seed,addr=${hex(SEED_ADDRESS)}`;
-  return ["-blockdev", JSON.stringify({ ...node, file }), "-device", device];
+  return readOnlyArguments("seed", `../${SEED_FILE}`, device);
+}
+
+/** A CD drive at the SATA controller that the machine type has. The BIOS boots from it if no disk is bootable. */
+const discArguments = (file: string): string[] =>
+  readOnlyArguments("cdrom", file, "ide-cd,id=cd0,drive=cdrom,bus=ide.0");
+
+function readOnlyArguments(name: string, filename: string, device: string): string[] {
+  const node = { driver: "raw", "node-name": name, "read-only": true, file: { driver: "file", filename } };
+  return ["-blockdev", JSON.stringify(node), "-device", device];
 }
 
 function portArguments(): string[] {

@@ -14,6 +14,7 @@ const HARDWARE: Hardware = {
   initrd: null,
   append: "",
   disks: [{ size: 1 << 20, base: null }],
+  cdrom: null,
   nics: [],
   seed: true,
   port: true,

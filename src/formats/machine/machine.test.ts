@@ -25,6 +25,7 @@ const SAVED: SavedMachine = {
       { size: 10 * 2 ** 30, base: DIGEST },
       { size: 1 << 20, base: DIGEST },
     ],
+    cdrom: "c".repeat(64),
     nics: [
       { network: "tap", tap: "tap0", mac: "52:54:00:00:00:01", internet: true, forwards: [{ host: 2222, guest: 22 }] },
     ],
@@ -37,12 +38,19 @@ const SAVED: SavedMachine = {
 test("decodeSaved returns the encoded machine, and ignores unknown members", () => {
   const bytes = encodeSaved(SAVED);
   assert.deepEqual(decodeSaved(bytes), SAVED);
-  const earlier = { ...SAVED, hardware: { ...SAVED.hardware, seed: undefined, port: undefined } };
-  const { seed, port } = decodeSaved(encodeSaved(earlier as unknown as SavedMachine)).hardware;
-  assert.deepEqual([seed, port], [false, false], "a state of an earlier build");
+  const earlier = { ...SAVED, hardware: { ...SAVED.hardware, seed: undefined, port: undefined, cdrom: undefined } };
+  const { seed, port, cdrom } = decodeSaved(encodeSaved(earlier as unknown as SavedMachine)).hardware;
+  assert.deepEqual([seed, port, cdrom], [false, false, null], "a state of an earlier build");
   const more = { ...(JSON.parse(Buffer.from(bytes).toString()) as object), more: 1 };
   assert.deepEqual(decodeSaved(Buffer.from(JSON.stringify(more))), SAVED);
-  assert.deepEqual(filesOf(SAVED), ["memory", "devices", "disk-0.qcow2", "disk-1.qcow2", `blobs/${DIGEST}`]);
+  assert.deepEqual(filesOf(SAVED), [
+    "memory",
+    "devices",
+    "disk-0.qcow2",
+    "disk-1.qcow2",
+    `blobs/${DIGEST}`,
+    `blobs/${SAVED.hardware.cdrom}`,
+  ]);
   assert.deepEqual(filesOf({ ...SAVED, hasMemory: false }).slice(0, 1), ["disk-0.qcow2"]);
   assert.deepEqual(["memory", `blobs/${DIGEST}`, "disk-1.qcow2", "cairn-machine.json"].map(roleOf), [
     "memory",

@@ -44,6 +44,8 @@ export interface Hardware {
   initrd: string | null;
   append: string;
   disks: Disk[];
+  /** SHA-256 of the disc in the CD drive; null: the guest has no CD drive. */
+  cdrom: string | null;
   nics: Nic[];
   /** True: the guest has the seed disk, from which cloud-init configures it. */
   seed: boolean;
@@ -85,9 +87,9 @@ export const SEED_SIZE = 1 << 20;
 export const PORT_NAME = "org.cairn.identity";
 export const diskFile = (index: number): string => `disk-${index}.qcow2`;
 
-/** Returns the hashes of all images, kernels and initramfs of a machine, each once. */
-export function blobsOf({ kernel, initrd, disks }: Hardware): string[] {
-  const all = [kernel, initrd, ...disks.map(({ base }) => base)];
+/** Returns the hashes of all images, kernels, initramfs and discs of a machine, each once. */
+export function blobsOf({ kernel, initrd, disks, cdrom }: Hardware): string[] {
+  const all = [kernel, initrd, ...disks.map(({ base }) => base), cdrom];
   return [...new Set(all.filter((each) => each !== null))];
 }
 
@@ -161,6 +163,8 @@ export function decodeHardware(fields: Fields): Hardware {
       size: from.integer("size", 2 ** 46, 512),
       base: from.hexOrNull("base", 64),
     })),
+    // Machines of earlier builds have none.
+    cdrom: fields.has("cdrom") ? fields.hexOrNull("cdrom", 64) : null,
     nics: few("nics", (from) => {
       const network = (["user", "tap"] as const).find((each) => from.isText("network", each));
       if (network === undefined) throw from.wrong("network", "user or tap");

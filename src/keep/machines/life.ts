@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { createMachine as create, startMachine as start } from "../../capture/vm/create.ts";
+import { addDisc, shareBlobs } from "../../capture/vm/blobs.ts";
+import { createMachine as create, realFile, startMachine as start } from "../../capture/vm/create.ts";
 import { hostOf } from "../../capture/vm/host.ts";
 import {
   abruptEnd,
@@ -50,6 +51,7 @@ function infoOf({ machine, record, pid, operation }: Seen): MachineInfo {
     cpus: hardware.cpus,
     memory: hardware.memory,
     disks: hardware.disks,
+    cdrom: hardware.cdrom,
     nics: hardware.nics.map(({ tap, mac, internet, forwards }) => ({
       network: tap ?? "user",
       mac,
@@ -90,8 +92,8 @@ export async function createMachine(root: string, name: string, options: CreateM
     ...rest
   } = options;
   const images = image === undefined ? given : [image, ...given];
-  if (images.length === 0 && kernel === undefined)
-    throw new CairnError("usage", "a machine needs a disk image or a kernel to boot from");
+  if (images.length === 0 && kernel === undefined && rest.cdrom === undefined)
+    throw new CairnError("usage", "a machine needs a disk image, a CD image or a kernel to boot from");
   if (kernel === undefined && (initrd !== undefined || append !== undefined))
     throw new CairnError("usage", "an initramfs or a kernel command line needs a kernel, and none is given");
   const folder = machinesFolder(root);
@@ -109,6 +111,7 @@ export async function createMachine(root: string, name: string, options: CreateM
       kernel: kernel ?? null,
       initrd: initrd ?? null,
       append: append ?? "",
+      cdrom: rest.cdrom ?? null,
       cpu: rest.cpu ?? "Nehalem",
       cpus: rest.cpus ?? 1,
       memory: rest.memory ?? 256 << 20,
@@ -129,11 +132,14 @@ export async function startMachine(root: string, name: string, options: CallOpti
 }
 
 export async function setMachine(root: string, name: string, options: SetMachineOptions): Promise<MachineInfo> {
-  const { memory, cpus, diskSize } = options;
-  if (memory === undefined && cpus === undefined && diskSize === undefined)
-    throw new CairnError("usage", "nothing is given to change: memory, CPUs or the size of the disk");
+  const { memory, cpus, diskSize, cdrom: disc, eject = false } = options;
+  if ([memory, cpus, diskSize, disc].every((each) => each === undefined) && !eject)
+    throw new CairnError("usage", "nothing is given to change: memory, CPUs, the size of the disk or the CD drive");
+  if (eject && disc !== undefined) throw new CairnError("usage", "a disc is given, and the CD drive is to be removed");
   return await withMachine(root, name, "set", options, async (machine, record) => {
-    await change(machine, record, options);
+    using _shared = await shareBlobs(machine.root, options);
+    const added = disc === undefined ? undefined : await addDisc(machine.root, realFile(disc), options.signal);
+    await change(machine, record, { memory, cpus, diskSize, cdrom: eject ? null : added });
     return ownInfo(machine);
   });
 }

@@ -79,9 +79,10 @@ export function shownState({ state, operation }: MachineInfo, style: Style): str
 }
 
 /** Describes a machine in a few words. */
-export function hardwareOf({ cpus, memory, disks, nics }: MachineInfo): string {
+export function hardwareOf({ cpus, memory, disks, cdrom, nics }: MachineInfo): string {
   const parts = [plural(cpus, "cpu"), formatBytes(memory)];
   if (disks.length > 0) parts.push(`${disks.map(({ size }) => formatBytes(size)).join(" + ")} disk`);
+  if (cdrom !== null) parts.push("a CD drive");
   for (const { network, mac, internet, forwards } of nics) {
     const open = internet && network === "user" ? " with the internet and this host's services" : "";
     parts.push(`${printable(network)} ${mac}${open}`);
