@@ -229,10 +229,21 @@ export class Daemon {
     return { calls: this.running.list(peer) };
   }
 
-  /** Stored events of a workspace, and calls of the caller that failed in it. Throws the errors of `require()`. */
+  /**
+   * Stored events of a workspace and of the scheduled work on its repositories, and calls for it that failed or were
+   * refused, as far as the caller may hear of them. Throws the errors of `require()`.
+   */
   listEvents(peer: Caller, path: string, options: PastEventsOptions): PastEvents {
-    const { id } = this.require(peer, path);
-    return { events: this.events.before(options, (noted) => noted.place?.id === id && this.mayHear(peer, noted)) };
+    const { id, path: folder } = this.require(peer, path);
+    const repositories = new Set(this.#schedules.tasksOf(id).map(({ repository }) => repository));
+    const isAbout = ({ place, event }: Noted): boolean => {
+      if (place !== null || event.type !== "call") return place?.id === id;
+      // Work on a whole repository has no workspace, and neither has a call of somebody without a right on it.
+      const { scheduled, repository, workspace } = event.data;
+      if (scheduled) return repository !== null && repositories.has(repository);
+      return workspace !== null && `${workspace}/`.startsWith(`${folder}/`);
+    };
+    return { events: this.events.before(options, (noted) => isAbout(noted) && this.mayHear(peer, noted)) };
   }
 
   cancel(peer: Caller, id: string): Promise<CancelResult> {

@@ -4,6 +4,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
+import { call as callWith } from "../fixtures/http.ts";
 import { violations } from "./axe.ts";
 import { open, SKIP } from "./browser.ts";
 import { backUp, makeShop, newFolder } from "./shop.ts";
@@ -102,6 +103,84 @@ test("refused and failed calls are rows of the activity, which a user filters", 
   assert.deepEqual(await violations(page), []);
   assert.equal(await page.evaluate("window.ran"), undefined);
 });
+
+test("with a daemon, each act of the page is listed once", { skip: SKIP }, async (t) => {
+  const daemon = new TestDaemon(t);
+  daemon.configure('[backend]\ntype = "plain"\n');
+  await daemon.start();
+  const env = { CAIRN_SOCKET: daemon.socket };
+  const folder = newFolder("once");
+  fs.writeFileSync(path.join(folder, "a"), "one\n");
+  cairnOk(["save", folder, "-m", "first"], { env });
+  const { page } = await open(t, folder, { env });
+  await page.getByRole("link", { name: "Activity", exact: true }).click();
+  const rows = page.getByRole("list", { name: "Events" }).getByRole("listitem");
+  await rows.getByText("Saved", { exact: true }).waitFor();
+  const calls: Record<string, object> = {
+    pin: { target: "latest" },
+    tag: { target: "latest", edit: { add: ["mine"] } },
+    unpin: { target: "latest" },
+    setPolicy: { policy: { keptTrees: 3 } },
+    runCleanup: { options: { retention: { keepLast: 1 } } },
+    save: {},
+  };
+  for (const [name, members] of Object.entries(calls))
+    assert.equal(
+      await page.evaluate(
+        `fetch("/v1/${name}", { method: "POST", headers: { authorization: "Bearer " + sessionStorage.getItem("token") }, body: JSON.stringify(${JSON.stringify({ workspace: folder, ...members })}) }).then((r) => r.status)`,
+      ),
+      200,
+      name,
+    );
+  await rows.nth(6).waitFor();
+  const words = await rows.locator("strong").allInnerTexts();
+  const acts = ["Saved", "Cleanup", "Rules changed", "Unpinned", "Tags changed", "Pinned", "Saved"];
+  assert.deepEqual(
+    words.filter((each) => acts.includes(each)),
+    acts,
+  );
+});
+
+test(
+  "scheduled work on the repository that failed, and calls without a right, are rows of the activity",
+  { skip: SKIP },
+  async (t) => {
+    const daemon = new TestDaemon(t);
+    const folder = newFolder("of-repository");
+    const [repository, password] = [
+      path.join(newFolder("no-repository"), "gone"),
+      path.join(newFolder("pw"), "password"),
+    ];
+    fs.writeFileSync(password, "secret\n");
+    daemon.configure(
+      `[backend]\ntype = "plain"\n[[backup]]\nrepository = "${repository}"\npassword_file = "${password}"\nevery = "1h"\nverify_every = "1s"\n`,
+    );
+    await daemon.start();
+    const env = { CAIRN_SOCKET: daemon.socket };
+    fs.writeFileSync(path.join(folder, "a"), "one\n");
+    cairnOk(["save", folder, "-m", "first"], { env });
+    const elsewhere = newFolder("elsewhere");
+    cairnOk(["save", elsewhere], { env });
+    const { token } = (await daemon.call("tokenCreate", { options: { workspaces: [elsewhere] } })) as { token: string };
+    assert.deepEqual((await callWith(daemon.socket, "save", { workspace: folder }, token))[0], 403);
+    const { page } = await open(t, folder, { env });
+    await page.getByRole("link", { name: "Activity", exact: true }).click();
+    await page.getByLabel("Show").selectOption("failed and refused");
+    const rows = page.getByRole("list", { name: "Events" }).getByRole("listitem");
+    await rows
+      .filter({ hasText: /^.*Verification failed .*gone.*for the schedule$/s })
+      .first()
+      .waitFor();
+    await rows
+      .filter({ hasText: /Save refused .*for the token/s })
+      .first()
+      .waitFor();
+    const { events } = (await daemon.call("pastEvents", { path: elsewhere })) as {
+      events: { data: { verb?: string } }[];
+    };
+    assert.ok(!events.some(({ data }) => data.verb === "save"), "it was a call for another folder");
+  },
+);
 
 test(
   "a user sees which backups the rules remove and what is freed, and does exactly that; no password reaches the page",

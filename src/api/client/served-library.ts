@@ -276,6 +276,14 @@ function isSamePlace(served: string, asked: string): boolean {
   }
 }
 
+/** Answers of a daemon, which tells of these calls by its events. */
+const ofDaemons = new WeakSet<object>();
+
+/** True if a daemon made the call of a client that has this answer. */
+export function isOfDaemon(answer: unknown): boolean {
+  return typeof answer === "object" && answer !== null && ofDaemons.has(answer);
+}
+
 /** Makes another client of the same workspace, with an idempotency key. */
 const makers = new WeakMap<Client, (key: string) => Client>();
 
@@ -367,7 +375,9 @@ function servedOrOwn(served: Record<string, AnyMethod>, inPlace: () => Promise<C
     const options = optionsOf(clientVerb(name), given);
     if (isOpenHere(options) || !isForOwners(name, options as Options)) return own(name, given);
     try {
-      return await served[name]!(...given);
+      const answer = await served[name]!(...given);
+      if (typeof answer === "object" && answer !== null) ofDaemons.add(answer);
+      return answer;
     } catch (error) {
       if (error instanceof CairnError && error.details?.["served"] === false) return own(name, given);
       throw error;

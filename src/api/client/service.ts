@@ -13,6 +13,7 @@ export interface EventOptions {
   workspace?: string | readonly string[];
   /** Only events with a higher number. Default: events from now on. 0: all kept events. */
   after?: number;
+  /** Default: all but `call`. */
   types?: readonly EventType[];
   /** Ends the stream with `interrupted`. */
   signal?: AbortSignal;

@@ -4,7 +4,7 @@ import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { OPERATION_KINDS } from "../../contract/points.ts";
 import type { InitOptions } from "../../contract/care.ts";
-import { EVENT_DATA } from "../../contract/service.ts";
+import { EVENT_DATA, EVENT_TYPES, type EventType } from "../../contract/service.ts";
 import type {
   CairnLibrary,
   CallOptions,
@@ -23,6 +23,7 @@ import type { Caller } from "../../daemon/state/peer.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { Reference } from "../../verbs/schemas.ts";
 import { controlPaths, sequenceOfName, workspacePaths } from "../../workspace/place/control-layout.ts";
+import { isOfDaemon } from "../client/served-library.ts";
 import { askDaemon, serviceOf } from "../client/service.ts";
 import { referenceTo } from "../socket/calls.ts";
 import { callOf } from "../rights/capabilities.ts";
@@ -82,6 +83,8 @@ export class PageHost implements OwnHost {
     this.workspaces.with(path, (client: Client) => work(client, "owner"));
 
   tellOf(...[name, workspace, answered]: Parameters<OwnHost["tellOf"]>): void {
+    // A daemon that made the call tells of it.
+    if (isOfDaemon(answered) && this.#daemons.size > 0) return;
     const verb = callOf(name)!;
     const told = verb.event?.(answered as never) ?? null;
     if (told !== null) this.#add({ ...told, workspace } as Happening);
@@ -181,9 +184,10 @@ export class PageHost implements OwnHost {
     const { closing } = this.events;
     this.#daemons.add(socket);
     let wasThere = false;
+    let types: EventType[] | undefined = EVENT_TYPES;
     while (!closing.aborted) {
       try {
-        for await (const each of serviceOf([socket]).events({ signal: closing })) {
+        for await (const each of serviceOf([socket]).events({ signal: closing, ...(types && { types }) })) {
           const { id, workspace: path, workspace_id, type, data } = each;
           wasThere = true;
           const workspace = path === null ? null : { id: workspace_id!, path };
@@ -193,8 +197,11 @@ export class PageHost implements OwnHost {
           if (Object.hasOwn(EVENT_DATA, type))
             this.#add({ workspace, type, data } as Happening, { isPassing: id === null, isOfDaemon: true });
         }
-      } catch {
-        // No daemon answers there, or this server ends.
+      } catch (error) {
+        // No daemon answers there, or this server ends; or an older daemon does not know all types.
+        const isOlder = types !== undefined && toCairnError(error).code === "usage";
+        if (isOlder) types = undefined;
+        if (isOlder) continue;
       }
       // A daemon that never answered is called again with the next list of workspaces.
       if (!wasThere) break;

@@ -3,7 +3,7 @@ import { EVENT_TYPES, type EventType } from "../../contract/service.ts";
 import { type Caller, isOperator, keyOf } from "../../daemon/state/peer.ts";
 import { CairnError } from "../../errors.ts";
 import { afterOf, streamEvents } from "../event-stream.ts";
-import type { Host } from "./host.ts";
+import { type Host, isDaemon } from "./host.ts";
 
 /** The most streams of one user or token; operators have no limit. */
 const MOST_STREAMS = 32;
@@ -11,6 +11,7 @@ const MOST_STREAMS = 32;
 interface Asked {
   /** Ids of workspaces; null: all. */
   workspaces: ReadonlySet<string> | null;
+  /** Null: all but `call`, which says how calls go and not what happened. The page gets `call`, too. */
   types: ReadonlySet<string> | null;
   /** The last event that the caller has; null: events from now on. */
   after: number | null;
@@ -49,7 +50,8 @@ export class EventStreams {
         isFor: (noted) => {
           const { type, workspace_id: id } = noted.event;
           // Events about the whole daemon are sent whatever the filter is.
-          const isWanted = type === "reset" || ((types?.has(type) ?? true) && (workspaces?.has(id ?? "") ?? true));
+          const isOfTypes = types?.has(type) ?? (type !== "call" || !isDaemon(this.#host));
+          const isWanted = type === "reset" || (isOfTypes && (workspaces?.has(id ?? "") ?? true));
           return isWanted && this.#host.mayHear(caller, noted);
         },
       });

@@ -33,14 +33,17 @@ function begun(running: Running, asked: Asked = SAVE) {
   return { ended, hand: hand.promise, ...work };
 }
 
-test("a call is listed from its acceptance to its end, and its steps are told", async () => {
+test("a call is listed from its acceptance to its end, and its steps are told", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
   const { running, told, events } = opened();
   const { hand, resolve, ended } = begun(running);
   const its = await hand;
   assert.deepEqual(running.list(ME), [], "it may still be refused");
   its.onAccepted();
+  t.mock.timers.tick(250);
   its.onBegin();
-  its.onProgress({ phase: "storing", done: 2, total: 5, bytes: 10, total_bytes: 20 });
+  for (let done = 0; done <= 2; done++)
+    its.onProgress({ phase: "storing", done, total: 5, bytes: 10, total_bytes: 20 });
   const [listed] = running.list(ME);
   assert.deepEqual(
     [listed!.verb, listed!.workspace, listed!.state, listed!.progress?.done, listed!.pid, listed!.scheduled],
@@ -50,8 +53,26 @@ test("a call is listed from its acceptance to its end, and its steps are told", 
   await ended;
   assert.deepEqual(running.list(ME), []);
   const states = told.map(({ state }) => state);
-  assert.deepEqual([states[0], states.at(-1)], ["waiting", "done"]);
+  assert.deepEqual(states, ["waiting", "running", "done"]);
   assert.equal(events.after(0, 10).filter(({ event }) => event.type === "call").length, 0, "it is not stored");
+});
+
+test("nobody is told of a short call, unless it fails", async () => {
+  const { running, told } = opened();
+  for (const end of ["resolve", "reject"] as const) {
+    const call = begun(running);
+    const its = await call.hand;
+    its.onAccepted();
+    its.onBegin();
+    its.onProgress({ phase: "storing", done: 2 });
+    if (end === "resolve") call.resolve();
+    else call.reject(new CairnError("refused", "no"));
+    await call.ended.catch(() => undefined);
+  }
+  assert.deepEqual(
+    told.map(({ state }) => state),
+    ["failed"],
+  );
 });
 
 test("a cancelled call ends with `interrupted`, and the answer says what stays", async () => {

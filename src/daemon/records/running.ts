@@ -8,7 +8,7 @@ import { folderOf } from "../state/kept-state.ts";
 import type { EventPlace, Events } from "./events.ts";
 import { endedWithin, isSeen } from "./jobs.ts";
 
-/** Milliseconds between two events of a call's progress. */
+/** Milliseconds between two events of a call, and until the first one: nobody is told of a shorter call. */
 const PROGRESS_MS = 250;
 /** Milliseconds that a cancellation waits for the call's end. */
 const PATIENCE_MS = 2_000;
@@ -44,6 +44,9 @@ interface Live {
   place: EventPlace | null;
   cancel: (reason: Error) => void;
   readonly ended: PromiseWithResolvers<void>;
+  /** Tells of the call's start. */
+  start?: NodeJS.Timeout;
+  isTold: boolean;
   toldAt: number;
 }
 
@@ -53,7 +56,10 @@ const LEFT: Readonly<Record<string, string>> = {
   due: "What it had done by then stays: it saves, backs up, verifies and prunes in turn.",
   ...both(["cleanup", "runCleanup"], "Save points that were removed stay removed. All others are whole."),
   forgetBackups: "Backups that were removed stay removed. All others are whole.",
-  ...both(["prune", "pruneBackups"], "Forgotten snapshots stay forgotten. The next prune frees the rest of their data."),
+  ...both(
+    ["prune", "pruneBackups"],
+    "Forgotten snapshots stay forgotten. The next prune frees the rest of their data.",
+  ),
   removeFork: "If its folder is still there, the fork is whole. Its present may be saved as a point of the original.",
 };
 const NOTHING = "Nothing was changed.";
@@ -75,7 +81,10 @@ export class Running {
     this.#events = events;
   }
 
-  /** Lists a call while `work` runs. Events report its start, progress and end; a failure is stored with the events. */
+  /**
+   * Lists a call while `work` runs. Events report the start, progress and end of a call that takes longer than
+   * `PROGRESS_MS`. A failure is stored with the events.
+   */
   async during<T>(
     { verb, workspace = null, repository = null, place, caller, cancelJob }: Asked,
     signal: AbortSignal | undefined,
@@ -104,16 +113,17 @@ export class Running {
         own.abort(reason);
       },
       ended: Promise.withResolvers(),
-      toldAt: 0,
+      isTold: false,
+      toldAt: Date.now(),
     };
     const { call } = live;
     const onAccepted = (): void => {
       this.#live.set(call.running_id, live);
-      this.#tell(live);
+      live.start = setTimeout(() => this.#tell(live), PROGRESS_MS).unref();
     };
     const onBegin = (): void => {
       if (call.state === "waiting") call.state = "running";
-      this.#tell(live);
+      if (live.isTold) this.#tell(live);
     };
     // The schedule has accepted its own work, whose turn has come.
     if (caller === null) {
@@ -146,12 +156,14 @@ export class Running {
 
   #tell(live: Live): void {
     live.toldAt = Date.now();
+    live.isTold = true;
     this.#events.tell(happeningOf(live));
   }
 
   #end(live: Live): void {
+    clearTimeout(live.start);
     if (live.call.state === "failed" && this.#isStored()) this.#events.append(happeningOf(live));
-    else this.#tell(live);
+    else if (live.isTold) this.#tell(live);
     live.ended.resolve();
   }
 

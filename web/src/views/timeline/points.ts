@@ -88,11 +88,13 @@ export class TimelinePoints {
     this.isLoading.value = true;
     const generation = ++this.#generation;
     try {
-      // The points do not wait for the turns. The note on failed hooks tells why turns may be missing.
-      if (!this.isFiltered) void this.#loadTurns().catch(() => undefined);
-      const [days] = await Promise.all([this.isFiltered ? null : this.#daysOf(), this.#page(0, true)]);
+      // The points are asked for first, and wait for nothing else.
+      const points = this.#page(0, true);
+      const [days] = await Promise.all([this.isFiltered ? null : this.#daysOf(), points]);
       if (generation !== this.#generation) return;
       if (days !== null) this.#setDays(days);
+      // The note on failed hooks tells why turns may be missing.
+      if (days !== null) void this.#loadTurns().catch(() => undefined);
       this.problem.value = null;
       this.show(...this.#range);
     } catch (error) {
@@ -158,7 +160,8 @@ export class TimelinePoints {
     this.latest = found.latest;
     this.undo = found.undo;
     this.damaged = found.damaged.length;
-    if (this.isFiltered) this.#setDays(this.#loadedDays(), found.truncated);
+    // Until the server has counted the days, the list has those of the loaded points.
+    if (this.isFiltered || this.#days.length === 0) this.#setDays(this.#loadedDays(), found.truncated);
     else this.#place();
     this.version.value++;
     if (!isFirst) this.show(...this.#range);
