@@ -7,6 +7,7 @@ import {
   OPTION_GROUPS,
   type OptionDefinition,
   type OptionGroup,
+  type TableEntry,
 } from "../src/cli/definitions.ts";
 import { VERSION } from "../src/formats/program.ts";
 
@@ -23,15 +24,13 @@ interface CommandPage {
 
 async function commandPages(): Promise<CommandPage[]> {
   const pages: CommandPage[] = [];
-  for (const [name, entry] of Object.entries(COMMANDS)) {
-    if (entry.hidden === true) continue;
-    const { command } = await entry.load();
-    pages.push({ line: `cairn ${name}`, group: entry.group, summary: entry.summary, definition: command });
-    for (const [verb, { summary, load }] of Object.entries(command.verbs ?? {})) {
-      const { command: definition } = await load();
-      pages.push({ line: `cairn ${name} ${verb}`, group: entry.group, summary, definition });
-    }
-  }
+  const add = async (line: string, group: string, { summary, load }: TableEntry): Promise<void> => {
+    const { command: definition } = (await load()) as { command: CommandDefinition };
+    pages.push({ line, group, summary, definition });
+    for (const [verb, entry] of Object.entries(definition.verbs ?? {})) await add(`${line} ${verb}`, group, entry);
+  };
+  for (const [name, entry] of Object.entries(COMMANDS))
+    if (entry.hidden !== true) await add(`cairn ${name}`, entry.group, entry);
   return pages;
 }
 

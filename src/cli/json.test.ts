@@ -7,6 +7,7 @@ import { after, test } from "node:test";
 import { ContextStore, EMBEDDED } from "../context/store.ts";
 import { CairnError, ERROR_TABLE } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
+import type { CommandDefinition } from "./command.ts";
 import { COMMANDS } from "./program/commands.ts";
 import { type Envelope, printEnvelope } from "./envelope.ts";
 import { SavePoint } from "../contract/words.ts";
@@ -43,16 +44,25 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
   // It needs a guest that answers.
   "vm ssh": [],
   ...Object.fromEntries(
-    ["uninstall", "status", "logs", "reload", "token", "unregister", "recover", "running", "cancel"].map((verb) => [
-      `service ${verb}`,
-      [],
-    ]),
+    [
+      "uninstall",
+      "status",
+      "logs",
+      "reload",
+      "token create",
+      "token list",
+      "token revoke",
+      "unregister",
+      "recover",
+      "running",
+      "cancel",
+    ].map((verb) => [`service ${verb}`, []]),
   ),
   "agent install": ["agent install claude-code --plan"],
   "agent remove": [],
   "agent status": [],
   "agent hook": [],
-  show: ["show head", "show -R head", "show head:src --sort size --reverse -n 10"],
+  show: ["show head", "show -R head", "show head:src --sort -size -n 10"],
   undo: ["undo"],
   redo: ["redo"],
   operations: ["operations"],
@@ -70,14 +80,16 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
 /** Lines whose data differs from the data of the command's examples. */
 const MORE = ["cleanup --apply c1", "undo --plan", "redo --plan", "workspaces --points", "engine"];
 
+async function withVerbs(command: CommandDefinition): Promise<CommandDefinition[]> {
+  const verbs = Object.values(command.verbs ?? {}).map(async ({ load }) => withVerbs((await load()).command));
+  return [command, ...(await Promise.all(verbs)).flat()];
+}
+
 async function linesOfCommands(): Promise<[command: string, words: string[]][]> {
   const lines = MORE.map((line): [string, string[]] => [line.split(" ")[0]!, line.split(" ")]);
   for (const { load } of Object.values(COMMANDS)) {
     const { command } = await load();
-    const inGroup = Object.values(command.verbs ?? {}).map(async (verb) => (await verb.load()).command);
-    for (const { name, examples } of command.needsVerb === true
-      ? await Promise.all(inGroup)
-      : [command, ...(await Promise.all(inGroup))])
+    for (const { name, examples } of (await withVerbs(command)).filter(({ needsVerb }) => needsVerb !== true))
       for (const words of INSTEAD[name]?.map((line) => line.split(" ")) ?? examples.map(({ line }) => wordsOf(line)))
         lines.push([name, words]);
   }

@@ -113,6 +113,8 @@ function read(context: Context, input: Input, { flags, schema, line }: Member): 
   if (!flags.includes("<")) return input.flag(key) ? value : undefined;
   const text = input.text(key);
   const { item } = schema;
+  // The word stands for a flag.
+  if (schema.type === "boolean" && text !== undefined) return input.choice(key, line.values!) !== undefined;
   if (item === undefined) return text === undefined ? undefined : valueOf(context, text, { schema, option });
   const given = line.split === true ? text?.split(",").filter((word) => word !== "") : input.list(key);
   if (given === undefined || (given.length === 0 && line.split !== true)) return undefined;

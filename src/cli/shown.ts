@@ -14,7 +14,7 @@ import type { Input } from "./input.ts";
 export const RECURSIVE: OptionDefinition = {
   flags: "-R, --recursive",
   text: "list everything below the path, one entry a line, instead of printing a file",
-  excludes: ["--limit", "--sort", "--reverse", "--archive", "--to"],
+  excludes: ["--limit", "--sort", "--archive", "--to"],
 };
 
 export const TARGET: OptionDefinition = {

@@ -53,7 +53,11 @@ export type ExtractBundleResult = Of<typeof ExtractBundleResult>;
 export const ConvertBundleOptions = object({
   ...CallOptions.entries,
   layout: opt(oneOf(["A", "B", "C"], "layout of the new bundle: `A`, `B` or `C` (default)"), "--layout <name>"),
-  withoutVectors: opt(flag("leave out the vectors; needed for layout A, which cannot hold any")),
+  withoutVectors: opt(flag("leave out the vectors; needed for layout A, which cannot hold any"), {
+    flags: "--vectors <how>",
+    text: "`drop`: leave out the vectors; needed for layout A, which cannot hold any",
+    values: ["drop"],
+  }),
   leaveOut: opt(list(text(), "leave out these paths of the bundle, and everything below them"), "--exclude <path>"),
   sessionsTo: opt(
     text("move sessions to this user: `viking://session/ID` becomes `viking://user/USER/sessions/ID`"),

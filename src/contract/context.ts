@@ -152,7 +152,11 @@ const Layout = oneOf(
 export const ExportBundleOptions = object({
   ...CallOptions.entries,
   layout: opt(Layout, "--layout <name>"),
-  includeVectors: opt(flag("include the vectors, for a store with the same embedding model"), "--vectors"),
+  includeVectors: opt(flag("include the vectors, for a store with the same embedding model"), {
+    flags: "--vectors <how>",
+    text: "`include`: pack the vectors too, for a store with the same embedding model",
+    values: ["include"],
+  }),
 });
 export type ExportBundleOptions = Of<typeof ExportBundleOptions>;
 export const ExportBundleResult = object({
@@ -175,6 +179,7 @@ const bringing = {
       ["auto", "recompute", "require"],
       "`auto` (default): use the bundle's vectors if they fit the store's model; `recompute`: compute them again; `require`: fail unless the bundle's vectors fit",
     ),
+    "--vectors <how>",
   ),
   paths: opt(list(text(), "only these paths of the bundle, and everything below them"), "--path <path>"),
   dryRun: opt(flag("check the whole bundle, and report what would be done"), "--plan"),

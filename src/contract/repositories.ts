@@ -202,7 +202,7 @@ export const VerifyBackupOptions = object({
   scratch: opt(place("folder for the test restore; default: in the user's cache directory"), "--scratch <dir>"),
   subset: opt(part("read only part n of m of the packs; the m parts together cover all packs"), {
     flags: "--subset <part>",
-    text: "read only part n/m of the packs (the m parts together cover all packs), or a random share such as 10%",
+    text: "read only part n/m of the packs (the m parts together cover all packs), or a random share such as 10%; none: check only the structure",
   }),
   probe: opt(
     list(

@@ -47,7 +47,11 @@ function place(isGone: boolean): Place {
   write("large", "1".repeat(LARGE));
   write("new", "two");
   fs.rmSync(path.join(folder, "d/b"));
-  const restore = (...args: string[]): Outcome => backup("restore", "latest", "--in-place", ...args);
+  const access = ["-r", repository, "--password-file", key];
+  const restore = (...args: string[]): Outcome =>
+    args.includes("--keep-present")
+      ? cairn(["-C", folder, "restore", "backup:latest", ...args, ...access])
+      : backup("restore", "latest", "--in-place", ...args);
   return {
     folder,
     write,

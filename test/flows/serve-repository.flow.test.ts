@@ -141,12 +141,7 @@ describe("restic with serve-repository", { skip: noRestic }, () => {
     assert.match(hashed.stdout, /^alice:\$scrypt\$\S+\n$/);
     fs.writeFileSync(users!, hashed.stdout);
     const server = await serve(
-      ["--path", root, "--htpasswd", users!, "--private-repositories"].concat([
-        "--tls-cert",
-        certificate!,
-        "--tls-key",
-        key!,
-      ]),
+      ["--path", root, "--htpasswd", users!, "--private-repositories"].concat(["--tls", certificate!, "--tls", key!]),
     );
     assert.match(server.address, /^rest:https:\/\/127\.0\.0\.1:\d+\/USER\/$/);
     const at = (user: string, password: string, repository: string): string =>
@@ -298,7 +293,7 @@ test("serve-repository refuses to start without a folder or users, or with contr
   refused(["--path", root, "--no-auth", "--private-repositories"], 2, /exclude/);
   refused(["--path", root, "--no-auth", "--htpasswd", "x"], 2, /exclude/);
   refused(["--path", root, "--htpasswd", path.join(root, "absent")], 3, /--hash-password/);
-  refused(["--path", root, "--no-auth", "--tls-cert", "x"], 2, /--tls-cert works with --tls-key only/);
+  refused(["--path", root, "--no-auth", "--tls-cert", "x"], 2, /use --tls FILE instead/);
   refused(["--path", root, "--no-auth", "--listen", "8000"], 2, /HOST:PORT/);
   refused(["--path", root, "--no-auth", "--listen", "127.0.0.1:70000"], 2, /HOST:PORT/);
   const open = cairn(["serve-repository", "--path", root, "--no-auth", "--listen", "0.0.0.0:0", "--check"]);

@@ -1,7 +1,6 @@
 import type { EngineResult } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { only } from "../definitions.ts";
 import { usage } from "../input.ts";
 import { printable } from "../render/format.ts";
 import { EngineOptions } from "../../contract/care.ts";
@@ -18,22 +17,30 @@ const OPTIONS = new VerbOptions({
   ),
 });
 
-export const command: CommandDefinition = {
-  name: "engine",
+const FOLDER = { name: "[dir]", text: "default: the current folder", completes: "folders" } as const;
+
+export const show: CommandDefinition = {
+  name: "engine show",
   answers: true,
-  arguments: [
-    {
-      name: "[words...]",
-      text: "[show] [DIR], or set TYPE [DIR]; default: the current folder",
-      places: [{ words: ["show", "set"], or: "folders" }, { words: ENGINES, or: "folders" }, "folders"],
-    },
-  ],
-  options: only({ of: ["set"] }, OPTIONS.definitions),
+  arguments: [FOLDER],
   examples: [
     {
       line: "cairn engine show ~/project",
       text: "a workspace's engine, or the best one for a folder, and why the others were not chosen",
     },
+  ],
+  async run(context, input) {
+    const library = await context.library();
+    return shown(context, await library.detectEngine(context.folder(input.argument(0)), context.callOptions()));
+  },
+};
+
+export const set: CommandDefinition = {
+  name: "engine set",
+  answers: true,
+  arguments: [{ name: "<type>", text: `one of ${ENGINES.join(", ")}`, completes: ENGINES }, FOLDER],
+  options: OPTIONS.definitions,
+  examples: [
     {
       line: "cairn engine set reflink-copy",
       text: "change the engine of later save points; older points stay as they are",
@@ -44,24 +51,30 @@ export const command: CommandDefinition = {
     },
   ],
   async run(context, input) {
-    const words = input.rest(0);
-    if (words[0] === "set") return set(context, words.slice(1), OPTIONS.read(context, input));
-    const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
-    if (more.length > 0) throw usage("engine takes one folder: cairn engine [show] [DIR]");
-    const library = await context.library();
-    return shown(context, await library.detectEngine(context.folder(folder), context.callOptions()));
+    const type = input.required(0);
+    const engine = ENGINES.find((known) => known === type);
+    if (engine === undefined)
+      throw usage(`the engine must be one of ${ENGINES.join(", ")}; found ${JSON.stringify(type)}`);
+    const client = await context.open(input.argument(1));
+    return shown(
+      context,
+      await client.setEngine(engine, { ...context.callOptions(), ...OPTIONS.read(context, input) }),
+    );
   },
 };
 
-async function set(context: Context, words: readonly string[], options: EngineOptions): Promise<Outcome> {
-  const [type, folder, ...more] = words;
-  if (type === undefined || more.length > 0) throw usage("engine set needs a type: cairn engine set TYPE [DIR]");
-  const engine = ENGINES.find((known) => known === type);
-  if (engine === undefined)
-    throw usage(`the engine must be one of ${ENGINES.join(", ")}; found ${JSON.stringify(type)}`);
-  const client = await context.open(folder);
-  return shown(context, await client.setEngine(engine, { ...context.callOptions(), ...options }));
-}
+export const command: CommandDefinition = {
+  ...show,
+  name: "engine",
+  examples: [{ line: "cairn engine ~/project", text: "like `cairn engine show`" }],
+  verbs: {
+    show: {
+      summary: "show the engine of a workspace, or the best one of a folder",
+      load: async () => ({ command: show }),
+    },
+    set: { summary: "change the engine of later save points", load: async () => ({ command: set }) },
+  },
+};
 
 function shown(context: Context, result: EngineResult): Outcome {
   return {

@@ -37,11 +37,10 @@ export const command: CommandDefinition = {
     },
     { flags: "--append-only", text: "refuse to delete or change anything except locks" },
     {
-      flags: "--tls-cert <file>",
-      text: "certificate with its chain, in PEM form; read again after a renewal",
-      needs: "--tls-key",
+      flags: "--tls <file>",
+      text: "PEM file with the certificate, its chain and the private key, read again after a renewal; or two files: the certificate first, then the key; may be repeated",
+      repeat: true,
     },
-    { flags: "--tls-key <file>", text: "the certificate's private key, in PEM form", needs: "--tls-cert" },
     SERVER.check,
     { flags: "--hash-password <user>", text: "print a line for --htpasswd; reads the password from stdin" },
   ],
@@ -52,7 +51,7 @@ export const command: CommandDefinition = {
       text: "add a user; the password is asked for, or read from a pipe",
     },
     {
-      line: "cairn serve-repository --path /srv/backups --listen 0.0.0.0:8000 --htpasswd /etc/cairn/users --private-repositories --append-only --tls-cert cert.pem --tls-key key.pem",
+      line: "cairn serve-repository --path /srv/backups --listen 0.0.0.0:8000 --htpasswd /etc/cairn/users --private-repositories --append-only --tls cert.pem --tls key.pem",
       text: "for other machines; alice uses rest:https://alice:PASSWORD@host:8000/alice/",
     },
   ],
@@ -109,7 +108,7 @@ function readSettings(context: Context, input: Input): Settings {
   if (!isLoopback(host)) {
     if (credentials === null)
       context.note(`every client that can reach ${host}:${port} may read, write and delete here`);
-    else if (tls === undefined) context.note("without --tls-cert, passwords are sent unencrypted");
+    else if (tls === undefined) context.note("without --tls, passwords are sent unencrypted");
   }
   return {
     root,
@@ -136,8 +135,9 @@ function servedFolder(path: string): string {
 }
 
 function readTls(context: Context, input: Input): TlsFiles | undefined {
-  const [certificate, key] = [input.text("tlsCert"), input.text("tlsKey")];
+  const [certificate, key = certificate, ...more] = input.list("tls");
   if (certificate === undefined || key === undefined) return undefined;
+  if (more.length > 0) throw usage("--tls takes one file, or the certificate and then its key");
   return new TlsFiles(context.absolute(certificate), context.absolute(key));
 }
 

@@ -25,12 +25,17 @@ function valueCases(options: readonly OptionWords[], command: string): string[] 
     .flatMap(({ words, values }) => words.map((word) => `    ${command}" ${word}") ${wordsAction(values)}; return ;;`));
 }
 
-export function bashScript(table: readonly CommandWords[], globals: readonly OptionWords[]): string {
-  const commands = table.flatMap((command) => [
+/** Returns the commands and, by their whole names, their verbs. */
+function withVerbs(commands: readonly CommandWords[]): CommandWords[] {
+  return commands.flatMap((command) => [
     command,
-    ...command.verbs.map((verb) => ({ ...verb, name: `${command.name} ${verb.name}` })),
+    ...withVerbs(command.verbs.map((verb) => ({ ...verb, name: `${command.name} ${verb.name}` }))),
   ]);
-  const groups = table.filter(({ verbs }) => verbs.length > 0).map(({ name }) => name);
+}
+
+export function bashScript(table: readonly CommandWords[], globals: readonly OptionWords[]): string {
+  const commands = withVerbs(table);
+  const groups = commands.filter(({ verbs }) => verbs.length > 0).map(({ name }) => `"${name}"`);
   const globalWords = globals.flatMap((option) => option.words);
   const valueWords = [...globals, ...commands.flatMap((command) => command.options)].filter(
     (option) => option.takesValue,

@@ -67,22 +67,15 @@ function asHelpOfVerb(argv: readonly string[]): readonly string[] {
 /**
  * Returns the verb of a group's line, and the line with the verb right behind the group's name. Null without a verb.
  */
-function withVerb(
-  argv: readonly string[],
-  name: string,
-  group: CommandDefinition,
-): { argv: readonly string[]; verb: string } | null {
-  const place = commandPlace(argv);
-  const at = firstWord(argv, place + 1, group);
+function withVerb(argv: readonly string[], group: CommandDefinition): { argv: readonly string[]; verb: string } | null {
+  const start = commandPlace(argv) + group.name.split(" ").length;
+  const at = firstWord(argv, start, group);
   const word = argv[at];
   // `backup DIR`, as in restic. After an option the word may be that option's value.
-  if (name === "backup" && at === place + 1 && word !== undefined && /^\.{1,2}$|\//.test(word))
-    return { argv: argv.toSpliced(place + 1, 0, "create"), verb: "create" };
+  if (group.name === "backup" && at === start && word !== undefined && /^\.{1,2}$|\//.test(word))
+    return { argv: argv.toSpliced(start, 0, "create"), verb: "create" };
   if (word === undefined || !Object.hasOwn(group.verbs ?? {}, word)) return null;
-  return {
-    argv: [...argv.slice(0, place + 1), word, ...argv.slice(place + 1, at), ...argv.slice(at + 1)],
-    verb: word,
-  };
+  return { argv: [...argv.slice(0, start), word, ...argv.slice(start, at), ...argv.slice(at + 1)], verb: word };
 }
 
 /** Index of the first word from `start` on that is neither an option nor an option's value; the line's length without one. */
@@ -110,19 +103,26 @@ interface Named {
   argv: readonly string[];
   /** The command, or the group if its verb is unknown; undefined if both are unknown. */
   definition: CommandDefinition | undefined;
-  group: CommandDefinition | undefined;
+  /** The groups that have the command, the outermost first, and the command itself if it has verbs. */
+  groups: readonly CommandDefinition[];
 }
 
 async function named(given: readonly string[]): Promise<Named> {
   const asked = asHelpOption(given);
   const command = commandNameOf(asked);
   const entry = command !== undefined && Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
-  const group = entry === undefined ? undefined : (await entry.load()).command;
-  if (group?.takesCommand === true) return { argv: withOwnWords(asked, group), definition: group, group };
-  const argv = group?.verbs === undefined ? asked : asHelpOfVerb(asked);
-  const chosen = group?.verbs === undefined ? null : withVerb(argv, command!, group);
-  const definition = chosen === null ? group : (await group!.verbs![chosen.verb]!.load()).command;
-  return { argv: chosen?.argv ?? argv, definition, group };
+  let definition = entry === undefined ? undefined : (await entry.load()).command;
+  if (definition?.takesCommand === true) return { argv: withOwnWords(asked, definition), definition, groups: [] };
+  let argv = definition?.verbs === undefined ? asked : asHelpOfVerb(asked);
+  const groups: CommandDefinition[] = [];
+  while (definition?.verbs !== undefined) {
+    groups.push(definition);
+    const chosen = withVerb(argv, definition);
+    if (chosen === null) break;
+    argv = chosen.argv;
+    definition = (await definition.verbs[chosen.verb]!.load()).command;
+  }
+  return { argv, definition, groups };
 }
 
 /** The name of the command or group in the arguments, even if the rest is wrong; null without one. */
@@ -132,17 +132,17 @@ export async function understoodName(argv: readonly string[]): Promise<string | 
 
 /** Parses the arguments. Throws `usage`. */
 export async function parse(given: readonly string[]): Promise<Parsed> {
-  const { argv, definition, group } = await named(given);
+  const { argv, definition, groups } = await named(given);
   const name = definition?.name;
+  const group = groups.at(-1);
   await refuseHelpOfNothing(given, definition);
   let printed = "";
   let call: { args: unknown[]; options: Record<string, unknown> } | undefined;
   const called: Called = (args, options) => {
     call = { args, options };
   };
-  const wanted = { definition, group: group?.verbs === undefined ? undefined : group, all: asksForAll(given) };
-  const program = buildProgram(wanted, called);
-  for (const each of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)]) {
+  const program = buildProgram({ definition, groups, all: asksForAll(given) }, called);
+  for (const each of withInner(program)) {
     each.exitOverride().configureOutput({
       writeOut: (text) => {
         printed += text;
@@ -162,10 +162,12 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
     if (error.code !== "commander.help") throw await usageError(error, name, definition);
   }
   if (call === undefined || definition === undefined || name === undefined) {
-    if (json && group?.verbs !== undefined)
+    if (json && group !== undefined)
       throw usage(`cairn ${group.name} needs a verb`, `\`cairn ${group.name} --help\` lists them`);
     if (json) throw usage("no command was given", "`cairn --help` lists the commands");
-    (program.commands.find((each) => each.name() === group?.name) ?? program).outputHelp();
+    let named = program;
+    for (const word of group?.name.split(" ") ?? []) named = named.commands.find((each) => each.name() === word)!;
+    named.outputHelp();
     return { kind: "print", name: null, text: printed, json };
   }
   const globals = readGlobals(program.opts());
@@ -275,16 +277,13 @@ function isMisspelt(word: string, name: string): boolean {
 
 type Called = (args: unknown[], options: Record<string, unknown>) => void;
 
-interface Wanted {
-  definition: CommandDefinition | undefined;
-  /** The group that has the definition as a verb, or that is the definition. */
-  group: CommandDefinition | undefined;
+interface Wanted extends Pick<Named, "definition" | "groups"> {
   /** The help lists every command, not only {@link MAIN_COMMANDS}. */
   all?: boolean;
 }
 
 /** Builds the parser with all commands; at most one of them has its arguments and options. */
-function buildProgram({ definition, group, all = false }: Wanted, called: Called): Command {
+function buildProgram(wanted: Wanted, called: Called): Command {
   const program = new Command("cairn")
     .description("Saves a folder's state whenever you, an agent's hook or a timer asks, and restores any of them.")
     .version(VERSION, "-V, --version", "print the version")
@@ -298,25 +297,27 @@ function buildProgram({ definition, group, all = false }: Wanted, called: Called
     program.addOption(made);
   }
   for (const [name, entry] of Object.entries(COMMANDS)) {
-    const command = program
-      .command(name, { hidden: entry.hidden === true || !(all || MAIN_COMMANDS.has(name)) })
-      .description(entry.summary)
-      .helpGroup(`${entry.group}:`);
-    command.helpOption("-h, --help", "print help").configureHelp({ showGlobalOptions: true });
-    if (group?.name === name) addVerbs(command, { group, definition }, called);
-    if (definition?.name === name && definition.needsVerb !== true) addDefinition(command, definition, called);
-    else if (group?.name === name) command.addHelpText("after", examplesText(group));
+    const hidden = entry.hidden === true || !(wanted.all === true || MAIN_COMMANDS.has(name));
+    const command = program.command(name, { hidden }).description(entry.summary).helpGroup(`${entry.group}:`);
+    addContent(command, name, { wanted, called });
   }
   return program;
 }
 
-function addVerbs(command: Command, { group, definition }: Wanted, called: Called): void {
-  command.helpCommand(false);
-  for (const [verb, { summary }] of Object.entries(group?.verbs ?? {})) {
-    const made = command.command(verb).description(summary);
-    made.helpOption("-h, --help", "print help").configureHelp({ showGlobalOptions: true });
-    if (definition?.name === `${group?.name} ${verb}`) addDefinition(made, definition, called);
-  }
+/** Adds the verbs, arguments and options of the command called `name`, if the line names it. */
+function addContent(command: Command, name: string, of: { wanted: Wanted; called: Called }): void {
+  const { definition, groups } = of.wanted;
+  command.helpOption("-h, --help", "print help").configureHelp({ showGlobalOptions: true });
+  const group = groups.find((each) => each.name === name);
+  if (group !== undefined) command.helpCommand(false);
+  for (const [verb, { summary }] of Object.entries(group?.verbs ?? {}))
+    addContent(command.command(verb).description(summary), `${name} ${verb}`, of);
+  if (definition?.name === name && definition.needsVerb !== true) addDefinition(command, definition, of.called);
+  else if (group !== undefined) command.addHelpText("after", examplesText(group));
+}
+
+function withInner(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withInner)];
 }
 
 function addDefinition(command: Command, definition: CommandDefinition, called: Called): void {

@@ -9,7 +9,7 @@ export const detectEngine = libraryVerb({
   takes: [arg("path", place())],
   options: CallOptions,
   output: EngineResult,
-  command: "engine",
+  command: { engine: EngineResult, "engine show": EngineResult, "engine set": EngineResult },
   run: async (_hand, path, options) => (await import("../../keep/engine.ts")).detectEngine(path, options),
 });
 

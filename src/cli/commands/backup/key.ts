@@ -1,10 +1,9 @@
 import type { BackupRepository, RepositoryKeys } from "../../../contract/index.ts";
 import { AgeKeyOptions } from "../../../contract/repositories.ts";
-import type { CommandDefinition } from "../../command.ts";
+import { type CommandDefinition, group, type Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { only, type OptionDefinition } from "../../definitions.ts";
+import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
-import { usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { askPassword } from "../../password.ts";
 import { formatAge, plural, printable } from "../../render/format.ts";
@@ -15,82 +14,105 @@ const AGE = new VerbOptions(AgeKeyOptions.entries);
 const NEW_PASSWORD: OptionDefinition = {
   flags: "--new-password-file <file>",
   text: "file with the new password (also CAIRN_NEW_PASSWORD_FILE, or CAIRN_NEW_PASSWORD_COMMAND)",
-  excludes: ["--to"],
 };
-const ACTIONS = ["list", "add", "remove", "passwd"];
 
-export const command: CommandDefinition = {
-  name: "backup key",
+const list: CommandDefinition = {
+  name: "backup key list",
   answers: true,
-  arguments: [
-    { name: "<action>", text: "list, add, remove or passwd", completes: ACTIONS },
-    { name: "[key]", text: "remove: the key's id or a prefix of it", of: ["remove"] },
-  ],
+  options: REPOSITORY_OPTIONS,
+  examples: [{ line: "cairn backup key list -r /srv/backups", text: "list the keys, with who added them and when" }],
+  run: async (context, input) =>
+    keysAfter(context, input, async (repository) => repository.keys(context.callOptions())),
+};
+
+const add: CommandDefinition = {
+  name: "backup key add",
+  answers: true,
   options: [
     ...REPOSITORY_OPTIONS,
-    ...only({ of: ["add", "passwd"] }, [NEW_PASSWORD]),
-    ...only({ of: ["add"] }, AGE.definitions).map((option) => ({
+    { ...NEW_PASSWORD, excludes: ["--to"] },
+    ...AGE.definitions.map((option) => ({
       ...option,
       needs: option.flags.startsWith("--to") ? "--age-recipient" : "--to",
     })),
   ],
   examples: [
-    { line: "cairn backup key list -r /srv/backups", text: "list the keys, with who added them and when" },
     { line: "cairn backup key add -r /srv/backups", text: "add a password" },
     {
       line: "cairn backup key add -r /srv/backups --age-recipient age1qq… --to shop.age",
       text: "add an encrypted password: it opens with --password-file shop.age --age-identity ~/.age/key.txt",
     },
-    { line: "cairn backup key passwd -r /srv/backups", text: "change the password in use" },
   ],
   async run(context, input) {
-    const action = input.required(0);
-    const key = input.argument(1);
-    if (!ACTIONS.includes(action))
-      throw usage(`the action of backup key must be one of ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
     const { recipients, file } = AGE.read(context, input);
-    const newFile = input.text("newPasswordFile");
-    if (newFile !== undefined) context.place(newFile);
-    const age = recipients === undefined || file === undefined ? null : { recipients, file };
-    return withRepository(context, input, async (repository) => {
-      const result = await act(context, input, { repository, action, key, age });
-      const output = input.text("to");
-      const made =
-        output === undefined
-          ? []
-          : [`the password file ${printable(output)} opens the repository, with --age-identity`];
-      return { data: result, text: async () => [...made, await render(context, result)].join("\n") };
-    });
+    const fresh = newPassword(context, input);
+    const options = context.callOptions();
+    return keysAfter(context, input, async (repository) =>
+      recipients === undefined || file === undefined
+        ? repository.addKey(fresh, options)
+        : repository.addAgeKey({ ...options, recipients, file }),
+    );
   },
 };
 
-async function act(
+const remove: CommandDefinition = {
+  name: "backup key remove",
+  answers: true,
+  arguments: [{ name: "<key>", text: "the key's id or a prefix of it" }],
+  options: REPOSITORY_OPTIONS,
+  examples: [{ line: "cairn backup key remove 1a2b3c4d -r /srv/backups", text: "remove a password" }],
+  run: async (context, input) =>
+    keysAfter(context, input, async (repository) => repository.removeKey(input.required(0), context.callOptions())),
+};
+
+const passwd: CommandDefinition = {
+  name: "backup key passwd",
+  answers: true,
+  options: [...REPOSITORY_OPTIONS, NEW_PASSWORD],
+  examples: [{ line: "cairn backup key passwd -r /srv/backups", text: "change the password in use" }],
+  async run(context, input) {
+    const fresh = newPassword(context, input);
+    return keysAfter(context, input, async (repository) => repository.changePassword(fresh, context.callOptions()));
+  },
+};
+
+export const command = group({
+  name: "backup key",
+  options: REPOSITORY_OPTIONS,
+  examples: [...list.examples, ...add.examples],
+  verbs: {
+    list: { summary: "list the passwords of a repository", load: async () => ({ command: list }) },
+    add: { summary: "add a password", load: async () => ({ command: add }) },
+    remove: { summary: "remove a password", load: async () => ({ command: remove }) },
+    passwd: { summary: "change the password in use", load: async () => ({ command: passwd }) },
+  },
+});
+
+/** Calls `act` with the repository, and shows the keys that the repository has afterwards. */
+async function keysAfter(
   context: Context,
   input: Input,
-  what: { repository: BackupRepository; action: string; key: string | undefined; age: AgeKeyOptions | null },
-): Promise<RepositoryKeys> {
-  const { repository, action, key, age } = what;
-  const options = context.callOptions();
-  const fresh = async (): Promise<Uint8Array> => newPassword(context, input);
-  if (age !== null) return repository.addAgeKey({ ...options, ...age });
-  if (action === "add") return repository.addKey(fresh, options);
-  if (action === "passwd") return repository.changePassword(fresh, options);
-  return action === "remove" ? repository.removeKey(key!, options) : repository.keys(options);
+  act: (repository: BackupRepository) => Promise<RepositoryKeys>,
+): Promise<Outcome> {
+  return withRepository(context, input, async (repository) => {
+    const result = await act(repository);
+    const output = input.text("to");
+    const made =
+      output === undefined ? [] : [`the password file ${printable(output)} opens the repository, with --age-identity`];
+    return { data: result, text: async () => [...made, await render(context, result)].join("\n") };
+  });
 }
 
-/** Reads the new password from the options or `CAIRN_NEW_PASSWORD` and similar variables, or asks twice. */
-async function newPassword(context: Context, input: Input): Promise<Uint8Array> {
-  context.progress.finish();
-  const { bytes } = await askPassword({
-    file: input.text("newPasswordFile"),
-    variable: "NEW_PASSWORD",
-    env: context.env,
-    cwd: context.cwd,
-    question: "new password",
-    twice: true,
-    signal: context.signal,
-  });
-  return bytes;
+/** Returns a function that reads the new password from the options or `CAIRN_NEW_PASSWORD` and similar variables, or asks twice. */
+function newPassword(context: Context, input: Input): () => Promise<Uint8Array> {
+  const file = input.text("newPasswordFile");
+  if (file !== undefined) context.place(file);
+  return async () => {
+    const { env, cwd, signal } = context;
+    context.progress.finish();
+    const asked = { file, variable: "NEW_PASSWORD", env, cwd, question: "new password", twice: true, signal };
+    return (await askPassword(asked)).bytes;
+  };
 }
 
 async function render({ style }: Context, result: RepositoryKeys): Promise<string> {

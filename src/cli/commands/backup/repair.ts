@@ -1,10 +1,8 @@
 import { CairnError } from "../../../errors.ts";
 import type { RepairBackupsOptions, RepairBackupsResult, RepairSnapshotsResult } from "../../../contract/index.ts";
-import type { CommandDefinition, Outcome } from "../../command.ts";
+import { type CommandDefinition, group, type Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
-import { only } from "../../definitions.ts";
-import { usage } from "../../input.ts";
 import { limited, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
 import { RepairSnapshotsOptions } from "../../../contract/snapshots.ts";
@@ -12,68 +10,89 @@ import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
 const PLAN = new VerbOptions(pick(RepairSnapshotsOptions, "plan"));
-const FORGET = new VerbOptions(pick(RepairSnapshotsOptions, "forget"));
+const OF_SNAPSHOTS = new VerbOptions(pick(RepairSnapshotsOptions, "plan", "forget"));
 
-export const command: CommandDefinition = {
-  name: "backup repair",
-  arguments: [
-    {
-      name: "<what>",
-      text: "index, packs or snapshots; if several are needed, repair them in this order",
-      completes: ["index", "packs", "snapshots"],
-    },
-    {
-      name: "[names...]",
-      of: ["packs", "snapshots"],
-      text: "only these packs (default: all that are found damaged by reading every byte) or snapshots",
-    },
-  ],
-  options: [...REPOSITORY_OPTIONS, ...PLAN.definitions, ...only({ of: ["snapshots"] }, FORGET.definitions)],
+const index: CommandDefinition = {
+  name: "backup repair index",
+  options: [...REPOSITORY_OPTIONS, ...PLAN.definitions],
   examples: [
     {
       line: "cairn backup repair index -r /srv/backups --plan",
       text: "check whether the index lists the packs that exist",
     },
+  ],
+  run: async (context, input) => repaired(context, input, { what: "index" }),
+};
+
+const packs: CommandDefinition = {
+  name: "backup repair packs",
+  arguments: [
+    { name: "[packs...]", text: "only these packs; default: all that are found damaged by reading every byte" },
+  ],
+  options: [...REPOSITORY_OPTIONS, ...PLAN.definitions],
+  examples: [
     {
       line: "cairn backup repair packs -r /srv/backups",
       text: "save the intact blobs of damaged packs; the next backup stores lost data again if the folder still has it",
     },
+  ],
+  async run(context, input) {
+    const named = input.rest(0);
+    return repaired(context, input, { what: "packs", ...(named.length > 0 ? { packs: named } : {}) });
+  },
+};
+
+const snapshots: CommandDefinition = {
+  name: "backup repair snapshots",
+  arguments: [{ name: "[snapshots...]", text: "only these snapshots; default: all" }],
+  options: [...REPOSITORY_OPTIONS, ...OF_SNAPSHOTS.definitions],
+  examples: [
     {
       line: "cairn backup repair snapshots -r /srv/backups --plan",
       text: "report what each snapshot has lost; without --plan, make new snapshots without the lost data",
     },
   ],
   async run(context, input) {
-    const what = input.required(0);
-    const names = input.rest(1);
-    if (what === "snapshots") return snapshots(context, input, names);
-    if (what !== "index" && what !== "packs")
-      throw usage(`repair must be of index, packs or snapshots; found ${JSON.stringify(what)}`);
-    const { plan } = PLAN.read(context, input);
-    const options: RepairBackupsOptions = { ...context.callOptions(), what, plan };
-    if (names.length > 0) options.packs = names;
+    const options: RepairSnapshotsOptions = { ...context.callOptions(), ...OF_SNAPSHOTS.read(context, input) };
+    const named = input.rest(0);
+    if (named.length > 0) options.snapshots = named;
     return withRepository(context, input, async (repository) => {
-      const result = await repository.repair(options);
-      return { data: result, text: () => render(context, result) };
+      const result = await repository.repairSnapshots(options);
+      const outcome: Outcome = { data: result, text: () => renderSnapshots(context, result) };
+      if (result.unreadable.length > 0)
+        outcome.error = new CairnError(
+          "damaged",
+          `${plural(result.unreadable.length, "snapshot")} cannot be repaired`,
+          {
+            hint: UNREADABLE_HINT,
+          },
+        );
+      return outcome;
     });
   },
 };
 
-async function snapshots(context: Context, input: Input, names: string[]): Promise<Outcome> {
-  const options: RepairSnapshotsOptions = {
-    ...context.callOptions(),
-    ...PLAN.read(context, input),
-    ...FORGET.read(context, input),
-  };
-  if (names.length > 0) options.snapshots = names;
+/** The verbs are in the order in which a repository is repaired. */
+export const command = group({
+  name: "backup repair",
+  options: REPOSITORY_OPTIONS,
+  examples: [...index.examples, ...packs.examples, ...snapshots.examples],
+  verbs: {
+    index: { summary: "make the index list the packs that exist", load: async () => ({ command: index }) },
+    packs: { summary: "save the intact data of damaged packs", load: async () => ({ command: packs }) },
+    snapshots: { summary: "make new snapshots without lost data", load: async () => ({ command: snapshots }) },
+  },
+});
+
+async function repaired(
+  context: Context,
+  input: Input,
+  of: Pick<RepairBackupsOptions, "what" | "packs">,
+): Promise<Outcome> {
+  const { plan } = PLAN.read(context, input);
   return withRepository(context, input, async (repository) => {
-    const result = await repository.repairSnapshots(options);
-    const outcome: Outcome = { data: result, text: () => renderSnapshots(context, result) };
-    if (result.unreadable.length > 0)
-      outcome.error = new CairnError("damaged", `${plural(result.unreadable.length, "snapshot")} cannot be repaired`, {
-        hint: UNREADABLE_HINT,
-      });
-    return outcome;
+    const result = await repository.repair({ ...context.callOptions(), ...of, plan });
+    return { data: result, text: () => render(context, result) };
   });
 }
 

@@ -10,7 +10,6 @@ import type {
 } from "../../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
-import { only } from "../../definitions.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
 import { parseBase64, usage } from "../../input.ts";
@@ -74,7 +73,6 @@ export const command: CommandDefinition = {
       text: "make the workspace's folder equal to the snapshot; the folder is saved first, and `cairn undo` reverts the restore",
       excludes: ["--to", "--overwrite", "--ownership-by-name"],
     },
-    ...only({ needs: "--in-place" }, IN_PLACE.definitions),
     {
       flags: "--to-command <command>",
       text: "write one file to the stdin of a command for the shell, which never sees the end of a part of the file; the command's exit status counts, and a command that reads only a part exits 10",

@@ -11,7 +11,6 @@ import { unprovenBy } from "../../../formats/records/receipt.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
-import { excluding, only } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { formatBytes, formatDuration, listedNames, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
@@ -20,7 +19,7 @@ import { pick } from "../../../contract/schema.ts";
 import { VerbOptions } from "../../options.ts";
 
 const OPTIONS = new VerbOptions(pick(VerifyBackupOptions, "restoreCheck", "jobs"));
-const READ = new VerbOptions(pick(VerifyBackupOptions, "subset", "quick"));
+const READ = new VerbOptions(pick(VerifyBackupOptions, "subset"));
 const RESTORED = new VerbOptions(pick(VerifyBackupOptions, "scratch", "probe"));
 
 const DRILL = new VerbOptions(pick(DrillOptions, "folder", "scratch", "probe", "jobs"));
@@ -36,9 +35,9 @@ export const command: CommandDefinition = {
   ],
   options: [
     ...REPOSITORY_OPTIONS,
-    ...excluding(["--quick", "--subset"], READ.definitions),
+    ...READ.definitions,
     ...OPTIONS.definitions,
-    ...only({ needs: "--restore-check" }, RESTORED.definitions),
+    ...RESTORED.definitions.map((option) => ({ ...option, text: `like --restore-check; ${option.text}` })),
   ],
   examples: [
     { line: "cairn backup verify -r /srv/backups", text: "read every byte; exit 6 if something is damaged" },
@@ -47,18 +46,19 @@ export const command: CommandDefinition = {
       text: "read a thirtieth of the packs, e.g. by the day of the month",
     },
     {
-      line: "cairn backup verify -r /srv/backups --quick --restore-check",
+      line: "cairn backup verify -r /srv/backups --subset none --restore-check",
       text: "check that the newest snapshot can be restored",
     },
     { line: "cairn backup verify -r /srv/backups latest", text: "read all data of the newest snapshot" },
   ],
   async run(context, input) {
     const snapshots = input.rest(0);
+    const restored = RESTORED.read(context, input);
     const options: VerifyBackupOptions = {
       ...context.callOptions(),
+      ...(Object.keys(restored).length > 0 ? { ...restored, restoreCheck: true } : {}),
       ...OPTIONS.read(context, input),
-      ...READ.read(context, input),
-      ...RESTORED.read(context, input),
+      ...(input.text("subset") === "none" ? { quick: true } : READ.read(context, input)),
     };
     if (snapshots.length > 0) options.snapshots = snapshots;
     const verify = async (repository: BackupRepository): Promise<Outcome> => verified(context, repository, options);

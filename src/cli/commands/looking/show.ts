@@ -1,9 +1,10 @@
 import type { Client, ShowResult } from "../../../contract/index.ts";
 import { ReadOptions, ShowOptions } from "../../../contract/looking.ts";
-import { omit, pick } from "../../../contract/schema.ts";
+import { pick } from "../../../contract/schema.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { type Context, toWorkspacePath } from "../../context.ts";
 import { CairnError } from "../../../errors.ts";
+import type { OptionDefinition } from "../../definitions.ts";
 import { type Input, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import {
@@ -22,7 +23,13 @@ import { BACKUP_OPTIONS, backupIn, operandOf, requireNoRepository } from "../../
 import { plural, shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
 
-const PAGE = new VerbOptions(omit(ShowOptions, "skip"));
+const PAGE = new VerbOptions(pick(ShowOptions, "limit"));
+const ORDERS = ["name", "size", "time", "kind"] as const;
+const SORT = {
+  flags: "--sort <how>",
+  text: "order of the entries: `name` by the bytes of the names (default), `size`, `time`, or `kind` directories first; in the opposite order with `-` before the word, for example -size",
+  values: ORDERS.flatMap((order) => [order, `-${order}` as const]),
+} satisfies OptionDefinition;
 const ARCHIVE = new VerbOptions(pick(ReadOptions, "archive"));
 
 export const command: CommandDefinition = {
@@ -35,11 +42,11 @@ export const command: CommandDefinition = {
       completes: "points",
     },
   ],
-  options: [RECURSIVE, ...PAGE.definitions, ...ARCHIVE.definitions, TARGET, PATH_B64, ...BACKUP_OPTIONS],
+  options: [RECURSIVE, ...PAGE.definitions, SORT, ...ARCHIVE.definitions, TARGET, PATH_B64, ...BACKUP_OPTIONS],
   examples: [
     { line: "cairn show head", text: "the point's facts and its top entries" },
     { line: "cairn show head~2:src", text: "list a folder" },
-    { line: "cairn show head:src --sort size --reverse -n 10", text: "the ten largest files of a folder" },
+    { line: "cairn show head:src --sort -size -n 10", text: "the ten largest files of a folder" },
     { line: "cairn show backup:latest:src", text: "list a folder of the last backup" },
     { line: "cairn show -R head", text: "list everything" },
     { line: "cairn show head~2:src --archive tar | tar x -C /tmp", text: "a folder as an archive: /tmp/src" },
@@ -55,7 +62,7 @@ export const command: CommandDefinition = {
     const path = named === "/" ? undefined : named;
     if (typeof path === "string" && path.startsWith("/"))
       throw usage(`give the path after the colon relative to the workspace's root, without a leading slash: ${path}`);
-    const page = PAGE.read(context, input);
+    const page = pageOf(context, input);
     const archive = ARCHIVE.read(context, input);
     const file = input.text("to");
     requireArchivePlace(context, input, archive.archive !== undefined);
@@ -77,14 +84,23 @@ export const command: CommandDefinition = {
   },
 };
 
+function pageOf(context: Context, input: Input): Pick<ShowOptions, "limit" | "sort" | "reverse"> {
+  const how = input.choice("sort", SORT.values);
+  const sort = ORDERS.find((order) => how?.endsWith(order));
+  return {
+    ...PAGE.read(context, input),
+    ...(sort === undefined ? {} : { sort }),
+    ...(how?.startsWith("-") === true ? { reverse: true } : {}),
+  };
+}
+
 /** Shows a place in a backup of this folder as `backup show` does. */
 async function shownBackup(
   context: Context,
   input: Input,
   { path, ...backup }: NonNullable<ReturnType<typeof backupIn>>,
 ): Promise<Outcome> {
-  if (Object.keys(PAGE.read(context, input)).length > 0)
-    throw usage("-n, --sort and --reverse work with save points only");
+  if (Object.keys(pageOf(context, input)).length > 0) throw usage("-n and --sort work with save points only");
   const { showSnapshot } = await import("../backup/show.ts");
   return showSnapshot(context, input, { ...backup, path: pathOf(input, path) });
 }
