@@ -73,7 +73,7 @@ async function writeExport(
       onFile: (done) => onFile({ phase: "verifying", done }),
     });
     const digest = state.digest ?? (await digestOf(workspace, join(stage, CONTENT), options));
-    const envelope = envelopeOf(workspace, join(stage, CONTENT), { state, digest, content });
+    const envelope = envelopeOf(join(stage, CONTENT), { state, digest, content });
     durableWrite(join(stage, ENVELOPE), encodeEnvelope(envelope), { mode: 0o644 });
     failpoint("export-directory.described");
     if (options.asTar === true) await nameTar(stage, directory, content.entries, options.signal);

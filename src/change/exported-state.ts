@@ -2,6 +2,7 @@ import { basename, dirname, join } from "node:path/posix";
 import { ScanMemory } from "../archive/scan/scan-memory.ts";
 import { scan } from "../archive/scan/scan.ts";
 import type { OpenRepository } from "../backup/open/open-repository.ts";
+import { listBackups } from "../backup/open/snapshots.ts";
 import { savedIn } from "../capture/vm/state.ts";
 import type { ExportPointOptions } from "../contract/export-directory.ts";
 import { advice, CairnError, call, toCairnError, word } from "../errors.ts";
@@ -11,6 +12,7 @@ import type { JsonObject } from "../formats/fields.ts";
 import { describedBy, roleOf, SIDECAR } from "../formats/machine/machine.ts";
 import { NO_RULES } from "../fs/ignore.ts";
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
+import { host } from "../keep/tasks.ts";
 import { publicPoint } from "../look/public-point.ts";
 import type { PlacedPoint } from "../look/sources/operands.ts";
 import { restoreTo } from "../workspace/new-folder/restore-to.ts";
@@ -24,6 +26,8 @@ export interface WrittenState {
   /** Null if no digest is recorded for exactly these entries. */
   digest: string | null;
   message: string | null;
+  /** The workspace that the state is of; for a backup of another folder the snapshot and the name of that folder. */
+  origin: { id: string; name: string };
   config: JsonObject & { save_point_id: string };
 }
 
@@ -41,7 +45,7 @@ export async function writeState(
   });
   const { save_point_id, payload_root_hash: digest, created_at, message, tags, cause } = publicPoint(point);
   const config = { save_point_id, created_at, tags, cause, ...partOf(typed) };
-  return { leftOut, digest: typed === "" ? digest : null, message, config };
+  return { leftOut, digest: typed === "" ? digest : null, message, origin: originIn(workspace), config };
 }
 
 /** Writes a snapshot, or an entry of it. Throws `unsupported` for a snapshot that was not made from a save point. */
@@ -66,9 +70,18 @@ export async function writeSnapshot(
         hint: advice`${call("backup restore SNAPSHOT --to DIR", "restore", word("snapshot"), word("to"))} writes it as a folder`,
       },
     );
-  const cause = { kind: "backup", snapshot_id, repository_id };
-  const config = { save_point_id, created_at, tags: [], cause, ...partOf(path) };
-  return { leftOut, digest: proof?.state_digest ?? null, message: null, config };
+  const { snapshots } = await listBackups(access, { snapshots: [snapshot_id], signal });
+  const { hostname, paths, tags } = snapshots[0]!;
+  const isOwn = hostname === host() && paths.includes(latestOf.paths[0]!);
+  const origin = isOwn ? originIn(workspace) : { id: snapshot_id, name: basename(paths[0] ?? "") || hostname };
+  const cause = { kind: "backup", snapshot_id, repository_id, hostname, paths };
+  const config = { save_point_id, created_at, tags, cause, ...partOf(path) };
+  return { leftOut, digest: proof?.state_digest ?? null, message: null, origin, config };
+}
+
+function originIn({ found }: Workspace): WrittenState["origin"] {
+  const { id, name } = found.workspace;
+  return { id, name };
 }
 
 /** Writes the entries of a folder at `path`, or another entry there alone, by the folder above it and the entry's name. */
@@ -96,17 +109,15 @@ export async function digestOf(workspace: Workspace, folder: string, { signal }:
 
 /** Returns the envelope of a state that was written into the folder `written`. A machine's state has the machine's record. */
 export function envelopeOf(
-  { found: { workspace } }: Workspace,
   written: string,
   {
-    state: { message, config },
+    state: { message, origin, config },
     digest,
     content: { entries, files },
   }: { state: WrittenState; digest: string; content: Pick<Envelope, "entries" | "files"> },
 ): Envelope {
   const machine = savedIn(join(written, SIDECAR));
-  const { id, name } = workspace;
-  const about = machine === null ? { id, name } : describedBy(machine);
+  const about = machine === null ? origin : describedBy(machine);
   const withRole = (file: EnvelopeFile): EnvelopeFile => ({
     ...file,
     role: roleOf(file.name.slice(CONTENT.length + 1)),

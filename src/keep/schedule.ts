@@ -194,9 +194,11 @@ export async function runIfDue(
     try {
       found = { error: null, ...(await task.run({ signal, before, made, onProgress })) };
     } catch (error) {
+      if (toCairnError(error).details?.["cancelled"] === true) return null;
+      // Also `interrupted`, if nobody stopped the run: for example a command that a signal ended.
       found = failureOf(error);
     }
-    if ((signal.aborted && found.error !== null) || found.code === "interrupted") return null;
+    if (signal.aborted && found.error !== null) return null;
     failpoint("daemon.schedule-ran");
     return recordRun(task, found, new Date(now()).toISOString());
   });

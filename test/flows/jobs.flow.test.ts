@@ -5,7 +5,15 @@ import http from "node:http";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { connect } from "../../src/client.ts";
-import type { HistoryResult, Job, JobList, OperationList, SavePoint, ServiceEvent } from "../../src/contract/index.ts";
+import type {
+  HistoryResult,
+  Job,
+  JobList,
+  OperationList,
+  RestoreProof,
+  SavePoint,
+  ServiceEvent,
+} from "../../src/contract/index.ts";
 import type { ErrorRecord } from "../../src/contract/error-record.ts";
 import { cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
@@ -312,6 +320,10 @@ test("a killed restore from a backup repeated with its key is done once, and kee
     assert.equal(fs.readFileSync(file, "utf8"), isDone ? "three" : "one", failpoint);
     assert.equal(answered.warnings.length, isDone ? 1 : 0, failpoint);
     const { location, snapshot_id, target, dry_run, undo_id } = answered.data;
+    const proof = answered.data["proof"] as RestoreProof | null;
+    // A kill before the folder was read again leaves no receipt.
+    assert.equal(proof === null, failpoint === "restore.committed" || failpoint === "restore-backup.restored", failpoint);
+    if (proof !== null) assert.equal(fs.existsSync(proof.receipt!), true, failpoint);
     assert.deepEqual([location, target, dry_run], [repository[1], folder, false]);
     assert.match(String(snapshot_id), /^[0-9a-f]{64}$/);
     assert.deepEqual((await restore()).data, answered.data, failpoint);

@@ -257,7 +257,7 @@ async function callClient(
         const before = asked === undefined ? null : await doneBefore(client, { ...verb, name }, asked);
         if (before !== null) {
           call.onWarning?.(
-            `this call was done before, and its answer was lost: this answer has only facts that its point records`,
+            `this call was done before, and its answer was lost: this answer has only facts that its point and its receipt record`,
           );
           return before;
         }

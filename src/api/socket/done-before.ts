@@ -1,3 +1,4 @@
+import { type OpenedReceipt, receiptSince } from "../../backup/restore/receipt.ts";
 import type { Client, RestoreInPlaceResult, RestoreResult, SaveResult } from "../../contract/index.ts";
 import type { RepositoryInfo, RestoredSnapshot } from "../../contract/snapshots.ts";
 import type { Verb } from "../../contract/verb.ts";
@@ -68,8 +69,11 @@ const UNKNOWN_OF_SAVE = {
   rows: [],
 };
 
-/** A restore from a backup records in the cause which backup it was. */
-function wentBack(client: Client, { save_point_id: undoId, cause }: SavePoint): RestoreResult | RestoreInPlaceResult {
+/** A restore from a backup records in the cause which backup it was. Its proof is in the receipt. */
+function wentBack(
+  client: Client,
+  { save_point_id: undoId, cause, created_at: since }: SavePoint,
+): RestoreResult | RestoreInPlaceResult {
   const result: RestoreResult = {
     restored_to: (cause["restored_to"] ?? null) as RestoreResult["restored_to"],
     undo_id: undoId,
@@ -81,7 +85,17 @@ function wentBack(client: Client, { save_point_id: undoId, cause }: SavePoint): 
   };
   if (cause["backup"] === undefined) return result;
   const backup = cause["backup"] as RepositoryInfo & RestoredSnapshot;
-  return { ...backup, ...result, target: client.workspacePath(), ...UNKNOWN_OF_BACKUP };
+  const target = client.workspacePath();
+  return { ...backup, ...result, ...UNKNOWN_OF_BACKUP, target, ...provenOf(receiptSince(since, { ...backup, target })) };
+}
+
+/** The databases are in the receipt, with fewer facts than a proof has. */
+function provenOf(receipt: OpenedReceipt | null): Partial<RestoreInPlaceResult> {
+  if (receipt === null) return {};
+  const { state_digest, metadata_equal, rows = [], probes = [], read_from = "disk" } = receipt.body;
+  const counts = rows.map((each) => ({ ...each, files: [] }));
+  const proof = { state_digest, metadata_equal, databases: [], rows: counts, probes, receipt: receipt.file };
+  return { proof, read_again: true, read_from, untold_files: 0 };
 }
 
 const UNKNOWN_OF_BACKUP = {

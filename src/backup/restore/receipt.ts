@@ -122,7 +122,7 @@ function receiptNames(): string[] {
     .toSorted();
 }
 
-interface OpenedReceipt {
+export interface OpenedReceipt {
   name: string;
   file: string;
   body: ReceiptBody;
@@ -147,6 +147,16 @@ function* opened(names: Iterable<string>): Generator<OpenedReceipt> {
 /** Returns this user's receipts about some repositories, the newest first. */
 export function receiptsAbout(repositories: ReadonlySet<string>): OpenedReceipt[] {
   return [...opened(receiptNames().toReversed())].filter(({ body }) => repositories.has(body.repository_id));
+}
+
+/** Returns this user's first own receipt, since a time, of a restore of a snapshot into a folder; null if there is none. */
+export function receiptSince(
+  since: string,
+  { repository_id: repository, snapshot_id: snapshot, target }: Pick<ReceiptBody, "repository_id" | "snapshot_id" | "target">,
+): OpenedReceipt | null {
+  const isOfRestore = ({ body, isOwn }: OpenedReceipt): boolean =>
+    body.snapshot_id === snapshot && body.target === target && body.made_at >= since && isOwn();
+  return receiptsAbout(new Set([repository])).findLast(isOfRestore) ?? null;
 }
 
 /** Checks one of this user's receipts by its name. Throws `usage` for a name that no receipt has, and the errors of `verifyReceipt()`. */

@@ -147,7 +147,8 @@ export class Running {
       call.state = failed.code === "interrupted" ? "cancelled" : "failed";
       call.error = { code: failed.code, message: failed.message };
       if (call.state === "failed" || !own.signal.aborted) throw error;
-      throw new CairnError("interrupted", (own.signal.reason as Error).message, { cause: error });
+      const { message } = own.signal.reason as Error;
+      throw new CairnError("interrupted", message, { cause: error, details: { cancelled: true } });
     } finally {
       this.#live.delete(call.running_id);
       this.#end(live);

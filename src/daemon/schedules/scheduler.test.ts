@@ -185,6 +185,23 @@ test("a stopped run is not recorded, and the next start runs it again", async ()
   assert.equal(clock.timers, 0);
 });
 
+test("a run that ends as interrupted though nobody stopped it is recorded as failed; a cancelled one is not", async () => {
+  const { clock, start, task, run: recorded } = place();
+  const failing = (kind: string, details?: Record<string, unknown>): Task =>
+    task(kind, {
+      isSoon: true,
+      async run() {
+        throw new CairnError("interrupted", "a command was ended by a signal", { details });
+      },
+    });
+  const scheduler = start();
+  scheduler.set([failing("backup"), failing("verify", { cancelled: true })]);
+  await clock.pass(10_000);
+  assert.deepEqual([recorded("backup").code, recorded("backup").failures], ["interrupted", 1]);
+  assert.deepEqual([recorded("verify").ran_at, recorded("verify").error], [null, null]);
+  await scheduler.stop();
+});
+
 test("a task is not repeated at once if its record cannot be written", async () => {
   const { clock, did, task, said, start, state } = place();
   const scheduler = start();

@@ -62,6 +62,26 @@ test("diff latest backup:latest prints what the last backup lacks, with the line
   assert.match(listed.stdout, /"snapshot_id"/);
 });
 
+test("an export of a backup of another folder names that folder and the snapshot, not this workspace", async (t) => {
+  const { scene } = await backedUp(t);
+  const { client, library, repository, root } = scene;
+  const other = join(root, "other");
+  mkdirSync(other);
+  writeFileSync(join(other, "theirs"), "theirs");
+  const { snapshot } = await (await library.init(other)).createBackup(repository, { save: true, tags: ["kept"] });
+  const envelope = async (operand: string, to: string): Promise<Record<string, unknown>> => {
+    await client.exportPoint(operand, join(root, to));
+    const text = readFileSync(join(root, to, "snapshot.json"), "utf8");
+    return (JSON.parse(text) as { config: Record<string, unknown> }).config;
+  };
+  const theirs = await envelope(`backup:${snapshot!.snapshot_id}`, "theirs");
+  assert.deepEqual([theirs["id"], theirs["name"], theirs["tags"]], [snapshot!.snapshot_id, "other", ["kept"]]);
+  const { hostname, paths } = theirs["cause"] as { hostname: string; paths: string[] };
+  assert.deepEqual([hostname, paths], [snapshot!.hostname, [other]]);
+  const own = await envelope("backup:latest", "own");
+  assert.deepEqual([own["id"], own["name"]], [client.workspace.id, client.workspace.name]);
+});
+
 test("find --in all searches the backups of the folder for the same part of a name", async (t) => {
   const { cairn } = await backedUp(t);
   const all = await cairn("find", "b.t", "--in", "all", "--json");
