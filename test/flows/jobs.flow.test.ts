@@ -322,7 +322,11 @@ test("a killed restore from a backup repeated with its key is done once, and kee
     const { location, snapshot_id, target, dry_run, undo_id } = answered.data;
     const proof = answered.data["proof"] as RestoreProof | null;
     // A kill before the folder was read again leaves no receipt.
-    assert.equal(proof === null, failpoint === "restore.committed" || failpoint === "restore-backup.restored", failpoint);
+    assert.equal(
+      proof === null,
+      failpoint === "restore.committed" || failpoint === "restore-backup.restored",
+      failpoint,
+    );
     if (proof !== null) assert.equal(fs.existsSync(proof.receipt!), true, failpoint);
     assert.deepEqual([location, target, dry_run], [repository[1], folder, false]);
     assert.match(String(snapshot_id), /^[0-9a-f]{64}$/);

@@ -163,7 +163,13 @@ function kill(world: RepositoryWorld, at: StepPlace): void {
 
 /** Whatever comes next does its work; then locks of the dead are gone, by restic's own word. */
 function afterKill({ main, other }: RepositoryWorld, { chance, note }: StepPlace): void {
-  const next = chance.pick([["list"], ["prune"], ["stats"], ["verify", "--subset", "none"], ["repair", "index", "--plan"]]);
+  const next = chance.pick([
+    ["list"],
+    ["prune"],
+    ["stats"],
+    ["verify", "--subset", "none"],
+    ["repair", "index", "--plan"],
+  ]);
   note(next.join(" "));
   cairnOk(["backup", ...next, ...(next[0] === "prune" ? main.emptyAllowed() : []), ...main.place.options]);
   for (const { place } of [main, other]) restic(place, "unlock");

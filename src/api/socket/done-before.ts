@@ -86,7 +86,13 @@ function wentBack(
   if (cause["backup"] === undefined) return result;
   const backup = cause["backup"] as RepositoryInfo & RestoredSnapshot;
   const target = client.workspacePath();
-  return { ...backup, ...result, ...UNKNOWN_OF_BACKUP, target, ...provenOf(receiptSince(since, { ...backup, target })) };
+  return {
+    ...backup,
+    ...result,
+    ...UNKNOWN_OF_BACKUP,
+    target,
+    ...provenOf(receiptSince(since, { ...backup, target })),
+  };
 }
 
 /** The databases are in the receipt, with fewer facts than a proof has. */

@@ -152,7 +152,11 @@ export function receiptsAbout(repositories: ReadonlySet<string>): OpenedReceipt[
 /** Returns this user's first own receipt, since a time, of a restore of a snapshot into a folder; null if there is none. */
 export function receiptSince(
   since: string,
-  { repository_id: repository, snapshot_id: snapshot, target }: Pick<ReceiptBody, "repository_id" | "snapshot_id" | "target">,
+  {
+    repository_id: repository,
+    snapshot_id: snapshot,
+    target,
+  }: Pick<ReceiptBody, "repository_id" | "snapshot_id" | "target">,
 ): OpenedReceipt | null {
   const isOfRestore = ({ body, isOwn }: OpenedReceipt): boolean =>
     body.snapshot_id === snapshot && body.target === target && body.made_at >= since && isOwn();
