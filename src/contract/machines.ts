@@ -161,7 +161,16 @@ export const SaveMachineResult = object({
 export type SaveMachineResult = Of<typeof SaveMachineResult>;
 
 const pointOption = opt(text("a save point of the machine; default: its latest"));
-export const ExportMachineOptions = object({ ...CallOptions.entries, point: pointOption });
+export const ExportMachineOptions = object({
+  ...CallOptions.entries,
+  point: pointOption,
+  mode: opt(
+    text(
+      "permissions of all exported files: memory, devices, disks, images, descriptions; e.g. 640 lets their group read them, and enter the folders; default: only the owner reads memory, devices and disks",
+    ),
+    "--mode <octal>",
+  ),
+});
 export type ExportMachineOptions = Of<typeof ExportMachineOptions>;
 
 const source = {
@@ -171,6 +180,11 @@ const source = {
 export const CloneMachineOptions = object({
   ...CallOptions.entries,
   ...source,
+  isRestored: opt(
+    flag(
+      "the directory is no export, but a folder into which a backup of a machine's saved state was restored; its files are moved",
+    ),
+  ),
   nics: opt(list(text(), "`user` or a tap device for each network device, instead of the source's"), "--nic <network>"),
   ...access,
 });

@@ -156,3 +156,12 @@ export function isOthersPlace(place: string): boolean {
     if (at === "/") return false;
   }
 }
+
+/** Returns the folder of virtual machines: from the environment, else by the file system hierarchy standard or XDG. */
+export function machinesRoot(env: Environment): string {
+  const named = absolutePath(env, "CAIRN_MACHINES");
+  if (named !== null) return named;
+  if (process.geteuid?.() === 0) return "/var/lib/cairn/machines";
+  const data = absolutePath(env, "XDG_DATA_HOME") ?? join(homeDirectory(env), ".local/share");
+  return join(data, "cairn", "machines");
+}

@@ -67,6 +67,24 @@ suite("the way into a machine", { skip }, () => {
     assert.equal(inside("web", "true").status, 0, "a restored machine has its port again");
   });
 
+  test("vm ssh refuses a port that another program has", async () => {
+    if ("reason" in files) return;
+    vm("run", "robbed", ...bootedBy(files), "--forward", "22");
+    const server = net.createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const taken = (server.address() as net.AddressInfo).port;
+    const record = path.join(MACHINES, "robbed/machine.json");
+    const text = fs.readFileSync(record, "utf8");
+    assert.match(text, /"free": true/);
+    const changed = text
+      .replace(`"host": ${portOf("robbed")}`, `"host": ${taken}`)
+      .replace('"free": true', '"free": false');
+    fs.writeFileSync(record, changed);
+    assert.match(inside("robbed", "true").said, /another program has port/);
+    server.close();
+    vm("rm", "robbed", "--force");
+  });
+
   test("a guest reaches services of this host only with --internet, and forwards listen only on 127.0.0.1", async () => {
     // A process of its own: this one waits for its commands.
     const program =

@@ -17,6 +17,7 @@ const skip = "reason" in files ? files.reason : false;
 const GOLDEN = path.join(SCRATCH, "golden");
 const IMAGE = path.join(SCRATCH, "image");
 const DATA = randomBytes(25 << 20);
+const SCRATCH_FOLDER = path.join(SCRATCH, "no-machine");
 let saved: Count;
 let afterSave: number;
 let a: Guest;
@@ -413,6 +414,34 @@ suite("virtual machines", { skip }, () => {
     const [first] = await new Guest("from-backup").counted();
     assert.equal(first!.token, saved.token);
     vm("rm", "from-backup", "--force");
+    const restoring = ["backup", "restore", "latest", "-r", repository, "--as-machine"];
+    const hidden = (): string[] => fs.readdirSync(MACHINES).filter((name) => /^\.(?!shared$)/.test(name));
+    for (const failpoint of ["vm-state.checked", "vm-create.begun", "vm-clone.brought"]) {
+      assert.ok(cairn([...restoring, "as-machine"], { env, failpoint }).killed, failpoint);
+      assert.equal(refused(["inspect", "as-machine"]).code, "not_found", failpoint);
+    }
+    cairnOk([...restoring, "as-machine"], { env });
+    assert.equal((await new Guest("as-machine").counted())[0]!.token, saved.token);
+    assert.deepEqual(hidden(), [], "nothing of the killed commands is left");
+    assert.equal(cairn([...restoring, "as-machine"], { env }).error?.code, "already_exists");
+    fs.mkdirSync(SCRATCH_FOLDER);
+    fs.writeFileSync(path.join(SCRATCH_FOLDER, "file"), "text");
+    cairnOk(["save", SCRATCH_FOLDER]);
+    cairnOk(["backup", "create", "-r", repository, "-C", SCRATCH_FOLDER], { env });
+    assert.equal(cairn([...restoring, "no-machine"], { env }).error?.code, "usage");
+    assert.deepEqual(hidden(), []);
+    vm("rm", "as-machine", "--force");
+  });
+
+  test("vm export --mode lets the group of the files read an export", () => {
+    const directory = path.join(SCRATCH, "of-the-group");
+    assert.equal(refused(["export", "a", "--to", directory, "--mode", "rw"]).code, "usage");
+    vm("export", "a", "--to", directory, "--mode", "640");
+    const modes = (name: string): number => fs.statSync(path.join(directory, name)).mode & 0o777;
+    for (const name of ["", "content", "content/blobs"]) assert.equal(modes(name), 0o750, name);
+    for (const name of ["snapshot.json", "content/memory", "content/disk-0.qcow2"])
+      assert.equal(modes(name), 0o640, name);
+    fs.rmSync(directory, { recursive: true });
   });
 
   test("vm export stores only the 25 MiB of data of a 10 GiB disk", () => {

@@ -26,7 +26,13 @@ const HARDWARE: Hardware = {
   disks: [],
   cdrom: null,
   nics: [
-    { network: "user", tap: null, mac: "52:54:00:00:00:01", internet: false, forwards: [{ host: 2222, guest: 22 }] },
+    {
+      network: "user",
+      tap: null,
+      mac: "52:54:00:00:00:01",
+      internet: false,
+      forwards: [{ host: 2222, guest: 22, free: false }],
+    },
   ],
   seed: false,
   port: true,
@@ -91,13 +97,26 @@ test("vm start of a hibernated machine keeps its memory if QEMU refuses to run t
 });
 
 test("a free port is recorded at the same time as the start of a hibernated machine", async (t) => {
-  const forwards = [0, 2222, 0].map((host) => ({ host, guest: 22 }));
+  const forwards = [0, 2222, 0].map((host) => ({ host, guest: 22, free: host === 0 }));
   const { machine, start } = hibernated(t, { ...HARDWARE, nics: [{ ...HARDWARE.nics[0]!, forwards }] });
   const ports = () => machine.read().hardware.nics[0]!.forwards.map(({ host }) => host);
   await assert.rejects(start({ taken: [2222] }), { code: "conflict" });
   assert.deepEqual([machine.read().state, ports()], ["hibernated", [0, 2222, 0]]);
   await start();
   assert.deepEqual(ports(), [40_000, 2222, 40_002]);
+});
+
+test("vm start of a hibernated machine takes another free port if the one chosen before is in use", async (t) => {
+  const forwards = [
+    { host: 41_000, guest: 22, free: true },
+    { host: 2222, guest: 80, free: false },
+  ];
+  const { machine, start } = hibernated(t, { ...HARDWARE, nics: [{ ...HARDWARE.nics[0]!, forwards }] });
+  await start({ taken: [41_000] });
+  assert.deepEqual(machine.read().hardware.nics[0]!.forwards, [
+    { host: 40_000, guest: 22, free: true },
+    { host: 2222, guest: 80, free: false },
+  ]);
 });
 
 test("the saved state of a hibernated machine has the devices with which it was hibernated", async (t) => {
@@ -138,7 +157,7 @@ test("the next operation opens forwards that a killed command left closed, and s
   await start();
   const record = machine.read();
   const nic = record.hardware.nics[0]!;
-  const forwards = [...nic.forwards, { host: 0, guest: 80 }];
+  const forwards = [...nic.forwards, { host: 0, guest: 80, free: true }];
   machine.write({ ...record, hardware: { ...record.hardware, nics: [{ ...nic, forwards }] } });
   const before = order().length;
   await lookAt(machine);
@@ -146,8 +165,8 @@ test("the next operation opens forwards that a killed command left closed, and s
     .slice(before)
     .filter((each) => each.startsWith("hostfwd"));
   assert.deepEqual(asked, ["hostfwd_add net0 tcp:127.0.0.1:0-:80"]);
-  assert.deepEqual(machine.read().hardware.nics[0]!.forwards[1], { host: 40_001, guest: 80 });
-  const taken = [...nic.forwards, { host: 99, guest: 81 }];
+  assert.deepEqual(machine.read().hardware.nics[0]!.forwards[1], { host: 40_001, guest: 80, free: true });
+  const taken = [...nic.forwards, { host: 99, guest: 81, free: false }];
   machine.write({ ...record, hardware: { ...record.hardware, nics: [{ ...nic, forwards: taken }] } });
   assert.match((await lookAt(machine)).record.error ?? "", /port 99 of this host is in use/);
 });

@@ -13,7 +13,7 @@ const MOST = 65_535;
 /** Reads `HOST:GUEST`, or `GUEST` for a free port of the host. Throws `usage`. */
 function forwardOf(text: string): Forward {
   const [, host = "0", guest] = FORWARD.exec(text) ?? [];
-  const forward = { host: Number(host), guest: Number(guest) };
+  const forward = { host: Number(host), guest: Number(guest), free: Number(host) === 0 };
   if (forward.host <= MOST && forward.guest >= 1 && forward.guest <= MOST) return forward;
   throw new CairnError("usage", `${JSON.stringify(text.slice(0, 80))} is no forward of a port`, {
     hint: "write HOST:GUEST, e.g. 2222:22, or GUEST for a free port of the host",
@@ -44,8 +44,8 @@ export function newNics({ nics, forwards, internet }: Network): Nic[] {
 }
 
 /**
- * Opens each forward of `record` that the machine's running QEMU has not opened yet. For the host port 0, QEMU chooses
- * a free port. Then writes the record with the chosen ports, unless the machine has an equal record, and returns the
+ * Opens each forward of `record` that the machine's running QEMU has not opened yet. For the host port 0, and for a port
+ * in use that was chosen before, QEMU chooses a free port. Then writes the record with the chosen ports, unless the machine has an equal record, and returns the
  * record. Throws `conflict` before the write if a port is in use; the other forwards are open then.
  */
 export async function openForwards(qmp: Qmp, machine: Machine, record: MachineRecord): Promise<MachineRecord> {
@@ -58,18 +58,24 @@ export async function openForwards(qmp: Qmp, machine: Machine, record: MachineRe
     const forwards: Forward[] = [];
     const fixed = new Set(nic.forwards.map(({ host }) => host));
     let open = nic.forwards.length === 0 ? [] : openIn(await ask("info usernet"), i);
-    for (const { host, guest } of nic.forwards) {
-      const fits = (each: Forward): boolean =>
-        each.guest === guest && (host === 0 ? !fixed.has(each.host) : each.host === host);
-      if (!open.some(fits)) {
-        const said = await ask(`hostfwd_add net${i} tcp:127.0.0.1:${host}-:${guest}`);
-        if (said.trim() !== "") taken ??= host;
-        else open = openIn(await ask("info usernet"), i);
+    for (const forward of nic.forwards) {
+      const { guest, free } = forward;
+      let found: OpenForward | undefined;
+      for (const host of free && forward.host !== 0 ? [forward.host, 0] : [forward.host]) {
+        const fits = (each: OpenForward): boolean =>
+          each.guest === guest && (host === 0 ? !fixed.has(each.host) : each.host === host);
+        if (!open.some(fits)) {
+          await ask(`hostfwd_add net${i} tcp:127.0.0.1:${host}-:${guest}`);
+          open = openIn(await ask("info usernet"), i);
+        }
+        found ??= open.find(fits);
+        if (found !== undefined) break;
       }
-      const found = open.find(fits) ?? { host, guest };
+      if (found === undefined) taken ??= forward.host;
+      const { host } = found ?? forward;
       // Two forwards with free ports have two ports.
-      fixed.add(found.host);
-      forwards.push(found);
+      fixed.add(host);
+      forwards.push({ host, guest, free });
     }
     nics.push({ ...nic, forwards });
   }
@@ -82,8 +88,10 @@ export async function openForwards(qmp: Qmp, machine: Machine, record: MachineRe
   return opened;
 }
 
+type OpenForward = Pick<Forward, "host" | "guest">;
+
 /** Returns the open forwards of a network device by QEMU's table, which has one hub for each network device. */
-function openIn(table: string, nic: number): Forward[] {
+function openIn(table: string, nic: number): OpenForward[] {
   const rows = table.split(/^(?=Hub|net\d)/m).find((part) => part.includes(`(net${nic})`)) ?? table;
   const found = rows.matchAll(/^ *TCP\[HOST_FORWARD\] +\d+ +127\.0\.0\.1 +(\d+) +\S+ +(\d+) /gm);
   return [...found].map(([, host, guest]) => ({ host: Number(host), guest: Number(guest) }));

@@ -27,7 +27,13 @@ const SAVED: SavedMachine = {
     ],
     cdrom: "c".repeat(64),
     nics: [
-      { network: "tap", tap: "tap0", mac: "52:54:00:00:00:01", internet: true, forwards: [{ host: 2222, guest: 22 }] },
+      {
+        network: "tap",
+        tap: "tap0",
+        mac: "52:54:00:00:00:01",
+        internet: true,
+        forwards: [{ host: 2222, guest: 22, free: false }],
+      },
     ],
     seed: true,
     port: true,

@@ -28,6 +28,8 @@ export interface Forward {
   /** 0: QEMU takes a free port at the next start. */
   host: number;
   guest: number;
+  /** True: QEMU chose the port, and chooses another one if the port is in use. */
+  free: boolean;
 }
 
 /** The hardware on which a guest's saved state depends. */
@@ -186,7 +188,8 @@ export function decodeHardware(fields: Fields): Hardware {
 
 function forwardIn(value: unknown, label: string): Forward {
   const from = new Fields(value, label);
-  return { host: from.integer("host", 65_535), guest: from.integer("guest", 65_535, 1) };
+  const free = from.has("free") && from.boolean("free");
+  return { host: from.integer("host", 65_535), guest: from.integer("guest", 65_535, 1), free };
 }
 
 export function encodeSaved(saved: SavedMachine): Uint8Array {

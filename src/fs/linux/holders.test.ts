@@ -3,6 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -11,7 +12,7 @@ import { eventually } from "../../../test/fixtures/eventually.ts";
 import { asOrdinaryUser } from "../../../test/fixtures/loop-file-system.ts";
 import { whyProcStays, withoutProc } from "../../../test/fixtures/without-proc.ts";
 import { CairnError } from "../../errors.ts";
-import { findHolders } from "./holders.ts";
+import { findHolders, listensAt } from "./holders.ts";
 
 const SKIP = process.platform === "linux" ? false : "needs /proc";
 
@@ -143,4 +144,20 @@ test("findHolders throws not_found for a missing folder", { skip: SKIP }, (conte
     () => findHolders(join(scratch(context), "none")),
     (error) => error instanceof CairnError && error.code === "not_found",
   );
+});
+
+test("listensAt tells a process that listens at a port from another one", { skip: SKIP }, async () => {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as net.AddressInfo;
+  const other = spawn("sleep", ["60"]);
+  try {
+    assert.equal(listensAt(process.pid, port), true);
+    assert.equal(listensAt(other.pid!, port), false);
+    server.close();
+    await once(server, "close");
+    assert.equal(listensAt(process.pid, port), false);
+  } finally {
+    other.kill();
+  }
 });

@@ -400,6 +400,28 @@ export function boundSockets(folder: Buffer): Buffer[] {
   );
 }
 
+/** True if a process listens at a port of 127.0.0.1 in this network namespace; null if its open files are not visible. */
+export function listensAt(pid: number, port: number): boolean | null {
+  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const rows = readText("/proc/net/tcp")
+    .split("\n")
+    .map((row) => row.trim().split(/\s+/));
+  const inodes = rows.filter(([, at, , state]) => at === local && state === "0A").map((row) => `socket:[${row[9]}]`);
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => inodes.includes(linkOf(`/proc/${pid}/fd/${fd}`)));
+  } catch {
+    return null;
+  }
+}
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
+
 /** Swap files of the system in the folder. */
 export function swapFiles(folder: Buffer): Buffer[] {
   const lines = readText("/proc/swaps").split("\n").slice(1);

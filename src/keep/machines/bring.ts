@@ -16,6 +16,7 @@ import type {
 } from "../../contract/machines.ts";
 import { advice, CairnError, line, option, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import type { Hardware, SavedMachine } from "../../formats/machine/machine.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import type { LibraryHand } from "../hand.ts";
 import { requireTaps, warnOf, withState } from "./with-state.ts";
@@ -35,7 +36,17 @@ export async function cloneMachine(
   options: CloneMachineOptions,
 ): Promise<CloneMachineResult> {
   const started = performance.now();
-  const { point, fromDirectory, nics: given, userData, sshKeys, forwards, internet = false, ...call } = options;
+  const {
+    point,
+    fromDirectory,
+    nics: given,
+    userData,
+    sshKeys,
+    forwards,
+    internet = false,
+    isRestored = false,
+    ...call
+  } = options;
   if ((point === undefined) === (fromDirectory === undefined))
     throw new CairnError("usage", "a save point or an export directory is named, and not both");
   const folder = machinesFolder(root);
@@ -43,14 +54,15 @@ export async function cloneMachine(
   requireFreeName(machine);
   const seed = readSeed({ userData, sshKeys });
   const [, from = "", at = "latest"] = /^([^@]*)(?:@(.*))?$/s.exec(point ?? "") ?? [];
-  const source = fromDirectory === undefined ? { machine: from, point: at } : { fromDirectory };
+  const source = fromDirectory === undefined ? { machine: from, point: at } : { fromDirectory, isRestored };
   // A machine with mapped memory needs a second QEMU when it is saved, which cannot use the same tap.
   const mapsMemory = (given ?? []).every((network) => network === "user");
   return await withState(hand, folder, source, { ...call, mapsMemory }, async (state) => {
     const { saved, mapped } = state;
     const host = await hostOf(folder);
     checkFits(host, saved);
-    const { hardware, hasMemory, description, image } = saved;
+    const { hasMemory, description, image } = saved;
+    const hardware = withSeed(saved, userData !== undefined || (sshKeys ?? []).length > 0);
     const networks = given ?? hardware.nics.map(() => "user");
     if (networks.length !== hardware.nics.length)
       throw new CairnError(
@@ -94,6 +106,19 @@ export async function cloneMachine(
     warnOf(state, name, options);
     return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory };
   });
+}
+
+/** Returns the hardware of a clone. Throws `refused` if the clone gets user data or keys, and its guest goes on without a seed disk. */
+function withSeed({ hardware, hasMemory, name }: SavedMachine, isGiven: boolean): Hardware {
+  if (hardware.seed || !isGiven) return hardware;
+  if (!hasMemory) return { ...hardware, seed: true };
+  throw new CairnError(
+    "refused",
+    `the guest of ${name} was made by an earlier version of Cairn and has no seed disk, so a clone cannot give it user data or SSH keys`,
+    {
+      hint: "clone a state that was saved while the machine was stopped, or add the keys in the guest: cairn vm console NAME",
+    },
+  );
 }
 
 const times = (started: number, readyMs: number) => ({

@@ -90,6 +90,23 @@ function realOf(from: string): string {
 }
 
 /**
+ * Checks a state whose files a restore of a backup wrote into a folder and proved. The files are moved out of the
+ * folder. Throws as `readState`.
+ */
+export async function checkedFolder(root: string, from: string, check: Check): Promise<CheckedState> {
+  const folder = realOf(from);
+  const fileOf = (name: string): string => join(folder, name);
+  const shared = new SharedFiles(root, check);
+  const saved = readState(fileOf);
+  const memory = saved.hasMemory ? await shared.digest(fileOf(MEMORY)) : null;
+  for (const name of filesOf(saved)) {
+    const digest = shared.digestOf(name, memory);
+    if (digest !== null && !(await shared.has(digest))) await shared.add(fileOf(name), { digest, moves: true });
+  }
+  return await checked(shared, memory, { saved, fileOf, isTemporary: true });
+}
+
+/**
  * Checks a machine's state at a save point, and takes only those files out of the store that are neither blobs nor in
  * the folder of the last saved state. `to`: a new folder for them. The digests of the point's files are known once one
  * machine was made of it. Throws `incomplete`, `damaged`, and the errors of `readState`.

@@ -56,7 +56,7 @@ function infoOf({ machine, record, pid, operation }: Seen): MachineInfo {
       network: tap ?? "user",
       mac,
       internet,
-      forwards,
+      forwards: forwards.map(({ host, guest }) => ({ host, guest })),
     })),
     lineage,
     saved: machine.saved,

@@ -1,4 +1,4 @@
-import { mkdirSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { hostOf } from "../../capture/vm/host.ts";
 import { withMachine } from "../../capture/vm/life.ts";
@@ -137,6 +137,28 @@ export async function exportMachine(
 ): Promise<ExportPointResult> {
   const machine = Machine.in(root, name);
   machine.read();
-  const { point = "latest" } = options;
-  return await withClient(hand, machine, options, async (client) => client.exportPoint(point, to, callOf(options)));
+  const { point = "latest", mode } = options;
+  if (mode !== undefined && !/^0?[4-7][0-7][0-7]$/.test(mode))
+    throw new CairnError(
+      "usage",
+      `${JSON.stringify(mode.slice(0, 80))} are no permissions with which the owner can read`,
+      {
+        hint: "give three octal digits, e.g. 640",
+      },
+    );
+  const result = await withClient(hand, machine, options, async (client) =>
+    client.exportPoint(point, to, callOf(options)),
+  );
+  if (mode !== undefined) setModes(result.path, Number.parseInt(mode, 8));
+  return result;
+}
+
+/** Sets the permissions of a folder's files. Who may read the files may enter the folders. */
+function setModes(folder: string, mode: number): void {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) setModes(path, mode);
+    else chmodSync(path, mode);
+  }
+  chmodSync(folder, 0o700 | mode | ((mode & 0o444) >> 2));
 }

@@ -6,13 +6,13 @@ import { PORT_NAME, type SavedMachine } from "../../formats/machine/machine.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import type { LibraryHand } from "../hand.ts";
-import { checkedDirectory, checkedPoint, type CheckedState } from "./checked.ts";
+import { checkedDirectory, checkedFolder, checkedPoint, type CheckedState } from "./checked.ts";
 import { withClient } from "./saved-workspace.ts";
 
 /** Checks the saved state that a clone or a restore brings, and warns of devices that its guest lacks. */
 
-/** A saved state: in an export directory, or a point of a machine. */
-type Source = { fromDirectory: string } | { machine: string; point: string };
+/** A saved state: in an export directory, in a folder that a backup was restored into, or a point of a machine. */
+type Source = { fromDirectory: string; isRestored?: boolean } | { machine: string; point: string };
 
 /** Checks a state completely and runs `work` with it. Files of a save point lie in a temporary folder meanwhile. */
 export async function withState<T>(
@@ -23,7 +23,10 @@ export async function withState<T>(
   work: (state: CheckedState) => Promise<T>,
 ): Promise<T> {
   using _shared = await shareBlobs(root, options);
-  if ("fromDirectory" in source) return await work(await checkedDirectory(root, source.fromDirectory, options));
+  if ("fromDirectory" in source) {
+    const check = source.isRestored === true ? checkedFolder : checkedDirectory;
+    return await work(await check(root, source.fromDirectory, options));
+  }
   const machine = Machine.in(root, source.machine);
   machine.read();
   const to = sharedFile(root, temporaryName());

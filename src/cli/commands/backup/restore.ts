@@ -1,6 +1,11 @@
 import { existsSync, realpathSync } from "node:fs";
+import { join } from "node:path";
 import { CairnError, reworded } from "../../../errors.ts";
+import { makeFolder } from "../../../fs/make-folder.ts";
 import { shellPath } from "../../../fs/paths/safe-path.ts";
+import { removeAll } from "../../../fs/remove-all.ts";
+import { machinesRoot } from "../../../fs/users.ts";
+import { unfinishedBeside } from "../../../fs/work-directory.ts";
 import type {
   BackupRepository,
   Client,
@@ -83,6 +88,14 @@ export const command: CommandDefinition = {
         ...OPTIONS.definitions.map(({ flags }) => /--[\w-]+/.exec(flags)![0]),
       ],
     },
+    {
+      flags: "--as-machine <name>",
+      text: "make a new virtual machine of the snapshot, which is a backup of a machine's saved states",
+      excludes: [
+        ...["--to", "--in-place", "--to-command", "--path-b64"],
+        ...(["overwrite", "dryRun", "plan", "include", "exclude"] as const).map((each) => OPTIONS.optionOf(each)),
+      ],
+    },
     ...OPTIONS.definitions,
     PROVE,
     { ...PATH_B64, text: "a path whose name is not UTF-8; may be repeated", repeat: true },
@@ -99,6 +112,10 @@ export const command: CommandDefinition = {
     {
       line: "cairn backup restore latest --in-place --plan -r /srv/backups",
       text: "print what that would change",
+    },
+    {
+      line: "cairn backup restore latest --as-machine web-2 -r /srv/backups",
+      text: "make a virtual machine from a backup of a machine's saved states",
     },
     {
       line: "cairn backup restore 1a2b3c4d src --to /tmp/here -r /srv/backups",
@@ -118,7 +135,10 @@ export const command: CommandDefinition = {
     const isInPlace = input.flag("inPlace");
     const line = input.text("toCommand");
     if (line !== undefined) return intoCommand(context, input, line);
-    if (!isInPlace && (to ?? "") === "") throw usage("backup restore needs a target: --to DIR or --in-place");
+    const machine = input.text("asMachine");
+    if (machine !== undefined) return asMachine(context, input, machine);
+    if (!isInPlace && (to ?? "") === "")
+      throw usage("backup restore needs a target: --to DIR, --in-place or --as-machine NAME");
     const [snapshot, subfolder] = splitSnapshot(input.required(0));
     const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
     return restoreSnapshot(context, input, { snapshot, subfolder, paths, latestOf: readFilter(context, input) });
@@ -221,6 +241,49 @@ async function intoCommand(context: Context, input: Input, line: string): Promis
       text: () => `the command read ${formatBytes(bytes)} of ${shownPath(named.path)}`,
     };
   });
+}
+
+/**
+ * Makes a machine of a backup of a machine's saved states. Steps: the snapshot is restored and proved in a temporary
+ * folder among the machines; a machine is made of these files, as of an export. The machine's record is the commit.
+ */
+async function asMachine(context: Context, input: Input, name: string): Promise<Outcome> {
+  if (input.rest(1).length > 0) throw usage("a machine needs its whole snapshot, and paths are named");
+  const [snapshot, subfolder] = splitSnapshot(input.required(0));
+  const root = machinesRoot(context.env);
+  makeFolder(root);
+  const library = await context.library();
+  const { machines } = await library.listMachines(root, context.callOptions());
+  if (machines.some((each) => each.name === name))
+    throw new CairnError("already_exists", `there already is a machine called ${name}`);
+  const stage = unfinishedBeside(join(root, "restored"));
+  const restore = async (repository: BackupRepository): Promise<Outcome> => {
+    try {
+      const result = await repository.restore(snapshot, stage, {
+        ...context.callOptions(),
+        ...OPTIONS.read(context, input),
+        ...proofOf(input),
+        sparse: true,
+        latestOf: readFilter(context, input),
+        ...(subfolder === undefined ? {} : { subfolder }),
+      });
+      if (result.left_out.length > 0)
+        throw new CairnError(
+          "incomplete",
+          `${plural(result.left_out.length, "file")} of the machine could not be restored`,
+        );
+      const made = { ...context.callOptions(), fromDirectory: stage, isRestored: true };
+      const info = await library.cloneMachine(root, name, made);
+      const next = info.has_memory ? "runs from there" : "is stopped";
+      return {
+        data: info,
+        text: () => `${context.style.green("restored")} ${nameOf(result)}: the machine ${printable(name)} ${next}`,
+      };
+    } finally {
+      removeAll(stage);
+    }
+  };
+  return withRepository(context, input, restore, "restore");
 }
 
 async function inPlace(

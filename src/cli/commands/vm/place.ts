@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { CairnLibrary } from "../../../contract/index.ts";
 import type { CloneMachineResult, MachineInfo } from "../../../contract/machines.ts";
 import { CairnError } from "../../../errors.ts";
-import { absolutePath, homeDirectory } from "../../../fs/users.ts";
+import { machinesRoot } from "../../../fs/users.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
@@ -16,14 +16,7 @@ export const NEW_NAME = {
   text: "name of the new machine; default: two words that no machine has as its name",
 } as const;
 
-/** Returns the folder of machines: from the environment, else by the file system hierarchy standard or XDG. */
-export function machinesOf(context: Context): string {
-  const named = absolutePath(context.env, "CAIRN_MACHINES");
-  if (named !== null) return named;
-  if (process.geteuid?.() === 0) return "/var/lib/cairn/machines";
-  const data = absolutePath(context.env, "XDG_DATA_HOME") ?? join(homeDirectory(context.env), ".local/share");
-  return join(data, "cairn", "machines");
-}
+export const machinesOf = (context: Context): string => machinesRoot(context.env);
 
 /** Number of names that are made up before the last one is taken as it is. */
 const MOST_NAMES = 1000;

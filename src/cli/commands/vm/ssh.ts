@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { MachineInfo } from "../../../contract/machines.ts";
 import { CairnError, throwIfAborted } from "../../../errors.ts";
 import { findProgram } from "../../../fs/child-pipes.ts";
+import { listensAt } from "../../../fs/linux/holders.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { NAME, onMachine } from "./place.ts";
 
@@ -50,6 +51,10 @@ function sshPort({ name, pid, nics }: MachineInfo): number {
   if (pid === null)
     throw new CairnError("conflict", `the machine ${name} is not running`, { hint: `cairn vm start ${name}` });
   const host = nics.flatMap(({ forwards }) => forwards).find(({ guest }) => guest === SSH_PORT)?.host ?? 0;
+  if (host !== 0 && listensAt(pid, host) === false)
+    throw new CairnError("conflict", `another program has port ${host} of this host, so it does not lead to ${name}`, {
+      hint: "end that program, then try again: the port is opened first",
+    });
   if (host !== 0) return host;
   throw new CairnError("not_found", `${name} has no forward to its port ${SSH_PORT}`, {
     hint: "create the machine with --forward 2222:22",

@@ -1,11 +1,12 @@
 import type { ExportPointResult } from "../../../contract/export-directory.ts";
 import {
   CloneMachineOptions,
+  ExportMachineOptions,
   RestoreMachineOptions,
   SaveMachineOptions,
   type SaveMachineResult,
 } from "../../../contract/machines.ts";
-import { omit } from "../../../contract/schema.ts";
+import { omit, pick } from "../../../contract/schema.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { usage } from "../../input.ts";
 import { VerbOptions, withTags } from "../../options.ts";
@@ -60,6 +61,7 @@ export const hibernate = saving(
   ({ name }) => `and stopped; to continue: cairn vm start ${printable(name)}`,
 );
 
+const EXPORTED = new VerbOptions(pick(ExportMachineOptions, "mode"));
 export const exportState: CommandDefinition = {
   name: "vm export",
   arguments: [{ name: "<source>", text: "MACHINE, for its latest saved state, or MACHINE@POINT" }],
@@ -68,6 +70,7 @@ export const exportState: CommandDefinition = {
       flags: "-o, --to <dir>",
       text: "the export directory to write, absent or empty; `-`: one tar on the standard output, for `cairn vm import`",
     },
+    ...EXPORTED.definitions,
   ],
   examples: [
     { line: "cairn vm export web --to /mnt/golden/web", text: "a directory that many machines can be cloned from" },
@@ -79,6 +82,7 @@ export const exportState: CommandDefinition = {
     const write = async (place: string): Promise<ExportPointResult> =>
       library.exportMachine(machinesOf(context), name!, place, {
         ...context.callOptions(),
+        ...EXPORTED.read(context, input),
         ...(point === undefined ? {} : { point }),
       });
     if (to === STREAM) return streamed(context, write);
@@ -90,7 +94,7 @@ export const exportState: CommandDefinition = {
   },
 };
 
-const CLONED = new VerbOptions(omit(CloneMachineOptions, "point"));
+const CLONED = new VerbOptions(omit(CloneMachineOptions, "point", "isRestored"));
 export const clone: CommandDefinition = {
   name: "vm clone",
   arguments: [{ name: "[source]", text: "MACHINE or MACHINE@POINT; with --from there is no source" }, NEW_NAME],

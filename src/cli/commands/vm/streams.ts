@@ -40,7 +40,7 @@ export async function streamed(context: Context, make: (to: string) => Promise<E
   };
 }
 
-const IMPORTED = new VerbOptions(omit(CloneMachineOptions, "point", "fromDirectory"));
+const IMPORTED = new VerbOptions(omit(CloneMachineOptions, "point", "fromDirectory", "isRestored"));
 export const importStream: CommandDefinition = {
   name: "vm import",
   arguments: [{ name: "<source>", text: "a tar file of an export directory; `-`: the standard input" }],
