@@ -11,7 +11,7 @@ const MOST_STREAMS = 32;
 interface Asked {
   /** Ids of workspaces; null: all. */
   workspaces: ReadonlySet<string> | null;
-  /** Null: all but `call`, which says how calls go and not what happened. The page gets `call`, too. */
+  /** Null: all but `call`, which reports the progress of calls. The page gets `call`, too. */
   types: ReadonlySet<string> | null;
   /** The last event that the caller has; null: events from now on. */
   after: number | null;
