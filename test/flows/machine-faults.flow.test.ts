@@ -18,6 +18,13 @@ const cloud = findGuest("cloud");
 const skipOrdinary = "reason" in ordinary ? ordinary.reason : false;
 const skipCloud = "reason" in cloud ? cloud.reason : false;
 
+/** Bytes that a file system has in use. */
+function usedIn(root: string): number {
+  execFileSync("sync", ["-f", root]);
+  const { blocks, bfree, bsize } = fs.statfsSync(root);
+  return (blocks - bfree) * bsize;
+}
+
 suite("machines on other kernels and hosts", () => {
   after(() => endMachines());
 
@@ -179,6 +186,10 @@ suite("machines on other kernels and hosts", () => {
       assert.equal(cairnOk(["engine", "show", kept]).data["engine"], "reflink-copy");
       const golden = path.join(place.root, "golden");
       vm("export", "m", "--to", golden);
+      const before = usedIn(place.root);
+      vm("export", "m", "--to", path.join(place.root, "golden-2"));
+      const taken = usedIn(place.root) - before;
+      assert.ok(taken < 10 << 20, `an export on the same file system took ${taken} bytes`);
       const envelope = path.join(golden, "snapshot.json");
       const whole = JSON.parse(fs.readFileSync(envelope, "utf8")) as { config: Record<string, unknown> };
       for (const [field, value] of Object.entries({
@@ -226,16 +237,16 @@ suite("machines on other kernels and hosts", () => {
     const image = path.join(SCRATCH, "disk-on-btrfs");
     fs.writeFileSync(image, randomBytes(20 << 20));
     vm("create", "m", "--image", image);
-    const used = (): number => {
-      execFileSync("sync", ["-f", place.root]);
-      const { blocks, bfree, bsize } = fs.statfsSync(place.root);
-      return (blocks - bfree) * bsize;
-    };
+    const used = (): number => usedIn(place.root);
     const before = used();
     vm("save", "m");
     assert.ok(used() - before < 10 << 20, `${used() - before} bytes`);
     assert.equal(cairnOk(["engine", "show", path.join(machines, "m/saved")]).data["engine"], "reflink-copy");
+    // The first use of the point writes its content to the store.
     vm("clone", "m", "c");
+    const sealed = used();
+    vm("export", "m", "--to", path.join(place.root, "golden"));
+    assert.ok(used() - sealed < 10 << 20, `an export on the same file system took ${used() - sealed} bytes`);
     vm("rm", "m", "--delete-points");
   });
 

@@ -261,8 +261,11 @@ class SharedFiles {
     if (!existsSync(source)) return null;
     try {
       if (isShared) return blobFile(this.#root, await this.add(source, { digest }));
-      await copyFiles([source], into, { signal: this.#check.signal });
-      return (await this.digest(copy)) === digest ? copy : null;
+      const isCopied = await this.known.copies(source, digest, {
+        copy: async () => copyFiles([source], into, { signal: this.#check.signal }),
+        isEqual: async () => (await this.digest(copy)) === digest,
+      });
+      return isCopied ? copy : null;
     } catch {
       // Another process may replace the folder's files meanwhile. The store has the content too.
       throwIfAborted(this.#check.signal);

@@ -53,6 +53,20 @@ test("a file that changes while others are copied is damage", (t) => {
   assert.throws(() => known.requireUnchanged(), { code: "damaged", message: /file.* changed while/ });
 });
 
+test("a copy of a known file is not read, and a copy of a file that changes meanwhile is", async (t) => {
+  const { file, list } = noted(t, 0);
+  const known = new Verified(list);
+  let reads = 0;
+  const copied = async (copy = async (): Promise<void> => undefined): Promise<boolean> =>
+    known.copies(file, DIGEST, { copy, isEqual: async () => ++reads > 0 });
+  assert.deepEqual([await copied(), reads], [true, 0]);
+  assert.deepEqual([await copied(async () => writeFileSync(file, "CONTENT")), reads], [true, 1]);
+  utimesSync(file, 0, 0);
+  assert.deepEqual([await copied(), reads], [true, 2]);
+  known.keep();
+  assert.equal(new Verified(list).has(file, DIGEST), true, "it was read");
+});
+
 test("a damaged list knows nothing, and the next call replaces it", (t) => {
   const { file, list, isKnown } = noted(t, 0);
   const bytes = readFileSync(list);

@@ -40,11 +40,32 @@ export class Verified {
 
   /** Notes that the file's content was read after `has`, and has the digest. */
   isRight(file: RawPath): void {
+    this.#note(file, this.#seen.get(keyOf(file))!.stamp);
+  }
+
+  /**
+   * Copies a file, and tells whether the copy has the digest. Reads the copy with `isEqual` if the file was not read
+   * before, or changes during the copy. Another process may replace the file meanwhile.
+   */
+  async copies(
+    file: RawPath,
+    sha256: string,
+    { copy, isEqual }: { copy: () => Promise<void>; isEqual: () => Promise<boolean> },
+  ): Promise<boolean> {
+    const before = stampOf(factsOf(file), sha256);
+    await copy();
+    const isUnchanged = stampOf(factsOf(file), sha256) === before;
+    if (isUnchanged && this.#before[keyOf(file)] === before) return true;
+    const is = await isEqual();
+    if (is && isUnchanged) this.#note(file, before);
+    return is;
+  }
+
+  #note(file: RawPath, stamp: string): void {
     const { mtimeMs, ctimeMs } = factsOf(file);
     // A file whose time was set to 0 before it was read gets another time by any later write.
     if (mtimeMs !== 0n && Date.now() - Math.max(Number(mtimeMs), Number(ctimeMs)) < SETTLED_MS) return;
-    const key = keyOf(file);
-    this.#now[key] = this.#seen.get(key)!.stamp;
+    this.#now[keyOf(file)] = stamp;
     this.#isNew = true;
   }
 
