@@ -41,8 +41,10 @@ const INSTEAD: Readonly<Record<string, readonly string[]>> = {
   cleanup: ["cleanup --keep-last 50 --keep-daily 30 --plan", "cleanup --keep-last 50 --keep-daily 30"],
   "service install": ["service install --plan"],
   "vm import": ["vm import STORE/export.tar --name web"],
-  // It needs a guest that answers.
+  // They need a guest that answers.
   "vm ssh": [],
+  "vm exec": [],
+  "vm cp": [],
   ...Object.fromEntries(
     [
       "uninstall",

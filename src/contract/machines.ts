@@ -189,10 +189,18 @@ export const CloneMachineOptions = object({
   ...access,
 });
 export type CloneMachineOptions = Of<typeof CloneMachineOptions>;
+const identityItems = oneOf(["clock", "entropy", "host_name", "machine_id", "ssh_host_keys", "dhcp"]);
+const identity = object({
+  confirmed: rows(identityItems, "what the service in the guest made new, or set"),
+  shared: rows(identityItems, "what the guest still has in common with others that continue from this state"),
+  clock_behind_ms: orNull(number("how far the guest's clock was behind this host's; null: not known")),
+  not_covered: rows(text(), "what no service can make new"),
+});
 const brought = {
   ready_ms: number("time from the call until the guest could run"),
   duration_ms: number(),
   has_memory: flag("true: the guest continues from its saved state; false: the machine must be started"),
+  identity: orNull(about(identity, "the guest's own identity; null: the guest boots at the next start")),
 };
 export const CloneMachineResult = object({ ...MachineInfo.entries, ...brought });
 export type CloneMachineResult = Of<typeof CloneMachineResult>;
@@ -202,6 +210,9 @@ export const RestoreMachineOptions = object({
   point: opt(text("a save point of the machine, e.g. `latest`")),
   fromDirectory: opt(place("an export directory, instead of a save point"), "--from <dir>"),
   force: opt(flag("accept a directory with the state of another machine too")),
+  newIdentity: opt(
+    flag("give the guest new SSH host keys, and its own host name, machine id and DHCP identifiers, as a clone gets"),
+  ),
 });
 export type RestoreMachineOptions = Of<typeof RestoreMachineOptions>;
 export const RestoreMachineResult = object({

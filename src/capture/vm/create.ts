@@ -4,6 +4,7 @@ import type { Hardware, MachineNames } from "../../formats/machine/machine.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { addBlob, addDisc, addImage, imageSize, newDisk, shareBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
+import { listens, setLinks, tell, type Renewed } from "./identity.ts";
 import { inSectors, makeMachine, newRecord, requireFreeName } from "./life.ts";
 import { Machine, type MachineRecord, type OperationOptions } from "./machine.ts";
 import { type Network, newNics, openForwards } from "./network.ts";
@@ -86,7 +87,7 @@ export function realFile(file: string): string {
 }
 
 /** Boots a stopped machine, or resumes a hibernated guest. Throws `conflict` if the machine runs, `refused` in the state `error`. */
-export async function startMachine(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
+export async function startMachine(host: Host, machine: Machine, record: MachineRecord): Promise<Renewed | null> {
   using running = await runningIn(machine.live);
   if (running !== null) throw new CairnError("conflict", `${machine.name} runs already`);
   if (record.state === "error")
@@ -106,26 +107,29 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
   await growDisks(machine, record);
   using qmp = await startQemu(host, machine, fresh, { folder: machine.live, incoming: false, mapped: null });
   await orEnded(machine.live, qmp, async () => {
-    await openForwards(qmp, machine, { ...fresh, state: "stopped", mapped: null, foreignNics: false });
+    await openForwards(qmp, machine, { ...fresh, state: "stopped", mapped: null, foreignNics: false, identity: null });
     await resume(qmp);
   });
+  return null;
 }
 
 /**
  * Resumes the guest of a hibernated machine. Steps: QEMU loads the state and keeps the guest paused; the forwards open;
- * ● the machine's record; the guest runs. If a step before the commit fails, or QEMU does not run the guest, the machine
+ * ● the machine's record; the guest runs, and its service sets the clock. If a step before the commit fails, or QEMU does not run the guest, the machine
  * stays hibernated.
  */
-async function wake(host: Host, machine: Machine, record: MachineRecord): Promise<void> {
-  const awake: MachineRecord = { ...record, state: "stopped" };
-  await watched(machine, async () => {
+async function wake(host: Host, machine: Machine, record: MachineRecord): Promise<Renewed> {
+  const awake: MachineRecord = { ...record, state: "stopped", identity: record.identity ?? "same" };
+  return await watched(machine, async () => {
     using qmp = await loadState(host, machine, awake, machine.live);
+    let opened = awake;
     await orEnded(machine.live, qmp, async () => {
       failpoint("vm-start.loaded");
       let ran = false;
       using _events = qmp.listen((event) => (ran ||= event?.event === "RESUME"));
-      await openForwards(qmp, machine, awake);
+      opened = await openForwards(qmp, machine, awake);
       failpoint("vm-start.committed");
+      if (!awake.foreignNics && !(await listens(qmp))) await setLinks(qmp, awake.hardware, true);
       try {
         await resume(qmp);
       } catch (error) {
@@ -134,5 +138,6 @@ async function wake(host: Host, machine: Machine, record: MachineRecord): Promis
         throw error;
       }
     });
+    return (await tell(qmp, machine, opened)).told;
   });
 }

@@ -12,6 +12,7 @@ import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
 import type { MachineRestore } from "../../formats/records/unfinished.ts";
 import type { Told } from "../../fs/unfinished.ts";
 import { diskSize, removeUnusedBlobs } from "./blobs.ts";
+import { listens, setLinks, tell, type Renewed } from "./identity.ts";
 import {
   decodeRecord,
   encodeRecord,
@@ -48,8 +49,8 @@ export async function withMachine<T>(
   if (ends && undecided(machine, machine.read()) === null) await quitQemu(machine.live);
   await settle(machine);
   const record = machine.read();
-  const renews = record.foreignNics && purpose !== "stop" && purpose !== "rm";
-  return await work(machine, renews ? await ownNics(machine, record) : record);
+  const isLeft = record.foreignNics || record.identity !== null;
+  return await work(machine, isLeft && purpose !== "stop" && purpose !== "rm" ? await mended(machine, record) : record);
 }
 
 /** Statuses of a guest that a user paused, or that QEMU stopped for lack of space. */
@@ -106,6 +107,18 @@ export function abruptEnd({ live }: Machine): string | null {
   return howEnded(live)?.why ?? "its QEMU was killed with its shell, or the host went down, while the guest ran";
 }
 
+/** Finishes a clone or restore that a killed command left: the guest's identity, then its network devices. Returns the machine's new record. */
+async function mended(machine: Machine, record: MachineRecord): Promise<MachineRecord> {
+  let told = record;
+  try {
+    using qmp = await runningIn(machine.live);
+    if (qmp !== null && record.identity !== null) told = (await tell(qmp, machine, record)).record;
+  } catch {
+    // The links stay down, and the next operation tries again.
+  }
+  return told.foreignNics ? await ownNics(machine, told) : told;
+}
+
 /** Gives a clone's guest its own network devices, after it released the present ones. Returns the machine's new record. */
 async function ownNics(machine: Machine, record: MachineRecord): Promise<MachineRecord> {
   try {
@@ -120,27 +133,34 @@ async function ownNics(machine: Machine, record: MachineRecord): Promise<Machine
   return own;
 }
 
-/** Runs a guest whose state is loaded, opens its forwards, and gives the guest its own network devices. */
+/**
+ * Runs a guest whose state is loaded, opens its forwards, and gives the guest its identity and its own network devices.
+ * Returns the answer of the guest's service.
+ */
 export async function goOn(
   machine: Machine,
   record: MachineRecord,
   loaded: Qmp | null,
   { onWarning }: { onWarning?: ((message: string) => void) | undefined },
-): Promise<void> {
-  if (loaded === null) return;
+): Promise<Renewed | null> {
+  if (loaded === null) return null;
   using qmp = loaded;
   failpoint("vm-go-on.waits");
+  // A guest without the service does not see that its links were down.
+  if (!record.foreignNics && !(await listens(qmp))) await setLinks(qmp, record.hardware, true);
   await resume(qmp);
   failpoint("vm-go-on.runs");
   const opened = await openForwards(qmp, machine, record).catch((error: unknown) => {
     onWarning?.((error as Error).message);
     return record;
   });
+  const { record: known, told } = await tell(qmp, machine, opened);
   qmp.close();
-  if (!record.foreignNics || !(await ownNics(machine, opened)).foreignNics) return;
+  if (!record.foreignNics || !(await ownNics(machine, known)).foreignNics) return told;
   onWarning?.(
     `the guest of ${machine.name} does not release its network devices, which keep their old addresses and have no link: reboot it with cairn vm stop and start`,
   );
+  return told;
 }
 
 /** Removes a machine's name in one step, then its files. Its QEMU has no time to write. */
@@ -252,6 +272,7 @@ export function newRecord(names: MachineNames, hardware: Hardware): MachineRecor
     generation: newGeneration(),
     mapped: null,
     foreignNics: false,
+    identity: null,
     sshKeys: [],
   };
 }

@@ -42,6 +42,11 @@ export interface MachineRecord extends MachineNames {
   mapped: string | null;
   /** The guest still has the network devices of its clone's source; their links are down. */
   foreignNics: boolean;
+  /**
+   * The part of the identity that the guest's service must set before the links of the network devices go up: `same`
+   * for clock and random numbers, `new` for names and keys too; null: none.
+   */
+  identity: "same" | "new" | null;
   /** Paths of the files with SSH keys that were given for the machine. */
   sshKeys: readonly string[];
 }
@@ -226,6 +231,8 @@ export function decodeRecord(bytes: Uint8Array, what: string): MachineRecord {
     generation: fields.text("generation", 36),
     mapped: fields.hexOrNull("mapped", 64),
     foreignNics: fields.boolean("foreign_nics"),
+    identity:
+      (["same", "new"] as const).find((each) => fields.has("identity") && fields.isText("identity", each)) ?? null,
     sshKeys: fields.textsOrNone("ssh_keys"),
   };
 }

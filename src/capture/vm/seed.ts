@@ -7,7 +7,9 @@ import { fsyncDirectory, fsyncFile, temporaryName, writeNewFile } from "../../fs
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import { removeAll } from "../../fs/remove-all.ts";
+import { installing } from "./guest-service.ts";
 import { programOf } from "./host.ts";
+import { hostNameOf } from "./identity.ts";
 import type { Machine, MachineRecord } from "./machine.ts";
 
 /** The seed disk of a machine: a NoCloud source of cloud-init, which the guest reads when it boots. No saved state includes it. */
@@ -26,7 +28,16 @@ const KEY = /^(?:ssh-|ecdsa-|sk-)[\w@.-]+ [A-Za-z0-9+/]+={0,3}(?: .*)?$/;
 const SMALL = 64 << 10;
 
 /** Settings below those of the user's data: root may log in with a key, and a clone that boots keeps its host keys. */
-const VENDOR_DATA = "#cloud-config\ndisable_root: false\nssh_deletekeys: false\n";
+const SETTINGS = "#cloud-config\ndisable_root: false\nssh_deletekeys: false\n";
+
+/** Returns the vendor data. A script in it installs the service, since `runcmd` of user data would replace that of vendor data. */
+function vendorData(instance: string): string {
+  const parts = [
+    { type: "text/cloud-config", content: SETTINGS },
+    { type: "text/x-shellscript", filename: "cairn-guest", content: installing(instance) },
+  ];
+  return `#cloud-config-archive\n${JSON.stringify(parts, null, 1)}\n`;
+}
 
 /** Reads the files of a seed that a user named. Throws `usage`, and system errors. */
 export function readSeed(given: { userData?: string | undefined; sshKeys?: readonly string[] | undefined }): Seed {
@@ -65,13 +76,17 @@ export async function writeSeed(machine: Machine, { id }: MachineRecord, { userD
   const image = join(folder, SEED_FILE);
   const metaData = {
     "instance-id": id,
-    "local-hostname": machine.name.replaceAll(/[^A-Za-z0-9-]/g, "-"),
+    "local-hostname": hostNameOf(machine.name),
     "public-keys": sshKeys,
   };
   mkdirSync(content, { recursive: true, mode: 0o700 });
   try {
     // cloud-init reads YAML, of which JSON is a part.
-    const files = { "meta-data": JSON.stringify(metaData, null, 1), "user-data": userData, "vendor-data": VENDOR_DATA };
+    const files = {
+      "meta-data": JSON.stringify(metaData, null, 1),
+      "user-data": userData,
+      "vendor-data": vendorData(id),
+    };
     for (const [name, bytes] of Object.entries(files)) writeNewFile(join(content, name), Buffer.from(bytes), 0o600);
     const form = ["-as", "mkisofs", "-quiet", "-V", "cidata", "-R", "-J", "-no-pad"];
     await runTool(programOf("xorriso"), ["-no_rc", ...form, "-o", image, content]);

@@ -34,6 +34,7 @@ import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { checkDisk, checkImage, copyFiles, growDisk, moveFile } from "./blobs.ts";
 import type { Host } from "./host.ts";
+import { setLinks } from "./identity.ts";
 import { blobFile, type Machine, type MachineRecord } from "./machine.ts";
 import {
   devicesOf,
@@ -397,9 +398,8 @@ export async function loadState(host: Host, machine: Machine, record: MachineRec
     await migrated(qmp);
     if (!(await isPaused(qmp)))
       throw new CairnError("io", `the machine has loaded its state, but its status is ${await statusOf(qmp)}`);
-    // Network devices of another machine must not send anything.
-    if (record.foreignNics)
-      for (const i of record.hardware.nics.keys()) await qmp.run("set_link", { name: `nic${i}`, up: false });
+    // Nothing is sent with the addresses, names and random numbers of another machine.
+    if (record.foreignNics || record.identity !== null) await setLinks(qmp, record.hardware, false);
   });
   return qmp;
 }

@@ -140,6 +140,14 @@ export const WITHOUT_VERB: Readonly<Record<string, { why: string; data: AnySchem
     why: "runs this user's ssh on this terminal",
     data: object({ name: text(), port: number("port of 127.0.0.1"), exit_code: number("the guest's command") }),
   },
+  "vm exec": {
+    why: "runs a command in a guest, with this process's input and output",
+    data: object({ name: text(), exit_code: number("the guest's command") }),
+  },
+  "vm cp": {
+    why: "copies between files that the caller names and a guest",
+    data: object({ name: text(), path: text("in the guest"), file: text(), bytes: number(), sha256: text() }),
+  },
   completion: { why: "prints a script for the shell", data: object({ shell: text(), script: text() }) },
   __complete: { why: "answers the shell's completion script", data: object({ candidates: rows(anything()) }) },
 };

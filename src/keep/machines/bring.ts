@@ -4,6 +4,7 @@ import { hostOf } from "../../capture/vm/host.ts";
 import { goOn, makeMachine, newRecord, requireFreeName, swapState, withMachine } from "../../capture/vm/life.ts";
 import { Machine, type MachineRecord, machinesFolder } from "../../capture/vm/machine.ts";
 import { readSeed, requireSeed, writeSeed } from "../../capture/vm/seed.ts";
+import type { Renewed } from "../../capture/vm/identity.ts";
 import { newNics } from "../../capture/vm/network.ts";
 import type { Qmp } from "../../capture/vm/qmp.ts";
 import { flushFiles, bringState, checkFits, loadState, newGeneration } from "../../capture/vm/state.ts";
@@ -19,7 +20,8 @@ import { failpoint } from "../../failpoint.ts";
 import type { Hardware, SavedMachine } from "../../formats/machine/machine.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import type { LibraryHand } from "../hand.ts";
-import { requireTaps, warnOf, withState } from "./with-state.ts";
+import { identityOf } from "./identity.ts";
+import { requireTaps, withState } from "./with-state.ts";
 import { ownInfo } from "./life.ts";
 import { callOf } from "./saved-workspace.ts";
 
@@ -78,10 +80,12 @@ export async function cloneMachine(
     const record: MachineRecord = {
       ...newRecord({ name, description, image }, { ...hardware, nics }),
       foreignNics: hasMemory && nics.length > 0,
+      identity: hasMemory ? "new" : null,
       sshKeys: keyFiles,
     };
     let qmp: Qmp | null = null;
     let readyMs = 0;
+    let renewed: Renewed | null = null;
     using watchers = new DisposableStack();
     let watcher: Watcher | null = null;
     await makeMachine(folder, record, options, {
@@ -99,12 +103,12 @@ export async function cloneMachine(
       },
       async goOn(made) {
         readyMs = performance.now() - started;
-        await goOn(machine, made, qmp, options);
+        renewed = await goOn(machine, made, qmp, options);
         watcher?.done();
       },
     });
-    warnOf(state, name, options);
-    return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory };
+    const identity = identityOf(state, name, renewed, options);
+    return { ...ownInfo(machine), ...times(started, readyMs), has_memory: hasMemory, identity };
   });
 }
 
@@ -137,7 +141,7 @@ export async function restoreMachine(
   options: RestoreMachineOptions,
 ): Promise<RestoreMachineResult> {
   const started = performance.now();
-  const { point, fromDirectory, force, signal, onWarning } = options;
+  const { point, fromDirectory, force, newIdentity = false, signal, onWarning } = options;
   if ((point === undefined) === (fromDirectory === undefined))
     throw new CairnError("usage", "a save point or an export directory is named, and not both", {
       hint: advice`to restore the newest save point: ${line(`vm restore ${name} latest`, "restoreMachine", word("machines"), name, { point: "latest" })}`,
@@ -150,7 +154,8 @@ export async function restoreMachine(
     return await withState(hand, machine.root, source, { ...callOf(options), mapsMemory }, async (state) => {
       const { saved, mapped } = state;
       const { hardware, hasMemory, id } = saved;
-      if (!record.lineage.includes(id)) {
+      const isForeign = !record.lineage.includes(id);
+      if (isForeign) {
         if (force !== true)
           throw new CairnError("refused", `the state ${id} is not a state of ${name}`, {
             hint: advice`to replace this machine's state with it nevertheless: ${option("force")}`,
@@ -188,14 +193,15 @@ export async function restoreMachine(
           mapped,
           generation: newGeneration(),
           foreignNics: hasMemory && hasForeign,
+          identity: !hasMemory ? null : newIdentity || isForeign || record.identity === "new" ? "new" : "same",
         };
         const load = async (): Promise<Qmp> => loadState(host, machine, after, machine.live);
         return await watched(machine, async () => {
           const qmp = await swapState(machine, record, after, hasMemory ? load : null);
           const readyMs = performance.now() - started;
-          await goOn(machine, after, qmp, options);
-          warnOf(state, name, options);
-          return { ...ownInfo(machine), state_id: id, ...times(started, readyMs), has_memory: hasMemory };
+          const renewed = await goOn(machine, after, qmp, options);
+          const identity = identityOf(state, name, renewed, options);
+          return { ...ownInfo(machine), state_id: id, ...times(started, readyMs), has_memory: hasMemory, identity };
         });
       } finally {
         removeAll(machine.next);

@@ -27,6 +27,7 @@ import type {
 } from "../../contract/machines.ts";
 import type { CallOptions } from "../../contract/words.ts";
 import { advice, CairnError, option } from "../../errors.ts";
+import { warnOfClock } from "./identity.ts";
 import { hasPoints, withClient } from "./saved-workspace.ts";
 import type { LibraryHand } from "../hand.ts";
 
@@ -126,7 +127,7 @@ export async function createMachine(root: string, name: string, options: CreateM
 
 export async function startMachine(root: string, name: string, options: CallOptions): Promise<MachineInfo> {
   return await withMachine(root, name, "start", options, async (machine, record) => {
-    await start(await hostOf(machine.root), machine, record);
+    warnOfClock(name, await start(await hostOf(machine.root), machine, record), options);
     return ownInfo(machine);
   });
 }

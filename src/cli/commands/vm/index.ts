@@ -1,6 +1,7 @@
 import { group } from "../../command.ts";
 
 const life = async () => import("./life.ts");
+const guest = async () => import("./guest.ts");
 const look = async () => import("./look.ts");
 const states = async () => import("./states.ts");
 
@@ -30,6 +31,11 @@ export const command = group({
     logs: { summary: "print a machine's console log", load: async () => ({ command: (await look()).logs }) },
     console: { summary: "connect to a machine's console", load: () => import("./console.ts") },
     ssh: { summary: "log in to a machine, or run a command in it", load: () => import("./ssh.ts") },
+    exec: {
+      summary: "run a command in a machine's guest, without a network",
+      load: async () => ({ command: (await guest()).exec }),
+    },
+    cp: { summary: "copy a file into a guest, or from it", load: async () => ({ command: (await guest()).cp }) },
     rm: { summary: "remove a machine", load: async () => ({ command: (await life()).rm }) },
     save: { summary: "save a machine as a save point", load: async () => ({ command: (await states()).save }) },
     hibernate: {

@@ -7,7 +7,7 @@ import { CairnError } from "../../../errors.ts";
 import { machinesRoot } from "../../../fs/users.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
-import { formatBytes, plural, printable } from "../../render/format.ts";
+import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import type { Style } from "../../render/style.ts";
 
 export const NAME = { name: "<name>", text: "name of the machine" } as const;
@@ -63,7 +63,17 @@ export async function withNewName<T>(
 /** A line for people about a machine that was made of a saved state. */
 export function cloned(style: Style, info: CloneMachineResult, done: string): string {
   const next = info.has_memory ? `ready to run after ${info.ready_ms} ms` : "start it with cairn vm start";
-  return `${style.green(done)} ${printable(info.name)}: ${hardwareOf(info)}; ${next}`;
+  return `${style.green(done)} ${printable(info.name)}: ${hardwareOf(info)}; ${next}${renewed(info)}`;
+}
+
+/** A line for people with the items that the guest's service confirmed; empty without an answer. */
+export function renewed({ identity }: Pick<CloneMachineResult, "identity">): string {
+  if (identity === null || identity.confirmed.length === 0) return "";
+  const { confirmed, clock_behind_ms: behind, not_covered: others } = identity;
+  const words = confirmed.map((item) => item.replaceAll("_", " ")).join(", ");
+  const clock =
+    behind === null ? "" : `; its clock was ${formatDuration(Math.abs(behind))} ${behind < 0 ? "ahead" : "behind"}`;
+  return `\n  its guest confirmed: ${words}${clock}; not covered: ${others.join(", ")}`;
 }
 
 export function shownState({ state, operation }: MachineInfo, style: Style): string {

@@ -13,7 +13,7 @@ import { VerbOptions, withTags } from "../../options.ts";
 import { printable } from "../../render/format.ts";
 import { STREAM } from "../../../bundle/export-directory/tar.ts";
 import { exported, placeOf } from "../export-directory.ts";
-import { cloned, machinesOf, NAME, NEW_NAME, onMachine, withNewName } from "./place.ts";
+import { cloned, machinesOf, NAME, NEW_NAME, onMachine, renewed, withNewName } from "./place.ts";
 import { streamed } from "./streams.ts";
 
 const SAVED = new VerbOptions(omit(SaveMachineOptions, "cause"));
@@ -139,7 +139,7 @@ export const restore: CommandDefinition = {
     return {
       data: result,
       text: () =>
-        `${context.style.green("restored")} ${printable(result.name)}${result.has_memory ? ", which continues from there" : "; start it with cairn vm start"}`,
+        `${context.style.green("restored")} ${printable(result.name)}${result.has_memory ? ", which continues from there" : "; start it with cairn vm start"}${renewed(result)}`,
     };
   },
 };

@@ -1,0 +1,154 @@
+import { createHash } from "node:crypto";
+import { closeSync, createReadStream, fchmodSync, fstatSync, fsyncSync, openSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { durableRename, temporaryName, writeAll } from "../../fs/durable.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
+import { openRegular } from "../../fs/regular-file.ts";
+import { removeLeftovers } from "../../fs/work-directory.ts";
+import { acquireLock } from "../../fs/lock.ts";
+import { type Answer, ask, bytesOf, shown } from "./guest.ts";
+import { listens, portOf } from "./identity.ts";
+import { withMachine } from "./life.ts";
+import { Machine, type OperationOptions } from "./machine.ts";
+import { runningIn } from "./qemu.ts";
+
+/** Commands and copies of files in a guest, by Cairn's service at a socket. */
+
+/** Milliseconds without an answer after which a copy fails. */
+const QUIET_MS = 60_000;
+
+/**
+ * Runs work at the serial port of Cairn's service in a machine's guest. One client at a time has the port; other
+ * operations on the machine do not wait for it. Throws `not_found`, `conflict` for a machine that is not running or a
+ * guest without the service, `busy`.
+ */
+export async function atPort<T>(
+  root: string,
+  name: string,
+  purpose: string,
+  { signal, lockTimeoutMs }: OperationOptions,
+  work: (place: string) => Promise<T>,
+): Promise<T> {
+  const machine = Machine.in(root, name);
+  machine.read();
+  const waits = { signal, lockTimeoutMs };
+  using _lock = await acquireLock(join(machine.folder, "guest.lock"), {
+    purpose: `vm ${purpose}`,
+    signal,
+    timeoutMs: lockTimeoutMs,
+  });
+  const place = await withMachine(root, name, purpose, waits, async () => {
+    using qmp = await runningIn(machine.live);
+    if (qmp === null)
+      throw new CairnError("conflict", `the machine ${name} is not running`, {
+        hint: advice`start it: ${line(`vm start ${name}`, "startMachine", word("machines"), name)}`,
+      });
+    if (await listens(qmp)) return portOf(machine);
+    throw new CairnError("conflict", `no service of Cairn runs in the guest of ${name}`, {
+      hint: `cloud-init installs the service at the end of the first boot of an image with cloud-init and Python 3: wait for it, or log in with cairn vm ssh ${name}`,
+    });
+  });
+  return await work(place);
+}
+
+interface Streams {
+  input: AsyncIterable<Uint8Array>;
+  /** Called with the bytes of the command's standard output and standard error. The next ones wait. */
+  write(bytes: Buffer, to: "out" | "err"): Promise<void>;
+  signal?: AbortSignal | undefined;
+}
+
+/** Runs a command in a guest. Returns its exit status, 128 more than the signal that ended it. Throws as `ask`. */
+export async function runIn(place: string, argv: readonly string[], streams: Streams): Promise<number> {
+  const { input, write, signal } = streams;
+  const hear = async (answer: Answer): Promise<void> => {
+    for (const to of ["out", "err"] as const) {
+      const bytes = bytesOf(answer, to);
+      if (bytes !== null) await write(bytes, to);
+    }
+  };
+  const { status } = await ask(place, { do: "exec", argv }, { hear, input: { pieces: input }, signal });
+  if (typeof status === "number" && Number.isInteger(status) && status >= 0 && status <= 255) return status;
+  throw new CairnError("io", `the guest's service gave no valid exit status: ${shown(status)}`);
+}
+
+export interface Copied {
+  bytes: number;
+  sha256: string;
+}
+
+/** Copies a file into a guest. The service compares size and SHA-256, and renames the complete file. Throws as `ask`, `usage`. */
+export async function putFile(place: string, file: string, path: string, signal?: AbortSignal): Promise<Copied> {
+  const fd = opened(file);
+  const hash = createHash("sha256");
+  let bytes = 0;
+  async function* pieces(): AsyncGenerator<Uint8Array> {
+    for await (const piece of createReadStream("", { fd }) as AsyncIterable<Buffer>) {
+      hash.update(piece);
+      bytes += piece.length;
+      yield piece;
+    }
+  }
+  let sha256 = "";
+  const end = (): object => ({ size: bytes, sha256: (sha256 = hash.digest("hex")) });
+  const request = { do: "put", path, mode: fstatSync(fd).mode & 0o777 };
+  const done = await ask(place, request, { input: { pieces: pieces(), end }, quietMs: QUIET_MS, signal });
+  if (done["sha256"] !== sha256 || done["size"] !== bytes)
+    throw new CairnError("io", `the guest's service does not confirm the file ${shown(path)}`);
+  return { bytes, sha256 };
+}
+
+function opened(file: string): number {
+  try {
+    return openRegular(file, { named: true });
+  } catch (error) {
+    throw toCairnError(error, `read ${printablePath(file)}`);
+  }
+}
+
+/**
+ * Copies a file from a guest. The file gets its name when its size and SHA-256 are those that the service named. Throws
+ * as `ask`, and system errors.
+ */
+export async function getFile(place: string, path: string, file: string, signal?: AbortSignal): Promise<Copied> {
+  const temporary = join(dirname(file), temporaryName());
+  const hash = createHash("sha256");
+  let [size, mode, bytes] = [-1, 0o600, 0];
+  const wrong = (what: string): CairnError => new CairnError("io", `the copy of ${shown(path)} failed: ${what}`);
+  removeLeftovers(dirname(file));
+  const fd = created(temporary);
+  try {
+    const hear = (answer: Answer): void => {
+      if (size < 0 && typeof answer["size"] === "number") size = answer["size"];
+      if (typeof answer["mode"] === "number") mode = answer["mode"] & 0o777;
+      const piece = bytesOf(answer, "out");
+      if (piece === null) return;
+      bytes += piece.length;
+      if (bytes > size) throw wrong("the guest sends more bytes than it said");
+      hash.update(piece);
+      writeAll(fd, piece);
+    };
+    const done = await ask(place, { do: "get", path }, { hear, quietMs: QUIET_MS, signal });
+    failpoint("vm-cp.written");
+    const sha256 = hash.digest("hex");
+    if (bytes !== size || done["size"] !== size) throw wrong(`${bytes} of ${size} bytes came`);
+    if (done["sha256"] !== sha256) throw wrong("its SHA-256 differs");
+    fchmodSync(fd, mode);
+    fsyncSync(fd);
+    durableRename(temporary, file);
+    return { bytes, sha256 };
+  } finally {
+    closeSync(fd);
+    rmSync(temporary, { force: true });
+  }
+}
+
+function created(file: string): number {
+  try {
+    return openSync(file, "wx", 0o600);
+  } catch (error) {
+    throw toCairnError(error, `write ${printablePath(file)}`);
+  }
+}
