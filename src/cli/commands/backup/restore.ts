@@ -92,7 +92,10 @@ export const command: CommandDefinition = {
       flags: "--as-machine <name>",
       text: "make a new virtual machine of the snapshot, which is a backup of a machine's saved states",
       excludes: [
-        ...["--to", "--in-place", "--to-command", "--path-b64"],
+        "--to",
+        "--in-place",
+        "--to-command",
+        "--path-b64",
         ...(["overwrite", "dryRun", "plan", "include", "exclude"] as const).map((each) => OPTIONS.optionOf(each)),
       ],
     },
