@@ -97,7 +97,7 @@ export function OutcomeBar(): JSX.Element {
           {outcome.problem === undefined ? <p>{outcome.text}</p> : <Problem problem={outcome.problem} />}
           {outcome.undo !== undefined && (
             <button type="button" class="strong" disabled={isBusy.value} onClick={outcome.undo.run}>
-              <Icon name="undo" /> {outcome.undo.title}
+              <Icon name={outcome.undo.title === "Redo" ? "redo" : "undo"} /> {outcome.undo.title}
             </button>
           )}
           <button type="button" class="quiet" aria-label="Close" onClick={() => tellOutcome(null)}>

@@ -2,7 +2,7 @@ import type { DiffDatabaseResult } from "cairnstate/client";
 import type { JSX } from "preact";
 import { Name, visible } from "../../parts/name.tsx";
 import { Counts } from "../../parts/values.tsx";
-import { isOtherRow } from "./other-row.ts";
+import { inKeyOrder, isOtherRow } from "./other-row.ts";
 
 type Table = DiffDatabaseResult["tables"][number];
 
@@ -52,7 +52,7 @@ function TableDiff({ table }: { table: Table }): JSX.Element {
             </tr>
           </thead>
           <tbody>
-            {rows.map(({ before, after }, i) => (
+            {inKeyOrder(rows, key).map(({ before, after }, i) => (
               <RowDiff key={i} columns={columns} before={before} after={after} />
             ))}
           </tbody>

@@ -13,6 +13,7 @@ import { isPicture, useContentAddress } from "../../app/picture.ts";
 import { Late, Problem } from "../../parts/problem.tsx";
 import { size } from "../../parts/values.tsx";
 import { DatabaseDiff } from "./database-diff.tsx";
+import { Sides } from "./sides.tsx";
 import { TextDiff } from "./text-diff.tsx";
 
 const DATABASE = /\.(?:db|sqlite|sqlite3|db3)$/i;
@@ -68,6 +69,7 @@ export function FileDiff(props: FileDiffProps): JSX.Element {
         )}
       </header>
       <Facts entry={entry} />
+      <Sides workspace={workspace} from={from} to={to} />
       <Content key={`${from} ${to} ${toText(entry)}`} {...props} />
     </section>
   );

@@ -109,7 +109,14 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
               </a>
             </Empty>
           ) : (
-            <Changed route={route} diff={loaded.diff} comparison={loaded.comparison} isOld={isOld} reload={reload} />
+            <Changed
+              key={`${loaded.of} ${loaded.to}`}
+              route={route}
+              diff={loaded.diff}
+              comparison={loaded.comparison}
+              isOld={isOld}
+              reload={reload}
+            />
           )}
         </>
       )}
@@ -203,7 +210,16 @@ function Changed({
           <span class="faint">{bytes}</span>
         </p>
         <TextField text={filter} type="search" aria-label="Filter the changed names" placeholder="Filter names" />
-        <Tree route={route} entries={found} chosen={chosen} />
+        {found.length === 0 ? (
+          <p class="note">
+            Nothing fits the filter.{" "}
+            <button type="button" onClick={() => (filter.value = "")}>
+              Clear the filter
+            </button>
+          </p>
+        ) : (
+          <Tree route={route} entries={found} chosen={chosen} />
+        )}
         {!isReadOnly() && !isPart(comparison.from) && !isFork(route.point) && (
           <TakeBack route={route} from={comparison.from} entries={found} chosen={chosen} />
         )}

@@ -1,6 +1,7 @@
 import { signal } from "@preact/signals";
 import type { BackupSnapshot, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
+import { useActions } from "../../app/keys.ts";
 import { go } from "../../app/route.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { visible, Words } from "../../parts/name.tsx";
@@ -60,14 +61,19 @@ export function MarkButton({ of }: { of: Mark }): JSX.Element {
 /** Says which row of the workspace is marked. */
 export function MarkBar({ workspace }: { workspace: string }): JSX.Element | null {
   const found = marked.value;
-  if (found?.workspace !== workspace) return null;
+  return found?.workspace === workspace ? <Marked found={found} /> : null;
+}
+
+function Marked({ found }: { found: Mark }): JSX.Element {
+  const unmark = (): void => void (marked.value = null);
+  useActions([{ key: "Escape", title: "Unmark the marked row", run: unmark }]);
   return (
     <p class="undo-bar mark-bar" role="status">
       <span>
         Marked: <Words text={found.words} />, <When at={found.at} as={timeOfDay} />. Press <em>Compare</em> at another
         row.
       </span>
-      <button type="button" onClick={() => (marked.value = null)}>
+      <button type="button" onClick={unmark}>
         Unmark
       </button>
     </p>

@@ -69,6 +69,8 @@ export interface PointRowProps {
   older: SavePoint | undefined;
   changes: Changes | null | undefined;
   isHead: boolean;
+  /** True if a part of the folder was restored to another state since its head. */
+  isInPart: boolean;
   isActive: boolean;
   lanes: readonly (Fork & { isStart: boolean; isDrawn: boolean })[];
   onPick(): void;
@@ -76,7 +78,7 @@ export interface PointRowProps {
 
 /** The row of a point: message, cause, changes and labels. */
 export function PointRow(props: PointRowProps): JSX.Element {
-  const { workspace, point, newer, older, changes, isHead, isActive, lanes, onPick } = props;
+  const { workspace, point, newer, older, changes, isHead, isInPart, isActive, lanes, onPick } = props;
   const turn = turnOf(point);
   const isUndo = isOfUndo(point.cause);
   const branched = point.restored_from !== null;
@@ -92,7 +94,7 @@ export function PointRow(props: PointRowProps): JSX.Element {
       >
         <span class="point-message">
           {point.message === "" ? <span class="faint">no message</span> : <Words text={point.message} />}
-          {isHead && <span class="badge good">here</span>}
+          {isHead && <span class="badge good">{isInPart ? "here, changed" : "here"}</span>}
           {point.pinned && <Icon name="pin" label="pinned" />}
           {point.integrity_state === "damaged" && <span class="badge bad">damaged</span>}
           {!point.complete && <span class="badge warn">incomplete</span>}

@@ -251,7 +251,7 @@ function UndoBar({ workspace, undo: point }: { workspace: string; undo: SavePoin
         {isUndone ? "Undone" : "Restored"} <When at={point.created_at} />
       </span>
       <button type="button" disabled={isBusy.value} onClick={run}>
-        <Icon name="undo" /> {isUndone ? "Redo" : "Undo"}
+        <Icon name={isUndone ? "redo" : "undo"} /> {isUndone ? "Redo" : "Undo"}
       </button>
     </p>
   );
@@ -361,7 +361,8 @@ function TimelineRow({
       newer={points.point(row.at - 1)}
       older={points.point(row.at + 1)}
       changes={points.changes(point.save_point_id)}
-      isHead={point.save_point_id === points.head && !points.isInPart}
+      isHead={point.save_point_id === points.head}
+      isInPart={points.isInPart}
       isActive={row.at === activeAt}
       lanes={lanes.map((lane) => {
         const start = points.indexOf(lane.origin.save_point_id);
