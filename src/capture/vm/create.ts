@@ -127,9 +127,9 @@ async function wake(host: Host, machine: Machine, record: MachineRecord): Promis
       failpoint("vm-start.loaded");
       let ran = false;
       using _events = qmp.listen((event) => (ran ||= event?.event === "RESUME"));
+      if (!awake.foreignNics && !(await listens(qmp))) await setLinks(qmp, awake.hardware, true);
       opened = await openForwards(qmp, machine, awake);
       failpoint("vm-start.committed");
-      if (!awake.foreignNics && !(await listens(qmp))) await setLinks(qmp, awake.hardware, true);
       try {
         await resume(qmp);
       } catch (error) {
