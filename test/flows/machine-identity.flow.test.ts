@@ -93,7 +93,7 @@ suite("the identity of a machine", { skip }, () => {
     await new Promise((resolve) => child.stdout.once("data", resolve));
     assert.equal(cairn(["vm", "exec", "--lock-timeout", "0s", "web", "true"]).error?.code, "busy");
     child.kill("SIGKILL");
-    await eventually("the command ends", () => inside("web", "pgrep -f '[s]leep 999'").status === 1);
+    await eventually("the command ends", () => inside("web", "ps | grep '[s]leep 999'").status === 1);
   });
 
   test("vm cp copies files in both directions, and leaves nothing half", () => {
