@@ -1,7 +1,7 @@
-import { number, object, type Of, orNull, rows, text } from "../../contract/schema.ts";
+import { number, object, type Of, opt, orNull, rows, text } from "../../contract/schema.ts";
 import { VerifyReceiptResult } from "../../contract/snapshots.ts";
 import { arg } from "../../contract/verb.ts";
-import { WorkspaceCallOptions } from "../../contract/words.ts";
+import { pointId, WorkspaceCallOptions } from "../../contract/words.ts";
 import { workspaceVerb } from "../kinds/define.ts";
 
 export const ListedReceipt = object({
@@ -20,6 +20,15 @@ export const VerificationDebt = object({
   unproven: number("those of them that no receipt with this user's signature proves"),
   proven_at: orNull(text("when a backup was last proven; null: never")),
   verified_at: orNull(text("when the repository was last verified by the schedule without damage; null: never")),
+  owed: opt(
+    rows(
+      object({
+        save_point_id: pointId(),
+        created_at: orNull(text("when the save point was made; null: the folder has it no longer")),
+      }),
+      "at most ten save points whose backups are not proven, the last one backed up first",
+    ),
+  ),
   backed_up_at: text("when the newest backup was made"),
 });
 export type VerificationDebt = Of<typeof VerificationDebt>;

@@ -1,4 +1,6 @@
 import type { JSX } from "preact";
+import { Words } from "./name.tsx";
+import { timesIn } from "./times.ts";
 
 /** Numbers, sizes and times for people, in the browser's time zone. */
 
@@ -60,6 +62,11 @@ export function When({ at, as = ago }: { at: string; as?: (at: string) => string
       {as(at)}
     </time>
   );
+}
+
+/** A sentence of the server, with its times in words. */
+export function Told({ text }: { text: string }): JSX.Element {
+  return <>{timesIn(text).map((part, i) => (i % 2 === 1 ? <When at={part} /> : <Words text={part} isWhole />))}</>;
 }
 
 /** Returns the tags in a text that separates them by commas. */

@@ -1,6 +1,7 @@
 import { useSignal } from "@preact/signals";
 import type { Receipts as Listed, VerifyReceiptResult } from "cairnstate/client";
 import type { JSX } from "preact";
+import { href } from "../../app/address.ts";
 import { call } from "../../app/calls.ts";
 import { problemOf, useResource } from "../../app/resource.ts";
 import { PathName, visible } from "../../parts/name.tsx";
@@ -21,7 +22,7 @@ export function Receipts({ workspace }: { workspace: string }): JSX.Element | nu
     <>
       <ul class="activity-list" aria-label="Verification debt">
         {found.debt.map((each) => (
-          <Debt key={each.repository_id} of={each} />
+          <Debt key={each.repository_id} of={each} workspace={workspace} />
         ))}
       </ul>
       <PartHeading part="receipts" level="h3">
@@ -41,8 +42,12 @@ export function Receipts({ workspace }: { workspace: string }): JSX.Element | nu
   );
 }
 
-function Debt({ of }: { of: Listed["debt"][number] }): JSX.Element {
-  const { repository, backups, unproven, proven_at: proven, verified_at: verified } = of;
+/** The backups without a proof that are named. */
+const NAMED = 4;
+
+function Debt({ of, workspace }: { of: Listed["debt"][number]; workspace: string }): JSX.Element {
+  const { repository, backups, unproven, proven_at: proven, verified_at: verified, owed = [] } = of;
+  const named = owed.slice(0, NAMED);
   return (
     <li>
       <span class="activity-words">
@@ -69,6 +74,25 @@ function Debt({ of }: { of: Listed["debt"][number] }): JSX.Element {
           <>
             last verified <When at={verified} />
           </>
+        )}
+        {named.length > 0 && (
+          <span class="faint">
+            . Not proven:{" "}
+            {named.map(({ save_point_id: id, created_at: at }, i) => (
+              <>
+                {i > 0 && ", "}
+                {at === null ? (
+                  <code>{id.slice(0, 8)}</code>
+                ) : (
+                  <>
+                    <a href={href({ view: "point", workspace, point: id })}>{id.slice(0, 8)}</a> of{" "}
+                    <When at={at} as={wholeTime} />
+                  </>
+                )}
+              </>
+            ))}
+            {unproven > named.length && `, and ${count(unproven - named.length)} more`}
+          </span>
         )}
       </span>
     </li>

@@ -5,9 +5,9 @@ import { useEffect, useRef } from "preact/hooks";
 import { problemOf, useResource } from "../../app/resource.ts";
 import { client } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
-import { Name, PathName, Words } from "../../parts/name.tsx";
+import { Name, PathName } from "../../parts/name.tsx";
 import { type Found, Late, Problem } from "../../parts/problem.tsx";
-import { When } from "../../parts/values.tsx";
+import { Told, When } from "../../parts/values.tsx";
 
 type Agent = AgentsIn["agents"][number];
 
@@ -110,7 +110,7 @@ function AgentRow({
       )}
       {problems.map((each) => (
         <p key={each} class="modified">
-          <Words text={each} isWhole />
+          <Told text={each} />
         </p>
       ))}
       {plan.value !== null && (

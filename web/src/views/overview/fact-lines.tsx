@@ -74,7 +74,7 @@ function TroubleLine({
   );
 }
 
-/** Counts the known backups without a proof, with a link to the receipts of a repository that has one. */
+/** Counts the known backups without a proof, with a link to the activity of a workspace that owes a proof. */
 function Proofs({ all }: { all: readonly Shown[] }): JSX.Element {
   const repositories = repositoriesOf(all).filter(({ backups }) => backups > 0);
   const backups = repositories.reduce((sum, each) => sum + each.backups, 0);
@@ -91,7 +91,7 @@ function Proofs({ all }: { all: readonly Shown[] }): JSX.Element {
       </span>
       {"; "}
       <span title={VERIFIED}>{verified({ at, absent }, repositories.length)}</span>.{" "}
-      <a href={href({ view: "activity", workspace: owing.paths[0]!, part: "receipts" })}>Show the receipts</a>
+      <a href={href({ view: "activity", workspace: owing.owing, part: "receipts" })}>Show the receipts</a>
     </li>
   );
 }

@@ -49,6 +49,17 @@ test("alarmsOf lists problems of the schedule and hooks that fail, but no hooks 
   ]);
 });
 
+test("an alarm of a local repository that is not there asks for its disk", () => {
+  const error = { code: "not_found", message: "no repository in /backups: it has no config", hint: null };
+  const text = `backup into /backups fails since 2026-11-29T10:00:00.000Z: ${error.message}`;
+  const hints = (repository: string): (string | undefined)[] => {
+    const facts = scheduled([run("backup", "2026-11-29T10:00:00.000Z", { error, repository })], [text]);
+    return alarmsOf(shownOf([info("/a")], null, new Map([["/a", facts]])), null).map(({ hint }) => hint);
+  };
+  assert.deepEqual(hints("/backups"), ["Is the disk with the repository connected and mounted?"]);
+  assert.deepEqual(hints("sftp:host:/backups"), [undefined]);
+});
+
 test("nextRuns lists work on a repository once, and backups for each workspace", () => {
   const runs = [run("verify", "2026-11-29T12:00:00.000Z"), run("backup", "2026-11-29T11:00:00.000Z")];
   const facts = new Map([
@@ -118,6 +129,22 @@ test("repositoriesOf counts the known backups without a proof, and provenAt retu
     all.map((each) => provenAt(each)),
     ["2026-11-28", null],
   );
+});
+
+test("repositoriesOf names the workspace that owes a proof, not one that only has a schedule", () => {
+  const debt = (backups: number, unproven: number) =>
+    ({
+      debt: [{ repository: "/backups", backups, unproven, proven_at: null, verified_at: null, backed_up_at: "" }],
+    }) as unknown as Facts;
+  const facts = new Map([
+    ["/a", scheduled([run("backup", "2026-11-29T12:00:00.000Z")])],
+    ["/b", debt(1, 0)],
+    ["/c", debt(3, 2)],
+    ["/d", debt(1, 1)],
+  ]);
+  const infos = [...facts.keys()].map((path) => info(path));
+  const [{ owing, unproven } = assert.fail()] = repositoriesOf(shownOf(infos, null, facts));
+  assert.deepEqual([owing, unproven], ["/c", 3]);
 });
 
 test("earliest returns the earliest time and counts the absent ones", () => {

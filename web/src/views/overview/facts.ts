@@ -32,6 +32,7 @@ export interface Shown extends WorkspaceInfo, Facts {
 export interface Alarm {
   path: string | null;
   text: string;
+  hint?: string;
 }
 
 export interface NextRun {
@@ -60,6 +61,8 @@ export interface RepositoryFacts {
   /** Backups that this machine has recorded, and those of them that no restore has proven. */
   backups: number;
   unproven: number;
+  /** The workspace whose activity shows the backups: one that owes a proof, if there is one. */
+  owing: string;
 }
 
 /** Returns the workspaces with their facts, those with problems first, then by their latest save. */
@@ -169,10 +172,22 @@ export function alarmsOf(all: readonly Shown[], daemon: Daemon | null): Alarm[] 
         ({ agent, count, reason }) => `${count} hook${count === 1 ? "" : "s"} of ${agent} failed: ${reason}`,
       ),
     ];
-    return texts.map((text) => ({ path, text }));
+    return texts.map((text) => {
+      const isAbsent = (schedule?.runs ?? []).some(
+        (each) => isWithoutRepository(each) && text.includes(each.error!.message),
+      );
+      return { path, text, ...(isAbsent ? { hint: ABSENT_DISK } : {}) };
+    });
   });
   const others = daemon === null ? [] : [...daemon.overdue, ...daemon.retention.failed, ...daemon.advice];
   return [...own, ...others.map((text) => ({ path: null, text }))];
+}
+
+const ABSENT_DISK = "Is the disk with the repository connected and mounted?";
+
+/** True for a run that found no repository in a folder of this machine. */
+function isWithoutRepository({ repository, error }: Schedule["runs"][number]): boolean {
+  return error?.code === "not_found" && repository?.startsWith("/") === true;
 }
 
 /** Returns the agents that work in a workspace and whose hooks do not save it. */
@@ -197,7 +212,7 @@ export function repositoriesOf(all: readonly Shown[]): RepositoryFacts[] {
   const found = new Map<string, RepositoryFacts>();
   const at = (repository: string, path: string): RepositoryFacts => {
     const none = { backed_up_at: null, verified_at: null, proven_at: null, isFailing: false, backups: 0, unproven: 0 };
-    const known = found.get(repository) ?? { repository, paths: [], ...none };
+    const known = found.get(repository) ?? { repository, paths: [], owing: path, ...none };
     found.set(repository, known);
     if (!known.paths.includes(path)) known.paths.push(path);
     return known;
@@ -213,6 +228,7 @@ export function repositoriesOf(all: readonly Shown[]): RepositoryFacts[] {
     }
     for (const { repository, backups, unproven, proven_at, verified_at, backed_up_at } of debt ?? []) {
       const row = at(repository, path);
+      if (row.backups === 0 || (row.unproven === 0 && unproven > 0)) row.owing = path;
       row.backups += backups;
       row.unproven += unproven;
       row.backed_up_at = later(row.backed_up_at, backed_up_at);

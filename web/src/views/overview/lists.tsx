@@ -2,7 +2,7 @@ import type { WorkspaceInfo } from "cairnstate/client";
 import type { JSX } from "preact";
 import { href, nameOf } from "../../app/address.ts";
 import { Name, Words } from "../../parts/name.tsx";
-import { count, plural } from "../../parts/values.tsx";
+import { count, plural, Told } from "../../parts/values.tsx";
 import { Due, Moment } from "./card.tsx";
 import { type Alarm, type NextRun, PROVEN, type RepositoryFacts, RUN_NAMES, VERIFIED } from "./facts.ts";
 
@@ -17,7 +17,7 @@ export function Alarms({ alarms }: { alarms: readonly Alarm[] }): JSX.Element | 
     <>
       <h2>Alarms</h2>
       <ul class="overview-list">
-        {alarms.map(({ path, text }) => (
+        {alarms.map(({ path, text, hint }) => (
           <li key={`${path} ${text}`}>
             {path !== null && (
               <a href={href({ view: "timeline", workspace: path })}>
@@ -25,8 +25,9 @@ export function Alarms({ alarms }: { alarms: readonly Alarm[] }): JSX.Element | 
               </a>
             )}
             <span class="removed">
-              <Words text={text} isWhole />
+              <Told text={text} />
             </span>
+            {hint !== undefined && <span class="faint">{hint}</span>}
           </li>
         ))}
       </ul>
@@ -53,7 +54,7 @@ export function Repositories({ repositories }: { repositories: readonly Reposito
 }
 
 function Repository({ of }: { of: RepositoryFacts }): JSX.Element {
-  const { repository, paths, backed_up_at, verified_at, proven_at, isFailing, backups, unproven } = of;
+  const { repository, paths, owing, backed_up_at, verified_at, proven_at, isFailing, backups, unproven } = of;
   return (
     <li>
       <strong>
@@ -75,7 +76,7 @@ function Repository({ of }: { of: RepositoryFacts }): JSX.Element {
           {count(unproven)} of {plural(backups, "known backup")} never proven
         </span>
       )}
-      <a href={href({ view: "activity", workspace: paths[0]!, part: backups > 0 ? "receipts" : "backups" })}>
+      <a href={href({ view: "activity", workspace: owing, part: backups > 0 ? "receipts" : "backups" })}>
         {backups > 0 ? "Receipts" : "Backups"}
       </a>
     </li>

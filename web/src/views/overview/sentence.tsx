@@ -1,6 +1,6 @@
 import type { ComponentChildren, JSX } from "preact";
 import { count, plural, When } from "../../parts/values.tsx";
-import { agentsWithoutHooks, earliest, isDamaged, isLate, provenAt, type Shown } from "./facts.ts";
+import { agentsWithoutHooks, earliest, isDamaged, isLate, provenAt, repositoriesOf, type Shown } from "./facts.ts";
 
 /** The state of all workspaces in one sentence: `Everything is saved; backed up 2 hours ago; proven yesterday`. */
 export function Sentence({ all }: { all: readonly Shown[] }): JSX.Element | null {
@@ -46,13 +46,15 @@ function kept(all: readonly Shown[]): JSX.Element[] {
   const { at, absent } = earliest(backups);
   if (at === null) return [warn("no backup yet")];
   const proof = earliest(all.flatMap((each, i) => (backups[i] === null ? [] : [provenAt(each)])));
+  // A folder without a proof owes at least one backup, although this machine may have no record of that backup.
+  const unproven = repositoriesOf(all).reduce((sum, each) => sum + each.unproven, 0);
   return [
     <span>
       backed up <When at={at} />
     </span>,
     ...(absent > 0 ? [warn(`${count(absent)} of ${count(all.length)} without a backup`)] : []),
     proof.at === null || proof.absent > 0 ? (
-      warn(proof.at === null ? "never proven" : `${plural(proof.absent, "backup")} never proven`)
+      warn(proof.at === null ? "never proven" : `${plural(Math.max(unproven, proof.absent), "backup")} never proven`)
     ) : (
       <span>
         proven <When at={proof.at} />
