@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -178,3 +179,17 @@ test(
     assert.ok(!existsSync(blobFile(root, digest)));
   },
 );
+
+test("a blob with the right content stays while others add it, and a damaged one is replaced", async () => {
+  writeFileSync(at("memory"), "memory of many clones");
+  const inodes = await Promise.all(
+    Array.from({ length: 8 }, async () => statSync(blobFile(root, await addBlob(root, at("memory")))).ino),
+  );
+  assert.equal(new Set(inodes).size, 1, "a clone that verified the blob finds it unchanged");
+  const digest = await addBlob(root, at("memory"));
+  const blob = blobFile(root, digest);
+  assert.equal(statSync(blob).ino, inodes[0]);
+  writeFileSync(blob, "damaged");
+  assert.equal(await addBlob(root, at("memory")), digest);
+  assert.equal(readFileSync(blob, "utf8"), "memory of many clones");
+});

@@ -1,4 +1,14 @@
-import { chmodSync, closeSync, lstatSync, readdirSync, readSync, renameSync, rmSync, utimesSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+} from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { advice, CairnError, option } from "../../errors.ts";
@@ -6,6 +16,7 @@ import { blobsOf, diskFile } from "../../formats/machine/machine.ts";
 import { runTool } from "../../fs/child-pipes.ts";
 import { fsyncDirectory, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
 import { digestOfFile } from "../../fs/file-digest.ts";
+import { moveToFree } from "../../fs/linux/exchange-folders.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { openRegular } from "../../fs/regular-file.ts";
@@ -169,12 +180,28 @@ async function keep(
     const [{ sha256 }] = await Promise.all([digestOfFile(copy, newPacer(signal), look), file.sync()]);
     if (wanted !== undefined && sha256 !== wanted)
       throw new CairnError("damaged", `a file with the digest ${wanted} has another content`);
-    renameSync(copy, blobFile(root, sha256));
+    await publish(copy, { blob: blobFile(root, sha256), sha256, signal });
     fsyncDirectory(sharedFile(root, "blobs"));
     return sha256;
   } finally {
     rmSync(copy, { force: true });
   }
+}
+
+/** Gives a copy the name of its blob. A blob that has its content stays, since other commands may use it already. */
+async function publish(
+  copy: string,
+  { blob, sha256, signal }: { blob: string; sha256: string; signal: AbortSignal | undefined },
+): Promise<void> {
+  if (!existsSync(blob)) {
+    try {
+      moveToFree(Buffer.from(copy), Buffer.from(blob));
+      return;
+    } catch (error) {
+      if ((error as CairnError).details?.["errno"] !== "EEXIST") throw error;
+    }
+  }
+  if ((await digestOfFile(blob, newPacer(signal))).sha256 !== sha256) renameSync(copy, blob);
 }
 
 /** Keeps new files from being removed until a machine's record names them. */
