@@ -61,8 +61,11 @@ test(
     await page.getByText("4 removed").waitFor();
     await page.getByLabel("keep what the save point does not have").check();
     await page.getByText("4 removed").waitFor({ state: "detached" });
-    await page.getByRole("button", { name: "Restore", exact: true }).click();
-    await page.getByRole("status").getByText("Restored").waitFor();
+    await page.getByRole("button", { name: /^(Restore|Take back)( \d+ \w+)?$/ }).click();
+    await page
+      .getByRole("status")
+      .getByText(/^(Restored|Taken back)/)
+      .waitFor();
     assert.equal(fs.readFileSync(path.join(workspace, "src/a.ts"), "utf8"), "export const a = 1;\n");
     assert.equal(fs.readFileSync(path.join(workspace, "docs/readme.md"), "utf8"), "# Shop\n");
     await go({ view: "timeline", workspace });

@@ -47,8 +47,11 @@ test(
     await page.getByText("stays as it is").waitFor();
     await page.getByText("1 changed").waitFor();
     assert.deepEqual(await violations(page), []);
-    await page.getByRole("button", { name: "Restore", exact: true }).click();
-    await page.getByRole("status").getByText("Restored").waitFor();
+    await page.getByRole("button", { name: /^(Restore|Take back)( \d+ \w+)?$/ }).click();
+    await page
+      .getByRole("status")
+      .getByText(/^(Restored|Taken back)/)
+      .waitFor();
     assert.equal(fs.readFileSync(path.join(shop.folder, "docs/readme.md"), "utf8"), "# Shop\n");
     assert.match(fs.readFileSync(path.join(shop.folder, "src/total.ts"), "utf8"), /^ {2}let sum/m);
     assert.deepEqual(
@@ -76,7 +79,7 @@ test(
     const { page, go } = await open(t, shop.folder);
     await go({ view: "restore", workspace: shop.folder, point: "latest", paths: [] });
     const mark = (name: string) => page.getByRole("checkbox", { name: `Restore ${name}`, exact: true });
-    const run = page.getByRole("button", { name: "Restore", exact: true });
+    const run = page.getByRole("button", { name: /^(Restore|Take back)( \d+ \w+)?$/ });
     await mark("src/").uncheck();
     await mark("docs/new.md").uncheck();
     await page.getByText("No path is chosen.").waitFor();
@@ -89,10 +92,19 @@ test(
     await keep.uncheck();
     await mark("src/a.ts").check();
     // The folder that holds the file is made with it.
-    await mark("src/").and(page.locator(":checked")).waitFor();
+    await mark("src/").and(page.locator(":indeterminate")).waitFor();
     assert.equal(await mark("src/total.ts").isChecked(), false);
+    await page.getByRole("button", { name: "All", exact: true }).click();
+    await mark("docs/new.md").and(page.locator(":checked")).waitFor();
+    await page.getByRole("button", { name: "None", exact: true }).click();
+    await page.getByText("No path is chosen.").waitFor();
+    await mark("src/a.ts").check();
+    await page.getByRole("button", { name: "Restore 2 entries" }).waitFor();
     await run.click();
-    await page.getByRole("status").getByText("Restored").waitFor();
+    await page
+      .getByRole("status")
+      .getByText(/^(Restored|Taken back)/)
+      .waitFor();
     assert.deepEqual(fs.readdirSync(path.join(shop.folder, "src")), ["a.ts"]);
     assert.equal(fs.existsSync(path.join(shop.folder, "docs/new.md")), true);
   },
@@ -114,9 +126,9 @@ test(
     assert.match(await unchanged.innerText(), /img\/\s*logo\.png/);
     await page.getByText("The state of now is saved first").waitFor();
     await go({ view: "restore", workspace: shop.folder, point: shop.ids["edit the total"]!, paths: [] });
-    await page.getByRole("button", { name: "Restore", exact: true }).click();
+    await page.getByRole("button", { name: /^(Restore|Take back)( \d+ \w+)?$/ }).click();
     const status = page.getByRole("status");
-    await status.getByText("Restored").waitFor();
+    await status.getByText(/^(Restored|Taken back)/).waitFor();
     await go({ view: "restore", workspace: shop.folder, point: shop.ids["the template"]!, paths: [] });
     await page.getByRole("checkbox", { name: "Restore src/total.ts" }).waitFor();
     await status.getByRole("button", { name: "Undo" }).click();

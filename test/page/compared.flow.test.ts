@@ -85,8 +85,11 @@ test(
     await page.locator(".take-back").getByRole("link", { name: "This file…" }).click();
     await page.getByRole("checkbox", { name: "Restore docs/readme.md" }).waitFor();
     const release = await hold("diff");
-    await page.getByRole("button", { name: "Restore", exact: true }).click();
-    await page.getByRole("status").getByText("Restored").waitFor();
+    await page.getByRole("button", { name: /^(Restore|Take back)( \d+ \w+)?$/ }).click();
+    await page
+      .getByRole("status")
+      .getByText(/^(Restored|Taken back)/)
+      .waitFor();
     await page.waitForURL(/#\/timeline/);
     await page.waitForTimeout(1_000);
     assert.equal(await page.getByRole("alert").count(), 0, "no error of a file that was taken back");

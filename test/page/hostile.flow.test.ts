@@ -111,8 +111,11 @@ test("the page shows, compares and restores files whose names are not UTF-8", { 
   await page.getByText("2 versions").waitFor();
   await page.locator(".version", { hasText: "first" }).getByRole("link", { name: "Restore…" }).click();
   await page.getByText("1 changed").waitFor();
-  await page.getByRole("button", { name: "Restore", exact: true }).click();
-  await page.getByRole("status").getByText("Restored").waitFor();
+  await page.getByRole("button", { name: /^(Restore|Take back)( \d+ \w+)?$/ }).click();
+  await page
+    .getByRole("status")
+    .getByText(/^(Restored|Taken back)/)
+    .waitFor();
   assert.equal(fs.readFileSync(inside, "utf8"), "one\n");
 });
 

@@ -13,8 +13,8 @@ test("a notice covers nothing, and leaves when it is no longer of use", { skip: 
   const notice = page.locator(".outcome");
   const restore = async (point: string): Promise<void> => {
     await go({ view: "restore", workspace: shop.folder, point: shop.ids[point]!, paths: [] });
-    await page.getByRole("button", { name: "Restore", exact: true }).click();
-    await notice.getByText("Restored").waitFor();
+    await page.getByRole("button", { name: /^(Restore|Take back)( \d+ \w+)?$/ }).click();
+    await notice.getByText(/^(Restored|Taken back)/).waitFor();
   };
   await restore("a shell command");
   await page.waitForURL(/#\/timeline/);

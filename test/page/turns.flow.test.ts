@@ -56,8 +56,11 @@ test(
     await page.getByRole("heading", { name: "Take back a turn" }).waitFor();
     await page.getByRole("checkbox", { name: "Restore src/new.ts" }).waitFor();
     assert.equal(await page.getByRole("checkbox", { name: "Restore src/later.ts" }).count(), 0);
-    await page.getByRole("button", { name: "Restore", exact: true }).click();
-    await page.getByRole("status").getByText("Restored").waitFor();
+    await page.getByRole("button", { name: /^(Restore|Take back)( \d+ \w+)?$/ }).click();
+    await page
+      .getByRole("status")
+      .getByText(/^(Restored|Taken back)/)
+      .waitFor();
     assert.deepEqual([exists("new.ts"), exists("later.ts")], [false, true]);
     assert.equal(await page.locator(".turn-row[data-taken-back='true']").count(), 0);
     await page.getByRole("status").getByRole("button", { name: "Undo" }).click();
@@ -70,8 +73,11 @@ test(
     await page.getByRole("checkbox", { name: "Restore src/later.ts" }).waitFor();
     await page.getByRole("link", { name: "Only the files of this turn" }).waitFor();
     assert.deepEqual(await violations(page), []);
-    await page.getByRole("button", { name: "Restore", exact: true }).click();
-    await page.getByRole("status").getByText("Restored").waitFor();
+    await page.getByRole("button", { name: /^(Restore|Take back)( \d+ \w+)?$/ }).click();
+    await page
+      .getByRole("status")
+      .getByText(/^(Restored|Taken back)/)
+      .waitFor();
     assert.deepEqual([exists("new.ts"), exists("later.ts")], [false, false]);
     await row.getByText("taken back").waitFor();
 

@@ -15,6 +15,7 @@ test("parse returns the view from which href made an address", () => {
     { view: "file-history", workspace: "/w", at: { path: "x" }, a: "1", b: "2" },
     { view: "restore", workspace: "/w", point: "1a", paths: [{ path: "a" }, toRef(`b64:${RAW}`)] },
     { view: "restore", workspace: "/w", point: "1a", paths: [], turn: "9f86d081" },
+    { view: "restore", workspace: "/w", point: "1a", paths: [{ path: "a" }], back: true },
     { view: "activity", workspace: "/w" },
     { view: "activity", workspace: "/w", part: "receipts" },
     { view: "search", workspace: "/w", q: "*.ts" },

@@ -22,8 +22,18 @@ export type Route =
   | { view: "point"; workspace: string; point: string; to?: string | undefined; file?: PathRef | undefined }
   | { view: "files"; workspace: string; point: string; at: PathRef; sort?: string | undefined }
   | { view: "file-history"; workspace: string; at: PathRef; a?: string | undefined; b?: string | undefined }
-  /** `turn`: the id of an agent's turn, before which the rewind goes back; `point` is the state before it. */
-  | { view: "restore"; workspace: string; point: string; paths: readonly PathRef[]; turn?: string | undefined }
+  /**
+   * `turn`: the id of an agent's turn, before which the rewind goes back; `point` is the state before it. `back`: the
+   * restore takes back changes that were shown.
+   */
+  | {
+      view: "restore";
+      workspace: string;
+      point: string;
+      paths: readonly PathRef[];
+      turn?: string | undefined;
+      back?: boolean | undefined;
+    }
   | { view: "search"; workspace: string; q: string }
   /** `part`: the part of the view that is scrolled into view. */
   | { view: "activity"; workspace: string; part?: ActivityPart | undefined }
@@ -174,6 +184,7 @@ export function href(to: Route): string {
     case "restore":
       set("p", to.point);
       set("turn", to.turn);
+      set("back", to.back === true ? "1" : undefined);
       for (const each of to.paths) query.append("path", toText(each));
       break;
     case "adopt":
@@ -210,7 +221,14 @@ export function parse(hash: string): Route {
     if (view === "point") return { view, workspace, point, to: get("to"), file: ref("file") };
     if (view === "files") return { view, workspace, point, at, sort: get("sort") };
     if (view === "restore")
-      return { view, workspace, point, paths: query.getAll("path").map(toRef), turn: get("turn") };
+      return {
+        view,
+        workspace,
+        point,
+        paths: query.getAll("path").map(toRef),
+        turn: get("turn"),
+        ...(query.has("back") ? { back: true } : {}),
+      };
   }
   const shows = { ...(query.has("backups") ? { backups: true } : {}), ...(query.has("undo") ? { undo: true } : {}) };
   return { view: "timeline", workspace, q: get("q"), ...shows };

@@ -1,6 +1,6 @@
 import { type Signal, useSignal } from "@preact/signals";
 import type { PlanEntry, RestorePlan } from "cairnstate/client";
-import type { JSX } from "preact";
+import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { foldersOf, type PathRef, toText } from "../app/address.ts";
 import { onEvent } from "../app/events.ts";
@@ -10,6 +10,7 @@ import { Name, PathName, visible } from "../parts/name.tsx";
 import { Empty, type Found } from "../parts/problem.tsx";
 import { count, plural, size } from "../parts/values.tsx";
 import { VirtualList } from "../parts/virtual-list.tsx";
+import { chooseIn, chosenPaths, type Mark, marksOf, rowsOf } from "./restore-choice.ts";
 
 /** The plan of a restore: lists each change, with a checkbox that keeps the present state of its path. */
 
@@ -43,6 +44,7 @@ interface ShownPlan {
   isChosen(entry: PlanEntry): boolean;
   /** Null: the plan is done as a whole. */
   choose: ((entry: PlanEntry, isWanted: boolean) => void) | null;
+  chooseAll(isWanted: boolean): void;
 }
 
 /**
@@ -65,7 +67,7 @@ export function usePlan(
   const whole = useResource(`plan ${of}`, (signal) => make(paths, signal), { isFresh: true });
   const all = whole.value.value;
   const isPart = keys.size > 0 && all !== undefined;
-  const chosen = isPart ? chosenPaths(all.entries, keys, paths) : paths;
+  const chosen = isPart ? chosenPaths(all.entries, keys, { asked: paths, isBackup }) : paths;
   const isNone = isPart && chosen.length === 0;
   const key = `part ${of} ${isPart ? chosen.map(toText).join("\n") : ""}`;
   const part = useResource(
@@ -99,6 +101,8 @@ export function usePlan(
       planned === null || shown === undefined ? !keys.has(toText(entry)) : planned.has(toText(entry)),
     choose: (entry, isWanted) =>
       (without.value = { choice, keys: chooseIn(all?.entries ?? [], keys, { entry, isWanted }) }),
+    chooseAll: (isWanted) =>
+      (without.value = { choice, keys: new Set(isWanted ? [] : (all?.entries ?? []).map(toText)) }),
   };
 }
 
@@ -131,48 +135,11 @@ function useChanged(
   return changed;
 }
 
-/** Returns the keys of the entries that stay, after an entry and all entries below it were chosen or not. */
-function chooseIn(
-  entries: readonly PlanEntry[],
-  keys: ReadonlySet<string>,
-  { entry, isWanted }: { entry: PlanEntry; isWanted: boolean },
-): ReadonlySet<string> {
-  const own = toText(entry);
-  const next = new Set(keys);
-  for (const each of entries)
-    if (toText(each) === own || foldersOf(each).includes(own)) {
-      if (isWanted) next.delete(toText(each));
-      else next.add(toText(each));
-    }
-  return next;
-}
-
-/**
- * Returns the paths to restore so that the entries of `without` stay. Leaves out a folder with such an entry below it,
- * and a folder above the paths that were asked for: a restore of a folder restores everything in it.
- */
-function chosenPaths(
-  entries: readonly PlanEntry[],
-  without: ReadonlySet<string>,
-  asked: readonly PathRef[],
-): PathRef[] {
-  const scope = new Set(asked.map(toText));
-  const kept = entries.filter((each) => without.has(toText(each)));
-  const above = new Set(kept.flatMap(foldersOf));
-  const wanted = entries.filter((each) => {
-    if (each.action === "keep" || without.has(toText(each))) return false;
-    if (each.kind !== "directory") return true;
-    const isAsked = scope.size === 0 || scope.has(toText(each)) || foldersOf(each).some((one) => scope.has(one));
-    return isAsked && !above.has(toText(each));
-  });
-  const folders = new Set(wanted.filter(({ kind }) => kind === "directory").map(toText));
-  return wanted.filter((each) => !foldersOf(each).some((one) => folders.has(one)));
-}
-
 /** The rows of a plan with a checkbox for each path, and what the plan warns of. */
 export function Plan({ plan, paths = [] }: { plan: ShownPlan; paths?: readonly PathRef[] }): JSX.Element | null {
   const { all, shown, isNone, changed, reload } = plan;
   const rows = useMemo(() => (all === undefined ? [] : rowsOf(all.entries, shown?.entries ?? [])), [all, shown]);
+  const marks = marksOf(rows, plan.isChosen);
   if (all === undefined) return null;
   return (
     <div class="plan">
@@ -192,31 +159,34 @@ export function Plan({ plan, paths = [] }: { plan: ShownPlan; paths?: readonly P
         <AlreadySo paths={paths} />
       ) : (
         <>
-          <Sums plan={shown} isNone={isNone} />
+          <Sums plan={shown} isNone={isNone}>
+            {plan.choose !== null && (
+              <span class="plan-all" role="group" aria-label="Choose">
+                {[true, false].map((isWanted) => (
+                  <button key={String(isWanted)} type="button" class="quiet" onClick={() => plan.chooseAll(isWanted)}>
+                    {isWanted ? "All" : "None"}
+                  </button>
+                ))}
+              </span>
+            )}
+          </Sums>
           {shown !== undefined && <Warnings plan={shown} />}
           <Unchanged plan={all} paths={paths} />
           <VirtualList
             label="What the restore does"
             count={rows.length}
             rowHeight={ROW}
-            row={(index) => <PlanRow key={toText(rows[index]!)} entry={rows[index]!} plan={plan} />}
+            row={(index) => {
+              const entry = rows[index]!;
+              return (
+                <PlanRow key={toText(entry)} entry={entry} mark={marks.get(toText(entry)) ?? "none"} plan={plan} />
+              );
+            }}
           />
         </>
       )}
     </div>
   );
-}
-
-/** Returns the entries of both plans. An entry of both is returned as the plan of the chosen paths has it. */
-function rowsOf(all: readonly PlanEntry[], chosen: readonly PlanEntry[]): PlanEntry[] {
-  const own = new Map(chosen.map((each) => [toText(each), each]));
-  const rows = all.map((each) => {
-    const key = toText(each);
-    const found = own.get(key) ?? each;
-    own.delete(key);
-    return found;
-  });
-  return [...own.values(), ...rows];
 }
 
 function AlreadySo({ paths }: { paths: readonly PathRef[] }): JSX.Element {
@@ -260,7 +230,15 @@ function Unchanged({ plan, paths }: { plan: Planned; paths: readonly PathRef[] }
   );
 }
 
-function Sums({ plan, isNone }: { plan: Planned | undefined; isNone: boolean }): JSX.Element {
+function Sums({
+  plan,
+  isNone,
+  children,
+}: {
+  plan: Planned | undefined;
+  isNone: boolean;
+  children: ComponentChildren;
+}): JSX.Element {
   const sums = useMemo(() => {
     const made = new Map<Action, number>();
     for (const { action } of plan?.entries ?? []) made.set(action, (made.get(action) ?? 0) + 1);
@@ -277,6 +255,7 @@ function Sums({ plan, isNone }: { plan: Planned | undefined; isNone: boolean }):
         </span>
       ))}
       {bytes > 0 && <span class="faint">{size(bytes)} to write</span>}
+      {children}
     </p>
   );
 }
@@ -316,7 +295,7 @@ function Warnings({ plan: { holders, left_out } }: { plan: Planned }): JSX.Eleme
   );
 }
 
-function PlanRow({ entry, plan }: { entry: PlanEntry; plan: ShownPlan }): JSX.Element {
+function PlanRow({ entry, mark, plan }: { entry: PlanEntry; mark: Mark; plan: ShownPlan }): JSX.Element {
   const { action, path, kind } = entry;
   const isChosen = plan.isChosen(entry);
   const { choose } = plan;
@@ -330,8 +309,13 @@ function PlanRow({ entry, plan }: { entry: PlanEntry; plan: ShownPlan }): JSX.El
           class="plan-check"
           type="checkbox"
           aria-label={`Restore ${visible(name)}`}
-          checked={isChosen}
-          onChange={(event) => choose(entry, event.currentTarget.checked)}
+          // The browser clears both at a click, also if the choice stays as it was.
+          ref={(box) => {
+            if (box === null) return;
+            box.checked = mark === "all";
+            box.indeterminate = mark === "some";
+          }}
+          onChange={() => choose(entry, mark !== "all")}
         />
       )}
       <span class={`plan-sign plan-${action}`} title={ACTIONS[action][1]}>

@@ -11,11 +11,12 @@ import { go, route as current } from "../app/route.ts";
 import { isReadOnly } from "../app/session.ts";
 import { changesOf, turnById } from "../app/turns.ts";
 import { Check, TextField } from "../parts/fields.tsx";
-import { Icon } from "../parts/icon.tsx";
+import { Icon, type IconName } from "../parts/icon.tsx";
 import { Name, PathName, Words } from "../parts/name.tsx";
 import { Empty, Late, Problem } from "../parts/problem.tsx";
 import { count, Counts, plural, When, wholeTime } from "../parts/values.tsx";
 import { sumsOf } from "./point/changed-tree.ts";
+import { changedText } from "./restore-choice.ts";
 import { Plan, type Planned, usePlan } from "./restore-plan.tsx";
 
 type RestoreRoute = Extract<Route, { view: "restore" }>;
@@ -45,7 +46,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
         }),
       (answer) => {
         if (route === current.value) go({ view: "timeline", workspace });
-        return outcomeOf(workspace, answer, { folder: to });
+        return outcomeOf(workspace, answer, { folder: to, ...(isTakeBack(route) ? { done: "Taken back" } : {}) });
       },
     );
     if (done === null) plan.reload();
@@ -67,12 +68,19 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
       )}
       <Foot
         back={back}
+        name={`${isTakeBack(route) ? "Take back" : "Restore"}${isElsewhere ? "" : changedText(shown?.entries ?? [])}`}
+        icon={isTakeBack(route) ? "undo" : "restore"}
         isElsewhere={isElsewhere}
         isReady={isElsewhere ? folder.value !== "" : shown !== undefined && shown.entries.length > 0}
         run={() => void run()}
       />
     </section>
   );
+}
+
+/** True if the restore takes back what a turn, a save point or the unsaved work changed. */
+function isTakeBack({ back, turn }: RestoreRoute): boolean {
+  return back === true || turn !== undefined;
 }
 
 /** The title of a restore, the state that comes back, and the choices. */
@@ -92,7 +100,10 @@ function Head({
   if (turn !== undefined) return <TurnHead route={route} turn={turn} />;
   return (
     <header class="point-head">
-      <h1>Restore {paths.length === 0 ? "everything" : plural(paths.length, "path")}</h1>
+      <h1>
+        {isTakeBack(route) ? "Take back" : "Restore"}{" "}
+        {paths.length > 0 ? plural(paths.length, "path") : isTakeBack(route) ? "what is not saved" : "everything"}
+      </h1>
       <p class="facts faint">
         {head !== undefined && (
           <>
@@ -201,12 +212,14 @@ function pathsOf({ paths }: RestoreRoute): { paths?: (string | Uint8Array)[] } {
 export function Foot({
   back,
   name = "Restore",
+  icon = "restore",
   isElsewhere = false,
   isReady,
   run,
 }: {
   back: Route;
   name?: string;
+  icon?: IconName;
   isElsewhere?: boolean;
   isReady: boolean;
   run(): void;
@@ -218,7 +231,7 @@ export function Foot({
         Cancel
       </a>
       <button type="button" class="strong" disabled={isBusy.value || !isReady} onClick={run}>
-        <Icon name="restore" /> {name}
+        <Icon name={icon} /> {name}
       </button>
     </footer>
   );

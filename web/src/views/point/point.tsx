@@ -265,11 +265,16 @@ function TakeBack({
   chosen: DiffEntry | undefined;
 }): JSX.Element | null {
   const { workspace } = route;
-  const to = (paths: readonly PathRef[]): string => href({ view: "restore", workspace, point: from, paths });
-  const all = pathsOf(entries);
+  const to = (paths: readonly PathRef[]): string =>
+    href({ view: "restore", workspace, point: from, paths, back: true });
+  // A backup does not have the paths of added entries, and a restore of it cannot name them.
+  const known = (list: readonly DiffEntry[]): readonly DiffEntry[] =>
+    isBackup(from) ? list.filter(({ change }) => change !== "added" && change !== "renamed") : list;
+  const all = pathsOf(known(entries));
   const folders = foldersText(entries);
-  const changed = entries.filter((each) => !isFolderItself(each)).length;
-  const own = chosen === undefined ? [] : pathsOf([chosen]);
+  const stay = entries.filter((each) => !isFolderItself(each)).length;
+  const changed = known(entries).filter((each) => !isFolderItself(each)).length;
+  const own = chosen === undefined ? [] : pathsOf(known([chosen]));
   // A restore without paths would restore everything.
   if (all.length === 0) return null;
   return (
@@ -285,6 +290,7 @@ function TakeBack({
           <Icon name="undo" /> This file…
         </a>
       )}
+      {stay > changed && <span class="faint">{plural(stay - changed, "new entry", "new entries")} stay</span>}
       {folders !== null && <span class="faint">{folders} stay</span>}
     </div>
   );

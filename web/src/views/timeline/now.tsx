@@ -49,7 +49,7 @@ export function NowRow({ workspace, isActive }: { workspace: string; isActive: b
             Save…
           </button>
           {head !== null && (
-            <a class="button" href={href({ view: "restore", workspace, point: head, paths: [] })}>
+            <a class="button" href={href({ view: "restore", workspace, point: head, paths: [], back: true })}>
               <Icon name="undo" /> Take back…
             </a>
           )}
