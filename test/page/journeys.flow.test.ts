@@ -188,7 +188,11 @@ test("a user reads what an agent's turn did, and rewinds to before it", { skip: 
   };
   turn("1", "rename the total\nand tell me why", () => shop.write("src/total.ts", "renamed\n"));
   turn("2", "add a file", () => shop.write("src/more.ts", "more\n"));
-  const { page } = await open(t, shop.folder);
+  const { page, go } = await open(t, shop.folder);
+  await go({ view: "file-history", workspace: shop.folder, at: { path: "src/more.ts" } });
+  await page.locator(".version").getByRole("link", { name: "add a file", exact: true }).waitFor();
+  await page.locator(".versions-diff .preview-text", { hasText: "more" }).waitFor();
+  await go({ view: "timeline", workspace: shop.folder });
   const row = page.locator(".turn-row", { hasText: "rename the total" });
   await row.getByText("1 changed").waitFor();
   await page.locator(".turn-row", { hasText: "add a file" }).waitFor();
@@ -275,6 +279,13 @@ test("a user finds a backup in the timeline, and restores two of its files", { s
   await page.locator(".point-row", { hasText: "tabs" }).waitFor();
   assert.equal(await page.locator(".backup-row").count(), 0, "the first view asks no repository");
   await page.getByLabel("backups").check();
+  await page.getByLabel("backups (1 shown)").waitFor();
+  const filter = page.getByRole("searchbox", { name: "Filter", exact: true });
+  await filter.fill("backup");
+  await page.locator(".point-row", { hasText: "tabs" }).waitFor({ state: "detached" });
+  await page.locator(".backup-row").waitFor();
+  await filter.fill("");
+  await page.locator(".point-row", { hasText: "tabs" }).waitFor();
   const row = page.locator(".backup-row", { hasText: id.slice(0, 8) });
   await row.waitFor();
   const rows = await page.locator(".point-row .point-message").allTextContents();
@@ -283,7 +294,7 @@ test("a user finds a backup in the timeline, and restores two of its files", { s
   await row.getByRole("link").click();
   await page.getByRole("heading", { name: "and what changed in the folder since" }).waitFor();
   await page.getByRole("button", { name: "the folder now", pressed: true }).waitFor();
-  await page.locator(".facts", { hasText: `backup:${id.slice(0, 8)}` }).waitFor();
+  await page.locator(".facts.faint", { hasText: `backup:${id.slice(0, 8)}` }).waitFor();
   await page.getByRole("treeitem", { name: /readme\.md/ }).waitFor();
   // Backups stay in the list, and in its address.
   await page.keyboard.press("Escape");

@@ -61,7 +61,7 @@ test(
     await page.locator(".point-row", { hasText: "tabs" }).waitFor();
     assert.equal(await rows.count(), 1);
     await filter.fill("no such thing");
-    await page.getByText("No save point fits this filter").waitFor();
+    await page.getByText("Nothing fits this filter").waitFor();
     await filter.fill("");
     await page
       .locator(".point-row")

@@ -1,5 +1,6 @@
-import type { AgentEvent, DiffEntry, Turn } from "cairnstate/client";
+import type { AgentEvent, DiffEntry, SavePoint, Turn } from "cairnstate/client";
 import { type PathRef, toText } from "./address.ts";
+import { turnOf } from "../parts/cause.tsx";
 import { call } from "./calls.ts";
 
 /** What the page tells of agents' turns. What a turn changed is decided by the server. */
@@ -9,10 +10,24 @@ const EVENTS = 1000;
 /** Turns among which one is looked for by its id. */
 const MOST_TURNS = 500;
 
+/** Returns the newest turns, the newest one first. */
+export async function turnsIn(workspace: string, signal: AbortSignal): Promise<readonly Turn[]> {
+  return (await call("turns", { workspace, options: { limit: MOST_TURNS } }, { signal })).turns;
+}
+
 /** Returns the turn of an id; null if it is none of the newest ones. */
 export async function turnById(workspace: string, id: string, signal: AbortSignal): Promise<Turn | null> {
-  const { turns } = await call("turns", { workspace, options: { limit: MOST_TURNS } }, { signal });
-  return turns.find(({ turn_id }) => turn_id === id) ?? null;
+  return (await turnsIn(workspace, signal)).find(({ turn_id }) => turn_id === id) ?? null;
+}
+
+/** Returns the turn of the point's session that began last before the point. `turns`: the newest one first. */
+export function turnThatMade(turns: readonly Turn[], point: SavePoint): Turn | undefined {
+  const own = turnOf(point);
+  if (own === null) return undefined;
+  const at = Date.parse(point.created_at);
+  return turns.find(
+    ({ agent, session, started_at }) => agent === own.agent && session === own.session && Date.parse(started_at) <= at,
+  );
 }
 
 /** The entries that a turn's session alone changed in the turn, and the paths that take them back. */

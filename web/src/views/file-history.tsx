@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import type { DiffEntry, WhyResult } from "cairnstate/client";
+import type { DiffEntry, Turn, WhyResult } from "cairnstate/client";
 import type { JSX } from "preact";
 import "../styles/file-history.css";
 import { call, download } from "../app/calls.ts";
@@ -8,16 +8,21 @@ import { useResource } from "../app/resource.ts";
 import { href, nameOf, type Route, toInput, toText } from "../app/address.ts";
 import { go } from "../app/route.ts";
 import { isReadOnly } from "../app/session.ts";
+import { turnsIn, turnThatMade } from "../app/turns.ts";
 import { CauseName } from "../parts/cause.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { PathName, Words } from "../parts/name.tsx";
 import { Empty, Late, Problem, waiting } from "../parts/problem.tsx";
 import { count, plural, size, When, wholeTime } from "../parts/values.tsx";
+import { Content } from "./files/preview.tsx";
+import "./files/files.css";
 import { FileDiff } from "./point/file-diff.tsx";
 import "./point/point.css";
 
 type HistoryRoute = Extract<Route, { view: "file-history" }>;
 type Version = WhyResult["changes"][number];
+/** Characters of a prompt that are shown. */
+const SHORT = 80;
 
 /** Lists every version of a path, and shows the difference between two of them. */
 export function View({ route }: { route: HistoryRoute }): JSX.Element {
@@ -77,26 +82,53 @@ function Versions({
     { key: "k", title: "Show the version after", run: () => move(-1) },
     { key: "Escape", title: "Go to the timeline", run: () => go({ view: "timeline", workspace }) },
   ]);
+  const turns = useResource(`turns of ${workspace}`, (signal) => turnsIn(workspace, signal)).value.value ?? [];
   const entry = entryOf(at, a, b);
   return (
     <div class="versions" {...waiting(isOld)}>
       <ol aria-label="Versions, newest first">
         {versions.map((each) => (
-          <VersionRow key={idOf(each)} route={route} version={each} isA={each === a} isB={each === b} pick={pick} />
+          <VersionRow
+            key={idOf(each)}
+            route={route}
+            version={each}
+            turn={turnThatMade(turns, each.save_point)}
+            isA={each === a}
+            isB={each === b}
+            pick={pick}
+          />
         ))}
       </ol>
       <div class="versions-diff">
         {a === undefined || b.change === "added" || a.change === "removed" ? (
-          <p class="note">
-            {b.change === "removed"
-              ? "This version removed it."
-              : "This version is the first, or the first after a removal."}
-          </p>
+          <Alone workspace={workspace} at={at} version={b} />
         ) : (
           <FileDiff workspace={workspace} from={idOf(a)} to={idOf(b)} entry={entry} />
         )}
       </div>
     </div>
+  );
+}
+
+/** A version without one before it: its content, all of which was added. */
+function Alone({
+  workspace,
+  at,
+  version,
+}: {
+  workspace: string;
+  at: HistoryRoute["at"];
+  version: Version;
+}): JSX.Element {
+  if (version.change === "removed") return <p class="note">This version removed it.</p>;
+  const id = idOf(version);
+  return (
+    <>
+      <p class="note added">This version is the first, or the first after a removal: all of it was added.</p>
+      {version.kind === "file" && (
+        <Content key={id} workspace={workspace} point={id} entry={{ ...at, size: version.size_after ?? 0 }} />
+      )}
+    </>
   );
 }
 
@@ -116,12 +148,15 @@ function entryOf({ path, path_b64 }: HistoryRoute["at"], a: Version | undefined,
 function VersionRow({
   route,
   version,
+  turn,
   isA,
   isB,
   pick,
 }: {
   route: HistoryRoute;
   version: Version;
+  /** The agent's turn that made the version. */
+  turn: Turn | undefined;
   isA: boolean;
   isB: boolean;
   pick(to: { a?: string; b?: string }): void;
@@ -145,17 +180,32 @@ function VersionRow({
           to
         </button>
       </span>
-      <a class="version-main" href={href({ view: "point", workspace, point: id, file: at })}>
-        <Words text={point.message === "" ? "no message" : point.message} />
-        <span class="facts faint">
-          <When at={point.created_at} as={wholeTime} />
-          <CauseName cause={point.cause} />
-          <span class={change}>{change}</span>
-          {size_after !== undefined && <span>{size(size_after)}</span>}
-          {change === "modified" && !aspects.includes("content") && <span>{aspects.join(", ")}</span>}
-          {version.back_to !== undefined && <span>same as {version.back_to.slice(0, 8)}</span>}
-        </span>
-      </a>
+      <div class="version-words">
+        <a class="version-main" href={href({ view: "point", workspace, point: id, file: at })}>
+          <Words text={point.message === "" ? "no message" : point.message} />
+          <span class="facts faint">
+            <When at={point.created_at} as={wholeTime} />
+            <CauseName cause={point.cause} />
+            <span class={change}>{change}</span>
+            {size_after !== undefined && <span>{size(size_after)}</span>}
+            {change === "modified" && !aspects.includes("content") && <span>{aspects.join(", ")}</span>}
+            {version.back_to !== undefined && <span>same as {version.back_to.slice(0, 8)}</span>}
+          </span>
+        </a>
+        {turn !== undefined && turn.prompt !== null && (
+          <a
+            class="version-turn"
+            title="All changes of the turn"
+            href={href(
+              turn.after === null || turn.before === null
+                ? { view: "timeline", workspace }
+                : { view: "point", workspace, point: turn.after, to: turn.before },
+            )}
+          >
+            <Words text={turn.prompt.slice(0, SHORT)} />
+          </a>
+        )}
+      </div>
       {change !== "removed" && (
         <span class="version-actions">
           {version.kind === "file" && (

@@ -57,17 +57,21 @@ export function Preview({ workspace, point, entry, close }: PreviewProps): JSX.E
           </button>
         )}
       </p>
-      {entry.kind === "file" &&
-        (isPicture(name) ? (
-          <Picture workspace={workspace} point={point} entry={entry} />
-        ) : (
-          <Text workspace={workspace} point={point} entry={entry} />
-        ))}
+      {entry.kind === "file" && <Content workspace={workspace} point={point} entry={entry} />}
     </aside>
   );
 }
 
-type Shown = Omit<PreviewProps, "close">;
+interface Shown {
+  workspace: string;
+  point: string;
+  entry: Pick<ListedEntry, "path" | "path_b64" | "size">;
+}
+
+/** The text or the picture of a file. */
+export function Content(props: Shown): JSX.Element {
+  return isPicture(nameOf(props.entry.path)) ? <Picture {...props} /> : <Text {...props} />;
+}
 
 function Picture({ workspace, point, entry }: Shown): JSX.Element {
   const problem = useSignal("");

@@ -105,11 +105,16 @@ export class TimelinePoints {
     }
   }
 
-  /** Places the backups of the folder among its points; a filtered list has none. `backups`: oldest first. */
+  /** Places the backups that fit the filter among the points. `backups`: oldest first. */
   showBackups(backups: readonly BackupSnapshot[]): void {
-    this.#backups = this.isFiltered ? [] : backups.toReversed();
+    this.#backups = backups.filter((each) => fitsBackup(each, this.#options)).toReversed();
     this.#place();
     this.version.value++;
+  }
+
+  /** Number of backups among the points. */
+  get backups(): number {
+    return this.#backups.length;
   }
 
   stop(): void {
@@ -334,6 +339,15 @@ export class TimelinePoints {
       for (const id of ids) if (id !== undefined) this.#changes.delete(id);
     }
   }
+}
+
+/** True if a filter's text is in the words of a backup's row. No backup fits a filter by time, path or cause. */
+function fitsBackup(
+  { snapshot_id: id, hostname, tags }: BackupSnapshot,
+  { grep = "", tag, path, since, until }: HistoryOptions,
+): boolean {
+  if ((path ?? since ?? until) !== undefined || (tag !== undefined && !tags.includes(tag))) return false;
+  return `backup ${id} ${hostname} ${tags.join(" ")}`.toLowerCase().includes(grep.toLowerCase());
 }
 
 /** Returns the local day of a time, for example `2026-11-26`. */

@@ -315,7 +315,7 @@ function Bar({
       {kept.value.value?.repository !== undefined && (
         <label class="check">
           <input type="checkbox" checked={withBackups} onChange={(event) => showBackups(event.currentTarget.checked)} />
-          backups
+          {withBackups && points.backups > 0 ? `backups (${points.backups} shown)` : "backups"}
         </label>
       )}
     </div>
@@ -323,7 +323,7 @@ function Bar({
 }
 
 function Nothing({ isFiltered }: { isFiltered: boolean }): JSX.Element {
-  if (isFiltered) return <Empty title="No save point fits this filter" />;
+  if (isFiltered) return <Empty title="Nothing fits this filter" />;
   return (
     <Empty title="No save point yet">
       <p>
