@@ -9,9 +9,9 @@ import { failpoint } from "../failpoint.ts";
 import { CONTENT, ENVELOPE, encodeEnvelope, type EnvelopeEntry } from "../formats/envelope/envelope.ts";
 import { plural } from "../formats/sizes.ts";
 import { durableWrite, fsyncDirectory, fsyncFile, giveFreeName } from "../fs/durable.ts";
-import { removeAll } from "../fs/remove-all.ts";
+import { clearAway, removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
-import { unfinishedBeside } from "../fs/work-directory.ts";
+import { noteElsewhere, unfinishedBeside } from "../fs/work-directory.ts";
 import { throttled } from "../pacer.ts";
 import { freeFolder, requireFree } from "../workspace/new-folder/new-folder.ts";
 import { requireOutside } from "../workspace/new-folder/restore-to.ts";
@@ -58,8 +58,10 @@ async function writeExport(
   const started = performance.now();
   requireOutside(workspace, realPathOf(directory));
   const stage = unfinishedBeside(directory);
-  mkdirSync(stage, { mode: 0o700 });
+  // If this process is killed, the workspace's next command and doctor know the place.
+  const note = noteElsewhere(workspace.found.control.temporary, dirname(directory));
   try {
+    mkdirSync(stage, { mode: 0o700 });
     const state = await write(join(stage, CONTENT));
     const { leftOut, config } = state;
     if (leftOut.length > 0)
@@ -102,6 +104,8 @@ async function writeExport(
         cause: error,
       });
     throw toCairnError(error, `write ${printablePath(directory)}`);
+  } finally {
+    if (note !== null) clearAway(note);
   }
 }
 

@@ -7,6 +7,8 @@ import { TEMPORARY_PREFIX, temporaryName } from "./durable.ts";
 import { machine, pidIsAlive, processFacts, thisProcess } from "./lock-owner.ts";
 import { namesIfThere, namesIn } from "./paths/names-in.ts";
 import { clearAway, removeAll } from "./remove-all.ts";
+import { readRegular } from "./regular-file.ts";
+import { isSilent } from "./silent-mounts.ts";
 
 /**
  * Prefix of folders for the unfinished files of one operation. The name has the operation's process, so that a later
@@ -40,6 +42,40 @@ export function leaveWorkDirectory(directory: string): void {
   }
 }
 
+/** File in an operation's folder: the directory elsewhere in which the operation has unfinished entries. */
+const ELSEWHERE = "elsewhere";
+
+/**
+ * Makes the folder of an operation below `parent`, which names a directory elsewhere: the unfinished entries of killed
+ * processes there are removed with the folder. Returns its path; null if `parent` cannot be written.
+ */
+export function noteElsewhere(parent: string, directory: string): string | null {
+  const place = newWorkDirectory(parent);
+  try {
+    fs.mkdirSync(place, { mode: 0o700 });
+    fs.writeFileSync(path.join(place, ELSEWHERE), directory);
+    return place;
+  } catch {
+    clearAway(place);
+    return null;
+  }
+}
+
+/** Returns the directory that an operation's folder names; null if it names none. */
+function elsewhereOf(place: string): string | null {
+  try {
+    return readRegular(path.join(place, ELSEWHERE), { limit: 1 << 16 }).toString() || null;
+  } catch {
+    return null;
+  }
+}
+
+/** Returns the directories of killed processes' unfinished entries: `folder`, and those that dead operations' folders name. */
+export function placesOfUnfinished(folder: string, dead: readonly string[]): string[] {
+  const places = new Set([folder, ...dead.flatMap((each) => elsewhereOf(each) ?? [])]);
+  return [...places].filter((place) => !isSilent(place));
+}
+
 /**
  * Removes the folders of ended processes; folders of other machines and containers only if they are old. Returns
  * folders that cannot be removed, with the reason: they take space but do no harm. `spares`: true for a folder to keep.
@@ -50,7 +86,11 @@ export function removeDeadWorkDirectories(
 ): { directory: string; reason: unknown }[] {
   return deadWorkDirectories(parent).flatMap((directory) => {
     try {
-      if (!spares(directory)) removeAll(directory);
+      if (spares(directory)) return [];
+      const elsewhere = elsewhereOf(directory);
+      if (elsewhere !== null && isSilent(elsewhere)) return [];
+      if (elsewhere !== null) removeUnfinished(elsewhere);
+      removeAll(directory);
       return [];
     } catch (reason) {
       return [{ directory, reason }];
@@ -159,11 +199,20 @@ export function unfinishedBeside(target: string): string {
   return path.join(directory, temporaryName());
 }
 
+/** Paths of this user's unfinished entries of killed processes in a user's folder. */
+export function unfinishedIn(directory: string): string[] {
+  const isDeadOne = (name: string): boolean => {
+    const place = path.join(directory, name);
+    return UNFINISHED_NAME.test(name) && isOwn(place) && isAbandoned(place, name);
+  };
+  return namesIn(directory)
+    .filter(isDeadOne)
+    .map((name) => path.join(directory, name));
+}
+
 /** Removes unfinished entries of killed processes from a user's folder; entries that cannot be removed stay. */
 export function removeUnfinished(directory: string): void {
-  for (const name of namesIn(directory)) {
-    const place = path.join(directory, name);
-    if (!UNFINISHED_NAME.test(name) || !isOwn(place) || !isAbandoned(place, name)) continue;
+  for (const place of unfinishedIn(directory)) {
     try {
       removeAll(place);
     } catch {

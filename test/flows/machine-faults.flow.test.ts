@@ -251,6 +251,71 @@ suite("machines on other kernels and hosts", () => {
     vm("rm", "m", "--delete-points");
   });
 
+  test(
+    "a killed export, save, clone or import leaves nothing: the next command or doctor removes it",
+    { skip: skipOrdinary },
+    () => {
+      const machines = path.join(SCRATCH, "of-killed");
+      const exports = path.join(SCRATCH, "of-killed-exports");
+      const env = { CAIRN_MACHINES: machines };
+      const vm = vmIn(machines);
+      const image = path.join(SCRATCH, "disk-of-killed");
+      fs.writeFileSync(image, randomBytes(1 << 20));
+      fs.mkdirSync(exports);
+      vm("create", "m", "--image", image);
+      vm("save", "m");
+      const saved = path.join(machines, "m/saved");
+      const killed = (failpoint: string, ...line: string[]): void =>
+        assert.ok(cairn(["vm", ...line], { env, failpoint }).killed, failpoint);
+      const hidden = (folder: string): string[] =>
+        fs.readdirSync(folder).filter((name) => name.startsWith(".cairn-tmp-"));
+      const to = path.join(exports, "golden");
+      const leftovers = (...more: string[]): { detail: string; repaired?: boolean }[] =>
+        (cairnOk(["doctor", saved, ...more]).data["findings"] as { kind: string; detail: string }[]).filter(
+          ({ kind }) => kind === "leftovers",
+        );
+
+      killed("export-directory.written", "export", "m", "--to", to);
+      const [left] = hidden(exports);
+      assert.ok(
+        leftovers().some(({ detail }) => detail.includes(left!)),
+        "doctor finds what lies beside a target",
+      );
+      leftovers("--repair");
+      assert.deepEqual([fs.readdirSync(exports), leftovers()], [[], []]);
+      killed("export-directory.described", "export", "m", "--to", to);
+      vm("save", "m");
+      assert.deepEqual(fs.readdirSync(exports), [], "a save of the machine removes it");
+      killed("export-directory.written", "export", "m", "--to", to);
+      vm("export", "m", "--to", to);
+      assert.deepEqual(fs.readdirSync(exports), ["golden"]);
+
+      killed("vm-save.taken", "save", "m");
+      assert.equal(hidden(path.join(machines, "m")).length, 1);
+      vm("save", "m");
+      assert.deepEqual(hidden(path.join(machines, "m")), []);
+
+      const tar = path.join(exports, "golden.tar");
+      execFileSync("sh", ["-c", `'${process.execPath}' '${buildCommand()}' vm export m --to - >'${tar}'`], {
+        env: { ...process.env, ...env },
+      });
+      for (const line of [
+        ["clone", "m", "c"],
+        ["import", tar, "--name", "c"],
+      ]) {
+        for (const failpoint of ["vm-state.checked", "vm-create.begun", "vm-clone.brought"]) {
+          killed(failpoint, ...line);
+          assert.equal(cairn(["vm", "inspect", "c"], { env }).error?.code, "not_found", failpoint);
+        }
+        vm(...line);
+        vm("rm", "c");
+        assert.deepEqual(fs.readdirSync(machines).toSorted(), [".shared", "m"], line[0]);
+        assert.deepEqual(hidden(path.join(machines, ".shared")), [], line[0]);
+        assert.deepEqual(hidden(path.join(machines, ".shared/blobs")), [], line[0]);
+      }
+    },
+  );
+
   test("the QEMU process that probes for KVM ends if its command is killed", { skip: skipOrdinary }, async () => {
     const machines = path.join(SCRATCH, "probed");
     const line = ["vm", "create", "first", "--image", "/dev/null"];

@@ -303,6 +303,35 @@ suite("virtual machines", { skip }, () => {
     for (const name of names) vm("rm", name, "--force");
   });
 
+  test("eight clones of a point and of a directory at once work, or are busy, while one is removed and the source is saved", async () => {
+    vm("clone", "a", "ninth");
+    const ended = async (...line: string[]): Promise<number | null> => {
+      const child = spawn(process.execPath, [buildCommand(), "vm", ...line], { stdio: "ignore" });
+      const [status] = (await once(child, "exit")) as [number | null];
+      return status;
+    };
+    const names = Array.from({ length: 8 }, (_, i) => `beside-${i}`);
+    const clones = names.map(async (name, i) => ended("clone", ...(i % 2 === 0 ? ["a"] : ["--from", GOLDEN]), name));
+    const others = [ended("rm", "ninth", "--force"), ended("save", "a")];
+    const statuses = await Promise.all(clones);
+    const BUSY = 5;
+    for (const [i, status] of statuses.entries())
+      assert.ok(status === 0 || status === BUSY, `${names[i]}: exit ${status}`);
+    assert.deepEqual(await Promise.all(others), [0, 0]);
+    const made = names.filter((_, i) => statuses[i] === 0);
+    assert.ok(made.length > 0);
+    const drawn = new Set<string>();
+    for (const name of made) {
+      const counts = await new Guest(name).itself();
+      assert.equal(counts[0]!.token, saved.token);
+      for (const { uuid } of counts) assert.equal(drawn.size, drawn.add(uuid).size - 1, "no two draw the same");
+    }
+    const left = (vm("list") as { machines: { name: string }[] }).machines.map(({ name }) => name);
+    assert.deepEqual(left.filter((name) => /^beside-|ninth/.test(name)).toSorted(), made);
+    await a.counted();
+    for (const name of made) vm("rm", name, "--force");
+  });
+
   test("vm restore and vm clone refuse an export with a truncated or changed file", async () => {
     const pid = a.pid();
     const names = fs.readdirSync(path.join(GOLDEN, "content"), { recursive: true, encoding: "utf8" });

@@ -5,7 +5,13 @@ import { CairnError, toCairnError, worded } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
 import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { loadStatCache } from "../../archive/cache/stat-cache.ts";
-import { deadWorkDirectories, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
+import {
+  deadWorkDirectories,
+  placesOfUnfinished,
+  removeDeadWorkDirectories,
+  removeUnfinished,
+  unfinishedIn,
+} from "../../fs/work-directory.ts";
 import { FOLDER_KINDS } from "../../repository/storage/storage.ts";
 import { controlWarnings } from "../place/make-workspace.ts";
 import { whyUnmounted } from "../place/mounted.ts";
@@ -85,9 +91,21 @@ export function whyNotWritable(root: string): string | null {
   }
 }
 
-function* leftoverFindings({ found: { control, workspace } }: Workspace): Iterable<StoreFinding> {
+function* leftoverFindings({ found: { control, workspace, folder } }: Workspace): Iterable<StoreFinding> {
   const { temporary } = control;
   const dead = deadWorkDirectories(temporary);
+  const places = placesOfUnfinished(folder.toString(), dead);
+  const unfinished = places.flatMap(unfinishedIn);
+  if (unfinished.length > 0)
+    yield {
+      kind: "leftovers",
+      severity: "info",
+      detail: `unfinished files of killed commands: ${listedNames(unfinished.map((each) => printablePath(each)))}`,
+      repair: "they are removed",
+      mend: () => {
+        for (const place of places) removeUnfinished(place);
+      },
+    };
   if (dead.length > 0)
     yield {
       kind: "leftovers",
