@@ -67,14 +67,16 @@ export function pageAgents(ask = answerOf, now = (): number => performance.now()
 }
 
 async function statusOf(ask: (words: readonly string[]) => Promise<Answer>, words: string[]): Promise<AgentsIn[]> {
-  const { folders } = (await ask(words)).data as { folders: AgentsIn[] };
+  type Told = AgentsIn["agents"][number] & { last_hook?: { at: string } | null };
+  const { folders } = (await ask(words)).data as { folders: { path: string; agents: Told[] }[] };
   return folders.map(({ path, agents }) => ({
     path,
-    agents: agents.map(({ tool, covered, why, last_prompt, problems }) => ({
+    agents: agents.map(({ tool, covered, why, last_prompt, last_hook: hook, problems }) => ({
       tool,
       covered,
       why,
       last_prompt,
+      ...(hook ? { last_hook_at: hook.at } : {}),
       problems,
     })),
   }));

@@ -197,6 +197,8 @@ export interface AgentsIn {
     why: string | null;
     /** Time of the last prompt that a person gave the agent there, by the agent's own records; null: never, or unknown. */
     last_prompt: string | null;
+    /** Time of the last hook of the agent that reached the folder, also if the hooks were removed since. */
+    last_hook_at?: string | null;
     /** Reasons for missing points, and ways to mend them. */
     problems: string[];
   }[];

@@ -1,7 +1,7 @@
 import { useSignal } from "@preact/signals";
 import type { AgentEvent, CleanupPlan } from "cairnstate/client";
 import type { JSX } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import "./activity.css";
 import { href, type Route } from "../../app/address.ts";
 import { call } from "../../app/calls.ts";
@@ -50,7 +50,7 @@ export function View({ route: { workspace } }: { route: ActivityRoute }): JSX.El
           <HookEvents workspace={workspace} events={found.events} />
         </>
       )}
-      <Events workspace={workspace} />
+      <Events workspace={workspace} operations={found?.operations.operations ?? []} />
       <Cleanup workspace={workspace} />
       <Backups workspace={workspace} />
     </section>
@@ -120,18 +120,42 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
     { isFresh: true },
   );
   const found = value.value;
-  const run = (id: string): void =>
-    void act(
+  const box = useRef<HTMLDivElement>(null);
+  const done = useSignal<{ text: string; height: number } | null>(null);
+  useEffect(() => {
+    if (done.value === null) return undefined;
+    box.current?.focus({ preventScroll: true });
+    // The place of the button stays free until the next click, which would meet another button there.
+    const end = (): void => void (done.value = null);
+    const late = setTimeout(() => document.addEventListener("click", end, { once: true }));
+    return () => {
+      clearTimeout(late);
+      document.removeEventListener("click", end);
+    };
+  }, [done.value]);
+  const run = async (id: string): Promise<void> => {
+    const { offsetHeight: height = 0 } = box.current ?? {};
+    await act(
       async () => call("runCleanup", { workspace, options: { plan: id } }),
-      ({ removed, bytes_freed }) => ({
-        text: `${plural(removed.length, "save point")} removed, ${size(bytes_freed)} freed.`,
-      }),
-    ).then(reload);
+      ({ removed, bytes_freed: bytes }) => {
+        const text = `${plural(removed.length, "save point")} removed, ${size(bytes)} freed.`;
+        done.value = { text, height };
+        return { text };
+      },
+    );
+    reload();
+  };
+  if (done.value !== null)
+    return (
+      <div ref={box} tabIndex={-1} style={{ minHeight: `${done.value.height}px` }}>
+        <p>{done.value.text}</p>
+      </div>
+    );
   if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
   if (found === undefined) return <Late isLate={isLate.value} />;
   const { plan, policy, points } = found;
   const all = plan.reclaimable_save_points.length;
-  const stay = plural(plan.protected_save_points.length, "save point stays", "save points stay");
+  const stay = `${plural(plan.protected_save_points.length, "save point stays", "save points stay")}, undo points included`;
   const rules = (
     <p class="faint">
       {policy.retention === null
@@ -150,7 +174,7 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
       </>
     );
   return (
-    <>
+    <div ref={box}>
       <p>
         {plural(all, "save point")} would go, with {size(plan.reclaimable_bytes_estimate)} that no other point holds;{" "}
         {stay}:
@@ -167,11 +191,11 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
         {all > points.length && <li class="faint">and {count(all - points.length)} more</li>}
       </ul>
       {!isReadOnly() && (
-        <button type="button" class="strong" disabled={isBusy.value} onClick={() => run(plan.id)}>
+        <button type="button" class="strong" disabled={isBusy.value} onClick={() => void run(plan.id)}>
           Remove {plural(all, "save point")} for good
         </button>
       )}
-    </>
+    </div>
   );
 }
 

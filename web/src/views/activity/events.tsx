@@ -1,5 +1,5 @@
 import { useSignal } from "@preact/signals";
-import type { PastEvent, RunningCall } from "cairnstate/client";
+import type { Operation, PastEvent, RunningCall } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import { href } from "../../app/address.ts";
@@ -10,6 +10,7 @@ import { TextField } from "../../parts/fields.tsx";
 import { Name, PathName, Words } from "../../parts/name.tsx";
 import { Problem } from "../../parts/problem.tsx";
 import { Counts, plural, size, When, wholeTime } from "../../parts/values.tsx";
+import { operationName } from "./operation-rows.ts";
 import { wordOf } from "./running.tsx";
 
 /** Past events of a workspace, and calls that failed or were refused, as rows with a filter. */
@@ -29,7 +30,13 @@ const ALL = Object.values(GROUPS).flat();
 /** Codes of calls that were not begun. */
 const REFUSALS: ReadonlySet<string> = new Set(["permission", "refused", "unsupported", "usage", "stale_plan"]);
 
-export function Events({ workspace }: { workspace: string }): JSX.Element {
+export function Events({
+  workspace,
+  operations,
+}: {
+  workspace: string;
+  operations: readonly Operation[];
+}): JSX.Element {
   const group = useSignal<Group | null>(null);
   const text = useSignal("");
   const types: readonly string[] = group.value === null ? ALL : GROUPS[group.value];
@@ -75,7 +82,7 @@ export function Events({ workspace }: { workspace: string }): JSX.Element {
         {shown.map((each) => (
           <li key={JSON.stringify(each)}>
             <span class="activity-words">
-              <When at={each.at} as={wholeTime} /> <What event={each} workspace={workspace} />
+              <When at={each.at} as={wholeTime} /> <What event={each} workspace={workspace} operations={operations} />
             </span>
           </li>
         ))}
@@ -85,7 +92,15 @@ export function Events({ workspace }: { workspace: string }): JSX.Element {
 }
 
 /** The words of an event. Its data is of another program's making, perhaps of a newer one. */
-function What({ event: { type, data }, workspace }: { event: PastEvent; workspace: string }): JSX.Element {
+function What({
+  event: { type, data },
+  workspace,
+  operations,
+}: {
+  event: PastEvent;
+  workspace: string;
+  operations: readonly Operation[];
+}): JSX.Element {
   if (type === "call") return <Failed of={data as RunningCall} />;
   if (type === "save") {
     const { save_point_id: id, changes } = data as Save;
@@ -104,6 +119,12 @@ function What({ event: { type, data }, workspace }: { event: PastEvent; workspac
       </>
     );
   }
+  if (type === "restore") {
+    const { operation, undo_id: id } = data as { operation?: object; undo_id?: string | null };
+    const own = operations.find(({ undo_id: each }) => each !== null && each === id);
+    const isPlain = own === undefined || own.kind === "restore";
+    return <strong>{operation === undefined ? (isPlain ? "Restored" : operationName(own)) : "Done again"}</strong>;
+  }
   const { detail } = data as { detail?: string | null };
   return (
     <>
@@ -114,8 +135,7 @@ function What({ event: { type, data }, workspace }: { event: PastEvent; workspac
 }
 
 const WORDS: Readonly<Record<string, string>> = {
-  restore: "Restored",
-  undo: "Undone or done again",
+  undo: "Undone",
   pin: "Pinned",
   unpin: "Unpinned",
   tag: "Tags changed",

@@ -14,21 +14,16 @@ import { Late, Problem } from "../../parts/problem.tsx";
 import { count, plural, When, wholeTime } from "../../parts/values.tsx";
 import { Plan, usePlan } from "../restore-plan.tsx";
 import { revert } from "../restore.tsx";
+import { operationName, pathsOf, undoToRedo } from "./operation-rows.ts";
 
 /** The operations that changed the folder, and the plan of undoing some of them. */
-
-const KINDS: Readonly<Record<Operation["kind"], string>> = {
-  restore: "Restore",
-  rewind: "Rewound to before a turn",
-  adopt: "Adoption",
-  undo: "Undo",
-  redo: "Redo",
-};
 
 export function Operations({ workspace, list }: { workspace: string; list: OperationList }): JSX.Element {
   const { operations } = list;
   const next = operations.findIndex(({ at }) => at === list.undo);
   const undone = useSignal<readonly Operation[] | null>(null);
+  const redone = useSignal<Operation | null>(null);
+  const redoable = list.redo === null ? null : undoToRedo(operations);
   return (
     <>
       <h2>Operations</h2>
@@ -50,11 +45,24 @@ export function Operations({ workspace, list }: { workspace: string; list: Opera
                 <Icon name="undo" /> {i === next ? "Undo…" : "Undo to before this…"}
               </button>
             )}
+            {!isReadOnly() && each === redoable && (
+              <button type="button" onClick={() => (redone.value = each)}>
+                <Icon name="restore" /> Redo…
+              </button>
+            )}
           </li>
         ))}
       </ul>
       {undone.value !== null && (
-        <UndoDialog workspace={workspace} operations={undone.value} close={() => (undone.value = null)} />
+        <RevertDialog workspace={workspace} verb="undo" operations={undone.value} close={() => (undone.value = null)} />
+      )}
+      {redone.value !== null && (
+        <RevertDialog
+          workspace={workspace}
+          verb="redo"
+          operations={[redone.value]}
+          close={() => (redone.value = null)}
+        />
       )}
     </>
   );
@@ -65,19 +73,17 @@ function isInForce({ kind, is_undone: isUndone }: Operation): boolean {
   return kind !== "undo" && kind !== "redo" && !isUndone;
 }
 
-function OperationName({
-  operation: { at, kind, cause, paths, is_undone: isUndone },
-}: {
-  operation: Operation;
-}): JSX.Element {
+function OperationName({ operation }: { operation: Operation }): JSX.Element {
+  const { at, cause, is_undone: isUndone } = operation;
   const backup = cause === null ? null : backupTime(cause);
-  const name = cause?.["in_part"] === true ? "Took back a turn" : KINDS[kind];
+  const name = operationName(operation);
+  const paths = operation.paths === null ? null : pathsOf(operation.paths);
   return (
     <span class="activity-words">
       <strong>{backup === null ? name : `Restored from the backup of ${wholeTime(backup)}`}</strong>{" "}
       <When at={at} as={wholeTime} />{" "}
       <span class="faint">
-        {paths === null ? "the whole folder" : <PathName path={paths[0]?.path ?? ""} />}
+        {paths === null ? "the whole folder" : <PathName path={paths[0] ?? ""} />}
         {paths !== null && paths.length > 1 && ` and ${count(paths.length - 1)} more`}
       </span>{" "}
       {isUndone && <span class="badge">undone</span>}
@@ -85,31 +91,39 @@ function OperationName({
   );
 }
 
-/** The plan of undoing `operations`, newest first, and the button that does so. Only the newest can be planned. */
-function UndoDialog({
+/** The plan of undoing `operations`, newest first, or of taking an undo back. Only the newest can be planned. */
+function RevertDialog({
   workspace,
+  verb,
   operations,
   close,
 }: {
   workspace: string;
+  verb: "undo" | "redo";
   operations: readonly Operation[];
   close(): void;
 }): JSX.Element {
   const expected = operations.map(({ undo_id: id }) => id);
   const [first = null] = expected;
-  const plan = usePlan({ of: `undo ${expected.join(" ")}`, workspace }, (_all, signal) =>
-    call("planUndo", { workspace, options: first === null ? {} : { expected: first } }, { signal }),
+  const plan = usePlan({ of: `${verb} ${expected.join(" ")}`, workspace }, (_all, signal) =>
+    call(
+      verb === "undo" ? "planUndo" : "planRedo",
+      { workspace, options: first === null ? {} : { expected: first } },
+      { signal },
+    ),
   );
   const found = plan.problem === null ? plan.shown : undefined;
   const run = (): void => {
     close();
-    void revert(workspace, "undo", { expected, plan: found!.id });
+    void revert(workspace, verb, { expected, plan: found!.id });
   };
-  const name = operations.length === 1 ? "Undo" : `Undo ${plural(operations.length, "operation")}`;
+  const one = verb === "undo" ? "Undo" : "Redo";
+  const back = verb === "undo" ? "Redo" : "Undo";
+  const name = operations.length === 1 ? one : `${one} ${plural(operations.length, "operation")}`;
   return (
     <Dialog title={name} close={close}>
       <div class="stack">
-        <ul class="activity-list" aria-label="Operations to undo">
+        <ul class="activity-list" aria-label={`Operations to ${verb}`}>
           {operations.map((each) => (
             <li key={each.at}>
               <OperationName operation={each} />
@@ -118,13 +132,13 @@ function UndoDialog({
         </ul>
         <p class="faint">
           {operations.length > 1 && "The newest of them is undone first, with this plan. "}
-          Entries that were edited since stay. The state of now is saved first: Redo brings it back.
+          Entries that were edited since stay. The state of now is saved first: {back} brings it back.
         </p>
         <Late isLate={plan.isLate} />
         {plan.problem !== null && <Problem problem={plan.problem} again={plan.reload} />}
         {found !== undefined && <Plan plan={{ ...plan, choose: null }} />}
         <button type="button" class="strong" disabled={isBusy.value || found === undefined} onClick={run}>
-          <Icon name="undo" /> {name}
+          <Icon name={verb === "undo" ? "undo" : "restore"} /> {name}
         </button>
       </div>
     </Dialog>

@@ -2,12 +2,14 @@ import { useSignal } from "@preact/signals";
 import type { AgentsIn, InstalledAgent } from "cairnstate/client";
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
+import { nameOf } from "../../app/address.ts";
 import { problemOf, useResource } from "../../app/resource.ts";
 import { client } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
-import { Name, PathName } from "../../parts/name.tsx";
+import { Name, PathName, visible } from "../../parts/name.tsx";
 import { type Found, Late, Problem } from "../../parts/problem.tsx";
 import { Told, When } from "../../parts/values.tsx";
+import { promptWithoutHook } from "./facts.ts";
 
 type Agent = AgentsIn["agents"][number];
 
@@ -18,7 +20,7 @@ export function AgentsDialog({ workspace, close }: { workspace: string; close():
   });
   const agents = value.value?.[0]?.agents;
   return (
-    <Dialog title="Agents" close={close}>
+    <Dialog title={`Agents in ${visible(nameOf(workspace))}`} close={close}>
       <div class="stack">
         <p class="faint">Hooks save the folder before and after each turn and tool call of an agent.</p>
         {problem.value !== null && <Problem problem={problem.value} again={reload} />}
@@ -77,15 +79,8 @@ function useWork({ workspace, tool, work, changed }: { workspace: string; tool: 
   return { plan, problem, isBusy, button, press };
 }
 
-function AgentRow({
-  workspace,
-  agent: { tool, covered, last_prompt: prompt, problems },
-  changed,
-}: {
-  workspace: string;
-  agent: Agent;
-  changed(): void;
-}): JSX.Element {
+function AgentRow({ workspace, agent, changed }: { workspace: string; agent: Agent; changed(): void }): JSX.Element {
+  const { tool, covered, problems } = agent;
   const work: Work = covered ? "remove" : "install";
   const [title, busy] = NAMES[work];
   const { plan, problem, isBusy, button, press } = useWork({ workspace, tool, work, changed });
@@ -95,7 +90,7 @@ function AgentRow({
         <Name text={tool} />
       </strong>
       <span class="space">
-        {covered ? <span class="badge good">saves this folder</span> : <Uncovered prompt={prompt} />}
+        {covered ? <span class="badge good">saves this folder</span> : <Uncovered prompt={promptWithoutHook(agent)} />}
       </span>
       {plan.value === null && (
         <button

@@ -9,6 +9,7 @@ import {
   growthOf,
   nextRuns,
   overdueOf,
+  promptWithoutHook,
   provenAt,
   repositoriesOf,
   shownOf,
@@ -58,6 +59,13 @@ test("an alarm of a local repository that is not there asks for its disk", () =>
   };
   assert.deepEqual(hints("/backups"), ["Is the disk with the repository connected and mounted?"]);
   assert.deepEqual(hints("sftp:host:/backups"), [undefined]);
+});
+
+test("work that a hook saw before the hooks were removed is no work without hooks", () => {
+  const agent = { tool: "codex", covered: false, why: null, last_prompt: "2026-11-29T10:00:00.000Z", problems: [] };
+  assert.equal(promptWithoutHook({ ...agent, last_hook_at: "2026-11-29T10:00:01.000Z" }), null);
+  assert.equal(promptWithoutHook({ ...agent, last_hook_at: "2026-11-28T10:00:01.000Z" }), agent.last_prompt);
+  assert.equal(promptWithoutHook(agent), agent.last_prompt);
 });
 
 test("nextRuns lists work on a repository once, and backups for each workspace", () => {

@@ -192,7 +192,20 @@ function isWithoutRepository({ repository, error }: Schedule["runs"][number]): b
 
 /** Returns the agents that work in a workspace and whose hooks do not save it. */
 export function agentsWithoutHooks({ agents }: Shown): string[] {
-  return (agents ?? []).filter((each) => !each.covered && each.last_prompt !== null).map(({ tool }) => tool);
+  return (agents ?? []).filter((each) => promptWithoutHook(each) !== null).map(({ tool }) => tool);
+}
+
+/** Milliseconds after the last hook from which a prompt without a hook counts. */
+const MISSED_MS = 60_000;
+
+/** Returns the time of an agent's last prompt in a folder that its hooks do not save; null if a hook saw that prompt. */
+export function promptWithoutHook({
+  covered,
+  last_prompt: prompt,
+  last_hook_at: hook,
+}: AgentsIn["agents"][number]): string | null {
+  if (covered || prompt === null) return null;
+  return Date.parse(prompt) > Date.parse(hook ?? "1970-01-01") + MISSED_MS ? prompt : null;
 }
 
 /** Lists the scheduled runs, the next one first. Work on a whole repository is listed once. */
