@@ -55,7 +55,12 @@ export function pageAgents(ask = answerOf, now = (): number => performance.now()
         } = data as Partial<InstalledAgent> & Pick<InstalledAgent, "files" | "plan_id">;
         return {
           plan_id,
-          files: files.map(({ path, changed }) => ({ path, changed })),
+          files: files.map(({ path, changed, how, entries }) => ({
+            path,
+            changed,
+            ...(how && { how }),
+            ...(entries && { entries }),
+          })),
           checked,
           problem: problem ?? (verb === "remove" && warnings.length > 0 ? warnings.join("\n") : null),
         };

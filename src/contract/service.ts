@@ -208,7 +208,13 @@ export interface AgentsIn {
 export interface InstalledAgent {
   /** Id of the plan: a hash of the files with their new content. */
   plan_id: string;
-  files: { path: string; changed: boolean }[];
+  files: {
+    path: string;
+    changed: boolean;
+    how?: "created" | "deleted" | "edited" | "unchanged";
+    /** Names of the entries that come or go, for example `hooks.Stop`. */
+    entries?: string[];
+  }[];
   /** True: a hook was run as it is written, and saved the folder; null: no hook was run. */
   checked: boolean | null;
   problem: string | null;

@@ -247,6 +247,12 @@ test("a user undoes two operations at once, and removes what a cleanup's plan na
   await page.getByRole("status").getByText("2 operations brought back").waitFor();
   assert.equal(read(shop.folder, "src/total.ts"), restored);
   await undoBoth();
+  await list.getByRole("button", { name: "Redo…" }).click();
+  await page.getByRole("dialog", { name: "Redo" }).locator(".plan-row", { hasText: "src/total.ts" }).waitFor();
+  await page.keyboard.press("Escape");
+  const events = page.getByRole("list", { name: "Events" });
+  await events.getByText("Done again", { exact: true }).first().waitFor();
+  await events.getByText("Undone", { exact: true }).first().waitFor();
   await row.getByRole("link", { name: "The state before" }).click();
   await page.getByText("before a restore", { exact: true }).waitFor();
   await page.getByRole("link", { name: "Activity", exact: true }).click();
@@ -264,6 +270,7 @@ test("a user undoes two operations at once, and removes what a cleanup's plan na
     .getByRole("status")
     .getByText(/save points? removed/)
     .waitFor();
+  assert.match(await page.evaluate<string>("document.activeElement.textContent"), /removed/, "the place stays free");
   const left = cairnOk(["-C", shop.folder, "history"]).data["save_points"] as { message: string }[];
   const messages = left.map(({ message }) => message);
   // Pinned and tagged points stay by the rules of the command, too.

@@ -9,7 +9,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { applyLine, listedNames, printable } from "../../render/format.ts";
-import type { Edit } from "./edit.ts";
+import { type Edit, hasEdit } from "./edit.ts";
 
 /** The files that an installation or a removal changes: planned, shown, and written. */
 
@@ -34,14 +34,31 @@ export interface Change {
   text: string | null;
   /** topmost folder that `install` made for the file */
   made?: string | null;
+  /** names of the entries that come or go, for example `hooks.Stop` */
+  entries: string[];
 }
 
 /** Returns the files with all edits. Every edit is applied in memory before any file is written. */
 export function changesOf(edits: readonly Edit[], apply: (edit: Edit, text: string | null) => string | null): Change[] {
   return [...Map.groupBy(edits, ({ file }) => file)].map(([file, own]) => {
     const before = textOf(file);
-    return { file, before, text: own.reduce((text, edit) => apply(edit, text), before) };
+    const text = own.reduce((so, edit) => apply(edit, so), before);
+    const changed = own.filter((edit) => isIn(edit, before) !== isIn(edit, text));
+    return { file, before, text, entries: [...new Set(changed.map(nameOf))] };
   });
+}
+
+const isIn = (edit: Edit, text: string | null): boolean => text !== null && hasEdit(edit, text);
+
+function nameOf(edit: Edit): string {
+  if (edit.form === "file") return "the whole file";
+  return edit.form === "table" ? edit.name : edit.path.join(".");
+}
+
+/** Tells how a file changes. */
+function howOf({ before, text }: Change): "created" | "deleted" | "edited" | "unchanged" {
+  if (text === before) return "unchanged";
+  return text === null ? "deleted" : before === null ? "created" : "edited";
 }
 
 export const textOf = (file: string): string | null => readSmallFile(file, LIMIT, true)?.toString("utf8") ?? null;
@@ -65,7 +82,8 @@ export function write({ file, before, text }: Change): string | null {
 export function dataOf(verb: "install" | "remove", { tool, whom, folder }: Place, changes: readonly Change[]) {
   const about = { tool, for: whom, folder: whom === "all-mine" ? null : folder };
   const files = changes.map(({ file, text, before }) => ({ path: file, changed: text !== before, text: text ?? "" }));
-  return { ...about, files, plan_id: planIdOf(["agent", verb, about, ...files]) };
+  const told = files.map((each, i) => ({ ...each, how: howOf(changes[i]!), entries: changes[i]!.entries }));
+  return { ...about, files: told, plan_id: planIdOf(["agent", verb, about, ...files]) };
 }
 
 type Data = ReturnType<typeof dataOf>;

@@ -1,5 +1,5 @@
 import { AgentEvent, FailedHooks } from "../../../contract/looking.ts";
-import { about, flag, list, object, type Of, oneOf, orNull, rows, text } from "../../../contract/schema.ts";
+import { about, flag, list, object, type Of, oneOf, opt, orNull, rows, text } from "../../../contract/schema.ts";
 import { Progress } from "../../../contract/words.ts";
 
 /** The `--json` data of the commands. */
@@ -13,6 +13,8 @@ const FILES = {
       path: text("absolute"),
       changed: flag(),
       text: text("the file's new content; empty: the file was removed"),
+      how: opt(oneOf(["created", "deleted", "edited", "unchanged"])),
+      entries: opt(list(text(), "names of the entries that come or go, such as `hooks.Stop`")),
     }),
   ),
   plan_id: text("the id of these files with their content, for `--apply`"),

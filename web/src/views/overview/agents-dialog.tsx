@@ -9,6 +9,7 @@ import { Dialog } from "../../parts/dialog.tsx";
 import { Name, PathName, visible } from "../../parts/name.tsx";
 import { type Found, Late, Problem } from "../../parts/problem.tsx";
 import { Told, When } from "../../parts/values.tsx";
+import { changeWords, doneWords } from "./change-words.ts";
 import { promptWithoutHook } from "./facts.ts";
 
 type Agent = AgentsIn["agents"][number];
@@ -46,6 +47,7 @@ function useWork({ workspace, tool, work, changed }: { workspace: string; tool: 
   const plan = useSignal<InstalledAgent | null>(null);
   const problem = useSignal<Found | null>(null);
   const isBusy = useSignal(false);
+  const done = useSignal<InstalledAgent | null>(null);
   const button = useRef<HTMLButtonElement>(null);
   const isAsked = useRef(false);
   // The button that was pressed has gone, or is another one now.
@@ -58,6 +60,7 @@ function useWork({ workspace, tool, work, changed }: { workspace: string; tool: 
     const asked = { workspace, tool, plan: shown ?? (true as const) };
     const told = await (work === "install" ? client().installAgent(asked) : client().removeAgent(asked));
     plan.value = shown === undefined ? told : null;
+    done.value = shown === undefined ? null : told;
     if (shown === undefined) return;
     problem.value = told.problem === null ? null : { code: "internal", message: told.problem };
     changed();
@@ -76,14 +79,14 @@ function useWork({ workspace, tool, work, changed }: { workspace: string; tool: 
       isBusy.value = false;
     }
   };
-  return { plan, problem, isBusy, button, press };
+  return { plan, problem, isBusy, done, button, press };
 }
 
 function AgentRow({ workspace, agent, changed }: { workspace: string; agent: Agent; changed(): void }): JSX.Element {
   const { tool, covered, problems } = agent;
   const work: Work = covered ? "remove" : "install";
   const [title, busy] = NAMES[work];
-  const { plan, problem, isBusy, button, press } = useWork({ workspace, tool, work, changed });
+  const { plan, problem, isBusy, done, button, press } = useWork({ workspace, tool, work, changed });
   return (
     <li class="agent-row">
       <strong>
@@ -110,7 +113,7 @@ function AgentRow({ workspace, agent, changed }: { workspace: string; agent: Age
       ))}
       {plan.value !== null && (
         <div class="stack">
-          <Files work={work} files={plan.value.files} />
+          <Files work={work} files={plan.value.files} folder={workspace} />
           <button
             ref={button}
             type="button"
@@ -122,25 +125,33 @@ function AgentRow({ workspace, agent, changed }: { workspace: string; agent: Age
           </button>
         </div>
       )}
+      <p class="faint" role="status">
+        {done.value !== null && doneWords(covered, done.value)}
+      </p>
       {problem.value !== null && <Problem problem={problem.value} />}
     </li>
   );
 }
 
-function Files({ work, files }: { work: Work; files: InstalledAgent["files"] }): JSX.Element {
+function Files({ work, files, folder }: { work: Work; files: InstalledAgent["files"]; folder: string }): JSX.Element {
   if (work === "remove" && !files.some(({ changed }) => changed))
     return <p>No file changes, because the hooks serve other folders, too. They do not save this folder any more.</p>;
   return (
     <>
-      <p>
-        {work === "install"
-          ? "These files change, and nothing else in them:"
-          : "The hooks go from these files. Nothing else in them changes, and the save points stay:"}
-      </p>
+      {work === "install" ? (
+        <p>
+          The hooks are to save <Name text={folder} />. These files change, and nothing else in them:
+        </p>
+      ) : (
+        <p>
+          The hooks save no other folder than <Name text={folder} />, so they go from these files. Nothing else in them
+          changes, and the save points stay:
+        </p>
+      )}
       <ul class="overview-list">
-        {files.map(({ path, changed }) => (
-          <li key={path}>
-            <PathName path={path} /> {!changed && <span class="faint">stays as it is</span>}
+        {files.map((each) => (
+          <li key={each.path}>
+            <PathName path={each.path} /> <span class="faint">{changeWords(work, each)}</span>
           </li>
         ))}
       </ul>
