@@ -120,10 +120,10 @@ function What({
     );
   }
   if (type === "restore") {
-    const { operation, undo_id: id } = data as { operation?: object; undo_id?: string | null };
+    const { undo_id: id } = data as { undo_id?: string | null };
     const own = operations.find(({ undo_id: each }) => each !== null && each === id);
-    const isPlain = own === undefined || own.kind === "restore";
-    return <strong>{operation === undefined ? (isPlain ? "Restored" : operationName(own)) : "Done again"}</strong>;
+    if (own?.kind === "redo") return <strong>Done again</strong>;
+    return <strong>{own === undefined || own.kind === "restore" ? "Restored" : operationName(own)}</strong>;
   }
   const { detail } = data as { detail?: string | null };
   return (
