@@ -206,31 +206,35 @@ function VersionRow({
           </a>
         )}
       </div>
-      {change !== "removed" && (
-        <span class="version-actions">
-          {version.kind === "file" && (
-            <button
-              type="button"
-              class="quiet"
-              title="Download this version, under any name"
-              onClick={() =>
-                void download({ workspace, target: id, path: toInput(at), as: "file", name: nameOf(at.path) })
-              }
-            >
-              <Icon name="download" /> Download
-            </button>
-          )}
-          {!isReadOnly() && (
-            <a
-              class="button quiet"
-              title="Restore this version"
-              href={href({ view: "restore", workspace, point: id, paths: [at] })}
-            >
-              <Icon name="restore" /> Restore…
-            </a>
-          )}
-        </span>
-      )}
+      {change !== "removed" && <VersionActions route={route} version={version} />}
     </li>
+  );
+}
+
+function VersionActions({ route, version }: { route: HistoryRoute; version: Version }): JSX.Element {
+  const { workspace, at } = route;
+  const id = idOf(version);
+  return (
+    <span class="version-actions">
+      {version.kind === "file" && (
+        <button
+          type="button"
+          class="quiet"
+          title="Download this version, under any name"
+          onClick={() => void download({ workspace, target: id, path: toInput(at), as: "file", name: nameOf(at.path) })}
+        >
+          <Icon name="download" /> Download
+        </button>
+      )}
+      {!isReadOnly() && (
+        <a
+          class="button quiet"
+          title="Restore this version"
+          href={href({ view: "restore", workspace, point: id, paths: [at] })}
+        >
+          <Icon name="restore" /> Restore…
+        </a>
+      )}
+    </span>
   );
 }

@@ -1,6 +1,6 @@
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
 import type { AgentEvent, CleanupPlan } from "cairnstate/client";
-import type { JSX } from "preact";
+import type { JSX, RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import "./activity.css";
 import { href, type Route } from "../../app/address.ts";
@@ -107,6 +107,20 @@ function Cleanup({ workspace }: { workspace: string }): JSX.Element {
   );
 }
 
+/** Keeps the place of a result, which has the focus, until the next click: that click would meet another button there. */
+function useHeldPlace(box: RefObject<HTMLElement | null>, done: Signal<unknown>): void {
+  useEffect(() => {
+    if (done.value === null) return undefined;
+    box.current?.focus({ preventScroll: true });
+    const end = (): void => void (done.value = null);
+    const late = setTimeout(() => document.addEventListener("click", end, { once: true }));
+    return () => {
+      clearTimeout(late);
+      document.removeEventListener("click", end);
+    };
+  }, [done.value]);
+}
+
 function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
   const { value, problem, isLate, reload } = useResource(
     `cleanup ${workspace}`,
@@ -122,17 +136,7 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
   const found = value.value;
   const box = useRef<HTMLDivElement>(null);
   const done = useSignal<{ text: string; height: number } | null>(null);
-  useEffect(() => {
-    if (done.value === null) return undefined;
-    box.current?.focus({ preventScroll: true });
-    // The place of the button stays free until the next click, which would meet another button there.
-    const end = (): void => void (done.value = null);
-    const late = setTimeout(() => document.addEventListener("click", end, { once: true }));
-    return () => {
-      clearTimeout(late);
-      document.removeEventListener("click", end);
-    };
-  }, [done.value]);
+  useHeldPlace(box, done);
   const run = async (id: string): Promise<void> => {
     const { offsetHeight: height = 0 } = box.current ?? {};
     await act(
