@@ -108,7 +108,8 @@ function Cleanup({ workspace }: { workspace: string }): JSX.Element {
 }
 
 /** Keeps the place of a result, which has the focus, until the next click: that click would meet another button there. */
-function useHeldPlace(box: RefObject<HTMLElement | null>, done: Signal<unknown>): void {
+function useHeldPlace(done: Signal<unknown>): RefObject<HTMLDivElement> {
+  const box = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (done.value === null) return undefined;
     box.current?.focus({ preventScroll: true });
@@ -119,6 +120,7 @@ function useHeldPlace(box: RefObject<HTMLElement | null>, done: Signal<unknown>)
       document.removeEventListener("click", end);
     };
   }, [done.value]);
+  return box;
 }
 
 function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
@@ -134,9 +136,8 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
     { isFresh: true },
   );
   const found = value.value;
-  const box = useRef<HTMLDivElement>(null);
   const done = useSignal<{ text: string; height: number } | null>(null);
-  useHeldPlace(box, done);
+  const box = useHeldPlace(done);
   const run = async (id: string): Promise<void> => {
     const { offsetHeight: height = 0 } = box.current ?? {};
     await act(
