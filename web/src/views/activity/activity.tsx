@@ -108,7 +108,7 @@ function Cleanup({ workspace }: { workspace: string }): JSX.Element {
 }
 
 /** Keeps the place of a result, which has the focus, until the next click: that click would meet another button there. */
-function useHeldPlace(done: Signal<unknown>): RefObject<HTMLDivElement> {
+function useHeldPlace(done: Signal<unknown>): RefObject<HTMLDivElement | null> {
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (done.value === null) return undefined;
