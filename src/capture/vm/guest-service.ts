@@ -131,7 +131,32 @@ def restart_dropbear(place):
     subprocess.Popen(line, stdin=subprocess.DEVNULL, start_new_session=True).wait(20)
 
 
+# Files that cloud-init and others write, in which a device's address may decide what belongs to it.
+NETWORKS = ["/etc/netplan/*.yaml", "/etc/systemd/network/*", "/run/systemd/network/*", "/etc/network/interfaces", "/etc/network/interfaces.d/*"]
+NETWORKS += ["/etc/sysconfig/network-scripts/ifcfg-*", "/etc/NetworkManager/system-connections/*", "/run/NetworkManager/system-connections/*"]
+NETWORKS += ["/etc/udev/rules.d/*persistent-net*"]
+
+
+def rename_addresses(wanted):
+    """The host exchanges the devices after this answer. Their order is that of their places."""
+    present = []
+    for device in sorted(glob.glob("/sys/class/net/*/device"), key=os.path.realpath):
+        with open(os.path.dirname(device) + "/address") as opened:
+            present.append(opened.read().strip().lower())
+    pairs = {old: new for old, new in zip(present, wanted) if old != new}
+    if not pairs or len(present) != len(wanted):
+        return
+    old = re.compile("|".join(map(re.escape, pairs)), re.I)
+    for file in [each for pattern in NETWORKS for each in glob.glob(pattern) if os.path.isfile(each)]:
+        with open(file) as opened:
+            text = opened.read()
+        changed = old.sub(lambda found: pairs[found[0].lower()], text)
+        if changed != text:
+            write(file, changed)
+
+
 def renew_dhcp(said):
+    rename_addresses(said.get("macs") or [])
     remove("/var/lib/dhcp/*", "/var/lib/dhclient/*", "/var/lib/dhcpcd/*", "/etc/dhcpcd.duid", "/run/systemd/netif/leases/*")
     remove("/var/lib/NetworkManager/*.lease", "/var/lib/NetworkManager/secret_key")
     if HAS_SYSTEMD:

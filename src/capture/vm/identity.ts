@@ -95,6 +95,7 @@ async function askFor(machine: Machine, record: MachineRecord, told: Renewed): P
     new: record.identity === "new",
     host_name: hostNameOf(machine.name),
     machine_id: record.id,
+    macs: record.hardware.nics.map(({ mac }) => mac),
   };
   const hear = (answer: Answer): void => {
     const item = told.wanted.find((each) => each === (answer["did"] ?? answer["not"]));

@@ -119,18 +119,19 @@ async function mended(machine: Machine, record: MachineRecord): Promise<MachineR
   return told.foreignNics ? await ownNics(machine, told) : told;
 }
 
-/** Gives a clone's guest its own network devices, after it released the present ones. Returns the machine's new record. */
+/** Gives a clone's guest its own network devices, after it released the present ones, and opens their forwards. Returns the machine's new record. */
 async function ownNics(machine: Machine, record: MachineRecord): Promise<MachineRecord> {
+  let known = record;
   try {
     using qmp = await runningIn(machine.live);
     if (qmp === null || !(await renewNics(qmp, record.hardware))) return record;
+    known = { ...record, foreignNics: false };
+    machine.write(known);
+    return await openForwards(qmp, machine, known);
   } catch {
-    // The links of the present devices are down, and the next operation tries again.
-    return record;
+    // Before the write the links of the present devices are down. The next operation tries again, also for forwards.
+    return known;
   }
-  const own: MachineRecord = { ...record, foreignNics: false };
-  machine.write(own);
-  return own;
 }
 
 /**

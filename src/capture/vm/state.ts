@@ -404,7 +404,11 @@ export async function loadState(host: Host, machine: Machine, record: MachineRec
   return qmp;
 }
 
-/** Gives a running guest network devices with its own addresses, once it has released the present ones; false if it does not release them. */
+/**
+ * Gives a running guest network devices with its own addresses, once it has released the present ones; false if it does
+ * not release them. Networks in user mode begin anew, since their state keeps the guest's first address for the device
+ * of the state; their forwards are closed then.
+ */
 export async function renewNics(qmp: Qmp, { nics }: Hardware): Promise<boolean> {
   const plugged = async (): Promise<Set<string>> => {
     const found = (await qmp.run("qom-list", { path: "/machine/peripheral" })) as { name: string }[];
@@ -420,8 +424,16 @@ export async function renewNics(qmp: Qmp, { nics }: Hardware): Promise<boolean> 
   for (const name of present) await qmp.run("device_del", { id: name }).catch(() => undefined);
   await Promise.all(gone);
   const left = await plugged();
+  const isReleased = present.every((name) => !left.has(name));
+  if (isReleased) {
+    const users = [...nics.entries()].filter(([, { network }]) => network === "user");
+    // All go before the first one comes: QEMU counts the states of networks in this order.
+    for (const [i] of users) await qmp.run("netdev_del", { id: `net${i}` }).catch(() => undefined);
+    for (const [i, { internet }] of users)
+      await qmp.run("netdev_add", { type: "user", id: `net${i}`, restrict: !internet });
+  }
   for (const [i, name] of names.entries()) if (!left.has(name)) await qmp.run("device_add", nicDevice({ nics }, i));
-  return present.every((name) => !left.has(name));
+  return isReleased;
 }
 
 /** A fresh generation id, from which a guest learns that it was cloned or restored. */
