@@ -429,8 +429,7 @@ suite("virtual machines", { skip }, () => {
     const env = { CAIRN_PASSWORD: "secret" };
     const folder = path.join(MACHINES, "a/saved");
     const { data } = cairnOk(["history", "-C", folder]);
-    const [point] = data["save_points"] as { payload_root_hash: string; message: string }[];
-    assert.equal(point!.message, "golden");
+    const [point] = data["save_points"] as { payload_root_hash: string }[];
     cairnOk(["backup", "init", "-r", repository], { env });
     cairnOk(["backup", "create", "-r", repository, "-C", folder], { env });
     const back = path.join(SCRATCH, "back");
