@@ -126,6 +126,10 @@ export const WITHOUT_VERB: Readonly<Record<string, { why: string; data: AnySchem
     why: "speaks MCP on stdin and stdout: the verbs are its tools",
     data: object({ path: text("the folder whose save points are served") }),
   },
+  "backup restore --as-machine": {
+    why: "restores a snapshot of a machine's states, and calls `cloneMachine` of it",
+    data: CloneMachineResult,
+  },
   "vm import": { why: "unpacks a tar, and calls `cloneMachine` of it", data: CloneMachineResult },
   "vm history": { why: "calls `history` of a machine's saved states", data: HistoryResult },
   "vm logs": {
