@@ -84,7 +84,7 @@ test("axe finds no problem in dialogs, in an empty list and in the sign-in", { s
   await page.locator(".backup-row").waitFor();
   assert.deepEqual(await violations(page), []);
   await go({ view: "timeline", workspace: shop.folder, q: "nothing has this" });
-  await page.getByText("No save point fits this filter").waitFor();
+  await page.getByText("Nothing fits this filter").waitFor();
   assert.deepEqual(await violations(page), []);
   await page.close();
   const other = await context.newPage();

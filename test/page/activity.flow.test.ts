@@ -132,7 +132,7 @@ test("with a daemon, each act of the page is listed once", { skip: SKIP }, async
       200,
       name,
     );
-  await rows.nth(6).waitFor();
+  await rows.getByText("Saved", { exact: true }).nth(1).waitFor();
   const words = await rows.locator("strong").allInnerTexts();
   const acts = ["Saved", "Cleanup", "Rules changed", "Unpinned", "Tags changed", "Pinned", "Saved"];
   assert.deepEqual(
