@@ -48,7 +48,7 @@ export async function writeState(
   return { leftOut, digest: typed === "" ? digest : null, message, origin: originIn(workspace), config };
 }
 
-/** Writes a snapshot, or an entry of it. Throws `unsupported` for a snapshot that was not made from a save point. */
+/** Writes a snapshot, or one entry of it. Throws `unsupported` if no save point was backed up as this snapshot. */
 export async function writeSnapshot(
   access: OpenRepository,
   { snapshot, path }: { snapshot: string; path: string },

@@ -70,7 +70,7 @@ function elsewhereOf(place: string): string | null {
   }
 }
 
-/** Returns the directories of killed processes' unfinished entries: `folder`, and those that dead operations' folders name. */
+/** Returns the directories in which killed processes may have left unfinished entries: `folder`, and each directory that a folder of `dead` names. */
 export function placesOfUnfinished(folder: string, dead: readonly string[]): string[] {
   const places = new Set([folder, ...dead.flatMap((each) => elsewhereOf(each) ?? [])]);
   return [...places].filter((place) => !isSilent(place));

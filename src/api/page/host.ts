@@ -199,9 +199,10 @@ export class PageHost implements OwnHost {
         }
       } catch (error) {
         // No daemon answers there, or this server ends; or an older daemon does not know all types.
-        const isOlder = types !== undefined && toCairnError(error).code === "usage";
-        if (isOlder) types = undefined;
-        if (isOlder) continue;
+        if (types !== undefined && toCairnError(error).code === "usage") {
+          types = undefined;
+          continue;
+        }
       }
       // A daemon that never answered is called again with the next list of workspaces.
       if (!wasThere) break;

@@ -4,7 +4,7 @@ import type { Hardware, MachineNames } from "../../formats/machine/machine.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { addBlob, addDisc, addImage, imageSize, newDisk, shareBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
-import { listens, setLinks, tell, type Renewed } from "./identity.ts";
+import { linkWithoutService, tell, type Renewed } from "./identity.ts";
 import { inSectors, makeMachine, newRecord, requireFreeName } from "./life.ts";
 import { Machine, type MachineRecord, type OperationOptions } from "./machine.ts";
 import { type Network, newNics, openForwards } from "./network.ts";
@@ -86,7 +86,7 @@ export function realFile(file: string): string {
   }
 }
 
-/** Boots a stopped machine, or resumes a hibernated guest. Throws `conflict` if the machine runs, `refused` in the state `error`. */
+/** Boots a stopped machine, or resumes a hibernated guest and returns the answer of its service. Throws `conflict` if the machine runs, `refused` in the state `error`. */
 export async function startMachine(host: Host, machine: Machine, record: MachineRecord): Promise<Renewed | null> {
   using running = await runningIn(machine.live);
   if (running !== null) throw new CairnError("conflict", `${machine.name} runs already`);
@@ -115,8 +115,8 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
 
 /**
  * Resumes the guest of a hibernated machine. Steps: QEMU loads the state and keeps the guest paused; the forwards open;
- * ● the machine's record; the guest runs, and its service sets the clock. If a step before the commit fails, or QEMU does not run the guest, the machine
- * stays hibernated.
+ * ● the machine's record; the guest runs, and its service sets the clock. If a step before the commit fails, or QEMU
+ * does not run the guest, the machine stays hibernated.
  */
 async function wake(host: Host, machine: Machine, record: MachineRecord): Promise<Renewed> {
   const awake: MachineRecord = { ...record, state: "stopped", identity: record.identity ?? "same" };
@@ -127,7 +127,7 @@ async function wake(host: Host, machine: Machine, record: MachineRecord): Promis
       failpoint("vm-start.loaded");
       let ran = false;
       using _events = qmp.listen((event) => (ran ||= event?.event === "RESUME"));
-      if (!awake.foreignNics && !(await listens(qmp))) await setLinks(qmp, awake.hardware, true);
+      await linkWithoutService(qmp, awake);
       opened = await openForwards(qmp, machine, awake);
       failpoint("vm-start.committed");
       try {

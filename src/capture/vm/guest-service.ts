@@ -1,6 +1,6 @@
 /** Cairn's service in a guest, a program of Python 3 without packages: docs/formats/machine.md has its protocol. */
 
-export const GUEST_SERVICE = String.raw`import base64, fcntl, glob, hashlib, json, os, re, select, signal, socket, stat, struct, subprocess, sys, time
+const GUEST_SERVICE = String.raw`import base64, fcntl, glob, hashlib, json, os, re, select, signal, socket, stat, struct, subprocess, sys, time
 
 NAME = "org.cairn.identity"
 VERSION = 1

@@ -20,9 +20,9 @@ import { runningIn } from "./qemu.ts";
 const QUIET_MS = 60_000;
 
 /**
- * Runs work at the serial port of Cairn's service in a machine's guest. One client at a time has the port; other
- * operations on the machine do not wait for it. Throws `not_found`, `conflict` for a machine that is not running or a
- * guest without the service, `busy`.
+ * Runs `work` with the socket of the service in a machine's guest. One command at a time uses the service. Other
+ * operations on the machine can run meanwhile. Throws `not_found`, `busy`, and `conflict` if the machine is not running
+ * or its guest has no service.
  */
 export async function atPort<T>(
   root: string,
@@ -81,7 +81,7 @@ export interface Copied {
 
 /** Copies a file into a guest. The service compares size and SHA-256, and renames the complete file. Throws as `ask`, `usage`. */
 export async function putFile(place: string, file: string, path: string, signal?: AbortSignal): Promise<Copied> {
-  const fd = opened(file);
+  const fd = named(`read ${printablePath(file)}`, () => openRegular(file, { named: true }));
   const hash = createHash("sha256");
   let bytes = 0;
   async function* pieces(): AsyncGenerator<Uint8Array> {
@@ -100,17 +100,18 @@ export async function putFile(place: string, file: string, path: string, signal?
   return { bytes, sha256 };
 }
 
-function opened(file: string): number {
+/** Runs a system call. `doing`: the words for the call in its error. */
+function named<T>(doing: string, work: () => T): T {
   try {
-    return openRegular(file, { named: true });
+    return work();
   } catch (error) {
-    throw toCairnError(error, `read ${printablePath(file)}`);
+    throw toCairnError(error, doing);
   }
 }
 
 /**
- * Copies a file from a guest. The file gets its name when its size and SHA-256 are those that the service named. Throws
- * as `ask`, and system errors.
+ * Copies a file from a guest under a temporary name, and renames the copy if it has the size and the SHA-256 that the
+ * service named. Throws as `ask`, and system errors.
  */
 export async function getFile(place: string, path: string, file: string, signal?: AbortSignal): Promise<Copied> {
   const temporary = join(dirname(file), temporaryName());
@@ -118,7 +119,7 @@ export async function getFile(place: string, path: string, file: string, signal?
   let [size, mode, bytes] = [-1, 0o600, 0];
   const wrong = (what: string): CairnError => new CairnError("io", `the copy of ${shown(path)} failed: ${what}`);
   removeLeftovers(dirname(file));
-  const fd = created(temporary);
+  const fd = named(`write ${printablePath(temporary)}`, () => openSync(temporary, "wx", 0o600));
   try {
     const hear = (answer: Answer): void => {
       if (size < 0 && typeof answer["size"] === "number") size = answer["size"];
@@ -142,13 +143,5 @@ export async function getFile(place: string, path: string, file: string, signal?
   } finally {
     closeSync(fd);
     rmSync(temporary, { force: true });
-  }
-}
-
-function created(file: string): number {
-  try {
-    return openSync(file, "wx", 0o600);
-  } catch (error) {
-    throw toCairnError(error, `write ${printablePath(file)}`);
   }
 }

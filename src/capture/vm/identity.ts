@@ -4,7 +4,7 @@ import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Hardware } from "../../formats/machine/machine.ts";
 import { type Answer, ask, shown } from "./guest.ts";
-import { type Machine, type MachineRecord, processIn } from "./machine.ts";
+import { type Machine, type MachineRecord, processIn, socketOf } from "./machine.ts";
 import type { Qmp } from "./qmp.ts";
 
 /** Gives a guest that goes on from a saved state its own clock, random numbers and names. */
@@ -28,7 +28,7 @@ export interface Renewed {
   listened: boolean;
   /** Milliseconds by which the clock was behind; null: not known. */
   behindMs: number | null;
-  /** For people: the reason of each item that was not confirmed. */
+  /** Messages for people: why the service did not confirm an item. */
   reasons: string[];
 }
 
@@ -38,9 +38,14 @@ export async function listens(qmp: Qmp): Promise<boolean> {
   return devices.some((device) => device.label === "identity" && device["frontend-open"]);
 }
 
-export const portOf = ({ live }: Machine): string => `/proc/${processIn(live) ?? 0}/cwd/identity.sock`;
+export const portOf = ({ live }: Machine): string => socketOf(processIn(live) ?? 0, "identity");
 
 export const hostNameOf = (name: string): string => name.replaceAll(/[^A-Za-z0-9-]/g, "-");
+
+/** Puts the links up if the guest has no service. The guest does not run yet, so it does not see that they were down. */
+export async function linkWithoutService(qmp: Qmp, { foreignNics, hardware }: MachineRecord): Promise<void> {
+  if (!foreignNics && !(await listens(qmp))) await setLinks(qmp, hardware, true);
+}
 
 /** Sets the links of all network devices. */
 export async function setLinks(qmp: Qmp, { nics }: Hardware, up: boolean): Promise<void> {

@@ -12,7 +12,7 @@ import { removeAll, requireUnmounted } from "../../fs/remove-all.ts";
 import type { MachineRestore } from "../../formats/records/unfinished.ts";
 import type { Told } from "../../fs/unfinished.ts";
 import { diskSize, removeUnusedBlobs } from "./blobs.ts";
-import { listens, setLinks, tell, type Renewed } from "./identity.ts";
+import { linkWithoutService, tell, type Renewed } from "./identity.ts";
 import {
   decodeRecord,
   encodeRecord,
@@ -147,8 +147,7 @@ export async function goOn(
   if (loaded === null) return null;
   using qmp = loaded;
   failpoint("vm-go-on.waits");
-  // A guest without the service does not see that its links were down.
-  if (!record.foreignNics && !(await listens(qmp))) await setLinks(qmp, record.hardware, true);
+  await linkWithoutService(qmp, record);
   await resume(qmp);
   failpoint("vm-go-on.runs");
   const opened = await openForwards(qmp, machine, record).catch((error: unknown) => {

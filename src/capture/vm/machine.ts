@@ -168,6 +168,9 @@ export function machinesIn(root: string): Machine[] {
 /** File that QEMU makes in its folder and removes when it ends in order. */
 export const PID_FILE = "qemu.pid";
 
+/** Returns a short path of a socket in QEMU's folder: the kernel limits paths of sockets to 107 bytes. */
+export const socketOf = (pid: number, name: "qmp" | "console" | "identity"): string => `/proc/${pid}/cwd/${name}.sock`;
+
 /** The process id of the QEMU that works in a folder; null if none does. */
 export function processIn(folder: string): number | null {
   const text = readSmallFile(join(folder, PID_FILE), 64)?.toString("latin1").trim() ?? "";

@@ -9,7 +9,7 @@ import { formatBytes } from "../../formats/sizes.ts";
 import { readSmallFile, temporaryName } from "../../fs/durable.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import type { Host } from "./host.ts";
-import { hasOpenFiles, type Machine, type MachineRecord, PID_FILE, processIn, SHARED } from "./machine.ts";
+import { hasOpenFiles, type Machine, type MachineRecord, PID_FILE, processIn, SHARED, socketOf } from "./machine.ts";
 import { Qmp } from "./qmp.ts";
 
 /** Processes of QEMU: starting, commands, ending. */
@@ -180,8 +180,7 @@ export async function startQemu(host: Host, machine: Machine, record: MachineRec
   child.unref();
   try {
     const isGone = (): boolean => gone;
-    // The kernel limits socket paths to 107 bytes; a path below `/proc/PID/cwd` is always short.
-    return await Qmp.connect(`/proc/${child.pid}/cwd/qmp.sock`, { deadlineMs: START_MS, isGone });
+    return await Qmp.connect(socketOf(child.pid ?? 0, "qmp"), { deadlineMs: START_MS, isGone });
   } catch (error) {
     try {
       // QEMU may have no pid file yet; it is in the group of its shell.
@@ -271,7 +270,7 @@ export async function runningIn(folder: string, deadlineMs = 5000): Promise<Qmp 
   }
   const isGone = (): boolean => processIn(folder) === null;
   try {
-    return await Qmp.connect(`/proc/${pid}/cwd/qmp.sock`, { deadlineMs, isGone });
+    return await Qmp.connect(socketOf(pid, "qmp"), { deadlineMs, isGone });
   } catch (error) {
     if (isGone()) return null;
     throw error;

@@ -74,11 +74,10 @@ export async function checkedDirectory(root: string, from: string, check: Check)
       throw new CairnError("damaged", `${CONTENT}/${name} of ${printablePath(directory)} is not listed as a file`, {
         details: { path: name },
       });
-  for (const name of filesOf(saved)) {
-    const digest = shared.digestOf(name, compared.get(`${CONTENT}/${name}`)!);
-    if (digest !== null && !(await shared.has(digest))) await shared.add(fileOf(name), { digest });
-  }
-  return await checked(shared, compared.get(`${CONTENT}/${MEMORY}`) ?? null, { saved, fileOf, isTemporary: false });
+  const memory = compared.get(`${CONTENT}/${MEMORY}`) ?? null;
+  const state = { saved, fileOf, isTemporary: false };
+  await shared.addAll(state, memory);
+  return await checked(shared, memory, state);
 }
 
 function realOf(from: string): string {
@@ -99,11 +98,9 @@ export async function checkedFolder(root: string, from: string, check: Check): P
   const shared = new SharedFiles(root, check);
   const saved = readState(fileOf);
   const memory = saved.hasMemory ? await shared.digest(fileOf(MEMORY)) : null;
-  for (const name of filesOf(saved)) {
-    const digest = shared.digestOf(name, memory);
-    if (digest !== null && !(await shared.has(digest))) await shared.add(fileOf(name), { digest, moves: true });
-  }
-  return await checked(shared, memory, { saved, fileOf, isTemporary: true });
+  const state = { saved, fileOf, isTemporary: true };
+  await shared.addAll(state, memory);
+  return await checked(shared, memory, state);
 }
 
 /**
@@ -239,6 +236,14 @@ class SharedFiles {
     }
     this.#check.onWarning?.(`${printablePath(blob)} is damaged, and is written again`);
     return false;
+  }
+
+  /** Makes each shared file of a state a blob, unless the blob is there. `memory`: the digest of the state's memory. */
+  async addAll({ saved, fileOf, isTemporary: moves }: Omit<State, "mapped">, memory: string | null): Promise<void> {
+    for (const name of filesOf(saved)) {
+      const digest = this.digestOf(name, memory);
+      if (digest !== null && !(await this.has(digest))) await this.add(fileOf(name), { digest, moves });
+    }
   }
 
   /** Makes a file a blob, whose digest is returned. Throws as `addBlob` does. */

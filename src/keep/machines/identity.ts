@@ -41,17 +41,20 @@ export function identityOf(
   return { confirmed, shared, clock_behind_ms: behindMs, not_covered: [NOT_COVERED] };
 }
 
-function warning(name: string, { listened, reasons }: Renewed, shared: readonly Item[]): string {
-  const why = !listened
-    ? "no service of Cairn runs in the guest"
-    : reasons.join("; ") || "the guest's service said no more";
+function warning(name: string, renewed: Renewed, shared: readonly Item[]): string {
   const items = shared.map((item) => WORDS[item]).join(", ");
-  return `${name} shares with other machines that continue from this state: ${items}; and ${NOT_COVERED}, in any case (${why})`;
+  return `${name} shares with other machines that continue from this state: ${items}; and ${NOT_COVERED}, in any case (${whyUnconfirmed(renewed)})`;
+}
+
+function whyUnconfirmed({ listened, reasons }: Renewed): string {
+  if (!listened) return "no service of Cairn runs in the guest";
+  return reasons.join("; ") || "the guest's service said no more";
 }
 
 /** Warns if the guest of a hibernated machine still has the clock of the hibernation. */
 export function warnOfClock(name: string, renewed: Renewed | null, { onWarning }: CallOptions): void {
   if (renewed === null || renewed.confirmed.includes("clock")) return;
-  const why = renewed.listened ? renewed.reasons.join("; ") : "no service of Cairn runs in the guest";
-  onWarning?.(`the clock of ${name} shows the time of its hibernation (${why}): run \`hwclock -s\` in the guest`);
+  onWarning?.(
+    `the clock of ${name} shows the time of its hibernation (${whyUnconfirmed(renewed)}): run \`hwclock -s\` in the guest`,
+  );
 }

@@ -78,7 +78,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
   );
 }
 
-/** True if the restore takes back what a turn, a save point or the unsaved work changed. */
+/** True if the restore takes back changes: those of a turn, those of a save point, or unsaved ones. */
 function isTakeBack({ back, turn }: RestoreRoute): boolean {
   return back === true || turn !== undefined;
 }

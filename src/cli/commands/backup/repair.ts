@@ -59,14 +59,11 @@ const snapshots: CommandDefinition = {
     return withRepository(context, input, async (repository) => {
       const result = await repository.repairSnapshots(options);
       const outcome: Outcome = { data: result, text: () => renderSnapshots(context, result) };
-      if (result.unreadable.length > 0)
-        outcome.error = new CairnError(
-          "damaged",
-          `${plural(result.unreadable.length, "snapshot")} cannot be repaired`,
-          {
-            hint: UNREADABLE_HINT,
-          },
-        );
+      const unreadable = result.unreadable.length;
+      if (unreadable > 0)
+        outcome.error = new CairnError("damaged", `${plural(unreadable, "snapshot")} cannot be repaired`, {
+          hint: UNREADABLE_HINT,
+        });
       return outcome;
     });
   },

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import net from "node:net";
+import { socketOf } from "../../../capture/vm/machine.ts";
 import { CairnError, throwIfAborted } from "../../../errors.ts";
 import type { CommandDefinition } from "../../command.ts";
 import { NAME, onMachine } from "./place.ts";
@@ -26,7 +27,7 @@ export const command: CommandDefinition = {
         ? {}
         : {
             text: () => "",
-            afterwards: async () => speak(`/proc/${info.pid}/cwd/console.sock`, context.signal),
+            afterwards: async () => speak(socketOf(info.pid!, "console"), context.signal),
           }),
     };
   },

@@ -21,8 +21,7 @@ import { operationName, pathsOf, undoToRedo } from "./operation-rows.ts";
 export function Operations({ workspace, list }: { workspace: string; list: OperationList }): JSX.Element {
   const { operations } = list;
   const next = operations.findIndex(({ at }) => at === list.undo);
-  const undone = useSignal<readonly Operation[] | null>(null);
-  const redone = useSignal<Operation | null>(null);
+  const asked = useSignal<Revert | null>(null);
   const redoable = list.redo === null ? null : undoToRedo(operations);
   return (
     <>
@@ -41,28 +40,23 @@ export function Operations({ workspace, list }: { workspace: string; list: Opera
               The restored state
             </a>
             {!isReadOnly() && isInForce(each) && next >= 0 && i >= next && (
-              <button type="button" onClick={() => (undone.value = operations.slice(next, i + 1).filter(isInForce))}>
+              <button
+                type="button"
+                onClick={() => (asked.value = { verb: "undo", of: operations.slice(next, i + 1).filter(isInForce) })}
+              >
                 <Icon name="undo" /> {i === next ? "Undo…" : "Undo to before this…"}
               </button>
             )}
             {!isReadOnly() && each === redoable && (
-              <button type="button" onClick={() => (redone.value = each)}>
-                <Icon name="restore" /> Redo…
+              <button type="button" onClick={() => (asked.value = { verb: "redo", of: [each] })}>
+                <Icon name="redo" /> Redo…
               </button>
             )}
           </li>
         ))}
       </ul>
-      {undone.value !== null && (
-        <RevertDialog workspace={workspace} verb="undo" operations={undone.value} close={() => (undone.value = null)} />
-      )}
-      {redone.value !== null && (
-        <RevertDialog
-          workspace={workspace}
-          verb="redo"
-          operations={[redone.value]}
-          close={() => (redone.value = null)}
-        />
+      {asked.value !== null && (
+        <RevertDialog workspace={workspace} {...asked.value} close={() => (asked.value = null)} />
       )}
     </>
   );
@@ -91,18 +85,19 @@ function OperationName({ operation }: { operation: Operation }): JSX.Element {
   );
 }
 
-/** The plan of undoing `operations`, newest first, or of taking an undo back. Only the newest can be planned. */
+interface Revert {
+  verb: "undo" | "redo";
+  /** The operations, newest first; for a redo, the undo. */
+  of: readonly Operation[];
+}
+
+/** The plan of undoing operations, or of redoing one. Only the newest can be planned. */
 function RevertDialog({
   workspace,
   verb,
-  operations,
+  of: operations,
   close,
-}: {
-  workspace: string;
-  verb: "undo" | "redo";
-  operations: readonly Operation[];
-  close(): void;
-}): JSX.Element {
+}: Revert & { workspace: string; close(): void }): JSX.Element {
   const expected = operations.map(({ undo_id: id }) => id);
   const [first = null] = expected;
   const plan = usePlan({ of: `${verb} ${expected.join(" ")}`, workspace }, (_all, signal) =>
@@ -117,8 +112,7 @@ function RevertDialog({
     close();
     void revert(workspace, verb, { expected, plan: found!.id });
   };
-  const one = verb === "undo" ? "Undo" : "Redo";
-  const back = verb === "undo" ? "Redo" : "Undo";
+  const [one, back] = verb === "undo" ? ["Undo", "Redo"] : ["Redo", "Undo"];
   const name = operations.length === 1 ? one : `${one} ${plural(operations.length, "operation")}`;
   return (
     <Dialog title={name} close={close}>
@@ -138,7 +132,7 @@ function RevertDialog({
         {plan.problem !== null && <Problem problem={plan.problem} again={plan.reload} />}
         {found !== undefined && <Plan plan={{ ...plan, choose: null }} />}
         <button type="button" class="strong" disabled={isBusy.value || found === undefined} onClick={run}>
-          <Icon name={verb === "undo" ? "undo" : "restore"} /> {name}
+          <Icon name={verb} /> {name}
         </button>
       </div>
     </Dialog>
