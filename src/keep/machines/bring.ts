@@ -71,7 +71,7 @@ export async function cloneMachine(
         "usage",
         `the state has ${hardware.nics.length} network devices, and ${networks.length} are given`,
       );
-    requireTaps(saved, networks);
+    requireTaps(saved, networks, !isRestored);
     // The ports of the source's host are in use.
     const same = hardware.nics.flatMap((nic) => nic.forwards.map(({ guest }) => String(guest)));
     const takes = networks.includes("user") ? same : [];
@@ -174,10 +174,8 @@ export async function restoreMachine(
         );
       const host = await hostOf(machine.root);
       checkFits(host, saved);
-      requireTaps(
-        saved,
-        own.map(({ tap }) => tap ?? "user"),
-      );
+      const networks = own.map(({ tap }) => tap ?? "user");
+      requireTaps(saved, networks, false);
       try {
         if (hardware.seed) await requireSeed(machine, record);
         await bringState(state, machine.next, signal);

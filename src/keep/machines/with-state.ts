@@ -1,7 +1,7 @@
 import { shareBlobs } from "../../capture/vm/blobs.ts";
 import { Machine, sharedFile } from "../../capture/vm/machine.ts";
 import type { CallOptions } from "../../contract/words.ts";
-import { advice, CairnError, option } from "../../errors.ts";
+import { advice, CairnError, line, option, word } from "../../errors.ts";
 import type { SavedMachine } from "../../formats/machine/machine.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { removeAll } from "../../fs/remove-all.ts";
@@ -41,11 +41,18 @@ export async function withState<T>(
 
 /**
  * Throws `usage` if a guest with a tap would continue without one: QEMU cannot change such a device to user mode. A
- * tap's name in an export directory is not trusted.
+ * tap's name in an export directory is not trusted. `takesTaps`: the command can name taps.
  */
-export function requireTaps({ hardware, hasMemory }: SavedMachine, networks: readonly string[]): void {
+export function requireTaps(saved: SavedMachine, networks: readonly string[], takesTaps: boolean): void {
+  const { hardware, hasMemory } = saved;
   if (!hasMemory || !hardware.nics.some(({ tap }, i) => tap !== null && networks[i] === "user")) return;
+  const cloning = line("vm clone --from EXPORT NEW --nic TAP", "cloneMachine", word("machines"), word("name"), {
+    fromDirectory: word("exported"),
+    nics: word("taps"),
+  });
   throw new CairnError("usage", "the saved guest has a tap, so the new machine needs a tap of its own", {
-    hint: advice`name one for each network device: ${option("nics", "--nic TAP")}`,
+    hint: takesTaps
+      ? advice`name one for each network device: ${option("nics", "--nic TAP")}`
+      : advice`clone it with a tap for each network device: ${cloning}; a backup is first restored into a folder, which is then saved and exported`,
   });
 }
