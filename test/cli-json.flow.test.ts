@@ -30,8 +30,19 @@ interface Expected {
   env?: Record<string, string>;
 }
 
-/** Their commands have two words. */
-const GROUPS = new Set(["backup", "receipt", "database", "service", "bundle", "context", "vm", "agent", "cleanup"]);
+/** Their commands have one word more. */
+const GROUPS = new Set(
+  "agent,backup,backup key,backup repair,bundle,cleanup,context,database,engine,receipt,service,service token,vm".split(
+    ",",
+  ),
+);
+
+/** Returns the words of the command at the beginning of a line: `backup key list` of `backup key list -r DIR`. */
+function commandOf(words: readonly string[]): string {
+  let count = 1;
+  while (GROUPS.has(words.slice(0, count).join(" ")) && words[count]?.startsWith("-") === false) count += 1;
+  return words.slice(0, count).join(" ");
+}
 
 /** Runs a command and holds its envelope against the contract. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what was printed is looked at as it is
@@ -48,9 +59,7 @@ function run(typed: string | readonly string[], expected: Expected = {}): Outcom
   assert.equal(done.stdout.trimEnd().split("\n").length, 1, said);
   const envelope = JSON.parse(done.stdout) as Record<string, unknown>;
   assert.deepEqual(Object.keys(envelope), ["schema_version", "command", "ok", "data", "warnings", "error"], said);
-  const isOfGroup = GROUPS.has(words[0]!) && words[1]?.startsWith("-") !== true;
-  const command = words.slice(0, isOfGroup ? 2 : 1).join(" ");
-  assert.deepEqual([envelope["schema_version"], envelope["command"]], [1, command], said);
+  assert.deepEqual([envelope["schema_version"], envelope["command"]], [1, commandOf(words)], said);
   assert.equal(envelope["ok"], [0, 10].includes(done.status ?? -1), said);
   if (envelope["error"] !== null)
     assert.deepEqual(

@@ -88,7 +88,7 @@ test("bundle import and bundle restore, if killed at any step, take effect compl
   const from = newStore();
   cairnOk(["context", "add", "viking://resources/docs", docs, "--overwrite", "-C", from]);
   const [bundle, backup] = [path.join(SCRATCH, "docs.ovpack"), path.join(SCRATCH, "all.ovpack")];
-  cairnOk(["bundle", "export", "viking://resources/docs", bundle, "--vectors", "-C", from]);
+  cairnOk(["bundle", "export", "viking://resources/docs", bundle, "--vectors", "include", "-C", from]);
   cairnOk(["bundle", "backup", backup, "-C", from]);
   await killed(() => ["bundle", "import", bundle, "viking://resources", "--on-conflict", "overwrite"]);
   await killed(() => ["bundle", "restore", backup, "--on-conflict", "overwrite"]);
