@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, before, suite, test } from "node:test";
-import { cairn, SCRATCH } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { boot, endMachines, findGuest, Guest, MACHINES, vm } from "../fixtures/guest.ts";
 import { chosenPasses, killAt, passesOf } from "./rounds.ts";
@@ -152,5 +153,65 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
     );
     const blobs = fs.readdirSync(path.join(MACHINES, ".shared/blobs"));
     assert.ok(blobs.length <= 3 && blobs.every((name) => !name.startsWith(".")), blobs.join());
+  });
+
+  test("doctor names the files of a killed save, clone, import and restore of a backup, and --repair removes them", async () => {
+    const env = { CAIRN_PASSWORD: "secret" };
+    const repository = ["-r", path.join(SCRATCH, "repository")];
+    const tar = path.join(SCRATCH, "stream.tar");
+    cairnOk(["backup", "init", ...repository], { env });
+    cairnOk(["backup", "create", ...repository, "-C", path.join(MACHINES, "a/saved")], { env });
+    execFileSync("sh", ["-c", `'${process.execPath}' '${buildCommand()}' vm export a --to - >'${tar}'`]);
+    interface Found {
+      kind: string;
+      detail: string;
+      repaired?: boolean;
+    }
+    const doctor = (...options: string[]): Found[] => {
+      const { data } = cairnOk(["doctor", "-C", path.join(MACHINES, "a/saved"), ...options]);
+      return (data["findings"] as Found[]).filter(({ detail }) => detail.includes("virtual machines"));
+    };
+    const listed = (): string[] =>
+      [MACHINES, path.join(MACHINES, "a"), path.join(MACHINES, ".shared"), path.join(MACHINES, ".shared/blobs")]
+        .flatMap((folder) => fs.readdirSync(folder).map((name) => path.join(folder, name)))
+        .filter((file) => !file.endsWith("lock") && !file.endsWith("verified.json"))
+        .toSorted();
+    for (const name of ["x", "y"]) cairn(line("rm", name, "--force"));
+    assert.deepEqual(
+      doctor("--repair").filter(({ repaired }) => repaired !== true),
+      [],
+    );
+    const before = listed();
+    const wait = path.join(SCRATCH, "wait");
+    for (const [at, words] of [
+      ["vm-save.taken", line("save", "a")],
+      ["vm-state.checked", line("clone", "a", "x")],
+      ["vm-clone.brought", line("clone", "--from", GOLDEN, "x")],
+      ["vm-state.checked", line("import", tar, "--name", "x")],
+      ["vm-create.begun", ["backup", "restore", "latest", ...repository, "--as-machine", "x"]],
+    ] as const) {
+      const what = `${words.slice(0, 2).join(" ")} at ${at}`;
+      fs.writeFileSync(wait, "");
+      const run = startCairn(words, { env, failpoint: `${at}@${wait}` });
+      await run.paused;
+      assert.deepEqual([doctor(), doctor("--repair")], [[], []], `${what}: it runs`);
+      run.child.kill("SIGKILL");
+      await run.ended;
+      const found = doctor();
+      assert.ok(found.length > 0, what);
+      for (const { kind, detail } of found) {
+        assert.equal(kind, "leftovers");
+        assert.match(detail, /machines, [\d.]+ (?:[KM]i)?B: \//, what);
+      }
+      assert.notDeepEqual(listed(), before, what);
+      assert.ok(
+        doctor("--repair").every(({ repaired }) => repaired === true),
+        what,
+      );
+      assert.deepEqual(doctor(), [], what);
+      assert.deepEqual(listed(), before, what);
+    }
+    await a.counted();
+    vm("save", "a");
   });
 });

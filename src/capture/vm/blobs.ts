@@ -210,11 +210,16 @@ export async function shareBlobs(root: string, { signal, lockTimeoutMs }: Operat
   return await acquireLock(sharedFile(root, "blobs.lock"), { shared: true, purpose, signal, timeoutMs: lockTimeoutMs });
 }
 
-/**
- * Removes blobs that no machine of a folder needs; leaves that to a later call while another process adds files. An
- * unreadable machine keeps all blobs.
- */
+/** Removes blobs that no machine of a folder needs, and temporary files, as `withUnused` finds them. */
 export async function removeUnusedBlobs(root: string): Promise<void> {
+  await withUnused(root, (places) => places.forEach(clearAway));
+}
+
+/**
+ * Calls `work` with the paths of temporary files and of blobs that no machine of a folder needs. Leaves that to a later
+ * call while another process adds files. An unreadable machine keeps all blobs.
+ */
+export async function withUnused(root: string, work: (places: string[]) => void): Promise<void> {
   let lock: Lock;
   try {
     lock = await acquireLock(sharedFile(root, "blobs.lock"), { purpose: "vm files", timeoutMs: 0 });
@@ -224,8 +229,9 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
   }
   using _lock = lock;
   // A killed command left them: each command that works on one holds the lock too.
-  for (const folder of [sharedFile(root, ""), sharedFile(root, "blobs")])
-    for (const name of readdirSync(folder)) if (name.startsWith(TEMPORARY_PREFIX)) clearAway(join(folder, name));
+  const temporary = [sharedFile(root, ""), sharedFile(root, "blobs")].flatMap((folder) =>
+    readdirSync(folder).flatMap((name) => (name.startsWith(TEMPORARY_PREFIX) ? [join(folder, name)] : [])),
+  );
   const used = new Set<string>();
   for (const machine of machinesIn(root)) {
     try {
@@ -233,11 +239,11 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
       for (const each of [...blobsOf(hardware), ...(mapped === null ? [] : [mapped])]) used.add(each);
     } catch {
       // The blobs that an unreadable machine needs are not known.
-      return;
+      return work(temporary);
     }
   }
-  for (const name of readdirSync(sharedFile(root, "blobs")))
-    if (!used.has(name) && /^[0-9a-f]{64}$/.test(name)) clearAway(blobFile(root, name));
+  const blobs = readdirSync(sharedFile(root, "blobs")).filter((name) => !used.has(name) && /^[0-9a-f]{64}$/.test(name));
+  work([...temporary, ...blobs.map((name) => blobFile(root, name))]);
 }
 
 interface DiskHeader {

@@ -396,6 +396,34 @@ export async function lookAt(machine: Machine): Promise<Seen> {
   return { machine, record, pid: processIn(machine.live), operation };
 }
 
+/**
+ * Returns the paths of files that a killed operation left of a machine, for example of a save or a creation. None while
+ * another operation holds the lock. A restore that is not decided is its record: the machine needs the files.
+ */
+export function leftOf(machine: Machine): string[] {
+  if (lockHolder(machine.lock) !== null) return [];
+  if (isUnfinished(machine)) return readdirSync(machine.folder).length > 0 ? [machine.folder] : [];
+  if (!machine.exists()) return [];
+  if (machine.restoring.isBegun) return [machine.restoring.path];
+  return [machine.next, machine.old, ...temporariesOf(machine)].filter(existsSync);
+}
+
+/** Finishes or takes back a killed operation on a machine, as the next operation does. Throws `busy`. */
+export async function removeLeft(machine: Machine): Promise<void> {
+  const wanted = { purpose: "doctor", timeoutMs: 0 };
+  if (machine.exists()) {
+    using _lock = await acquireLock(machine.lock, wanted);
+    await settle(machine).catch((error: unknown) => {
+      // Its creation was killed, and its files have been removed.
+      if (!(error instanceof CairnError) || error.code !== "not_found") throw error;
+    });
+    await removeUnusedBlobs(machine.root);
+    return;
+  }
+  using _names = await acquireLock(sharedFile(machine.root, "names.lock"), wanted);
+  if (leftOf(machine).length > 0) await removeFolder(machine);
+}
+
 /** Every machine of a folder; warns of unreadable ones. */
 export async function lookAtAll(root: string, onWarning?: (message: string) => void): Promise<Seen[]> {
   const seen: Seen[] = [];

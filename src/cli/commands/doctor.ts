@@ -1,9 +1,12 @@
-import { CairnError } from "../../errors.ts";
+import { append } from "../../append.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import type { Client, DoctorResult } from "../../contract/index.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { DoctorOptions } from "../../contract/care.ts";
+import { DoctorOptions, type Finding } from "../../contract/care.ts";
+import { machinesRoot } from "../../fs/users.ts";
 import { VerbOptions } from "../options.ts";
+import { formatBytes, listedNames, printable } from "../render/format.ts";
 
 const OPTIONS = new VerbOptions(DoctorOptions.entries);
 
@@ -18,7 +21,9 @@ export const command: CommandDefinition = {
   ],
   async run(context, input) {
     const client = await context.open(input.argument(0));
-    const result = await client.doctor({ ...context.callOptions(), ...OPTIONS.read(context, input) });
+    const options = OPTIONS.read(context, input);
+    const result = await client.doctor({ ...context.callOptions(), ...options });
+    append(result.findings, await machineFindings(context, options.repair === true));
     await noteAgents(context, client, result);
     for (const problem of (await client.schedule(context.callOptions())).problems) context.note(problem);
     const outcome: Outcome = {
@@ -46,6 +51,31 @@ async function noteAgents(context: Context, client: Client, { findings }: Doctor
     if (failed !== null && !isTold) context.note(describeFailed({ agent: tool, ...failed }));
     for (const each of problems) context.note(each);
   }
+}
+
+/** Returns the findings of `doctor` about this user's machines: files of killed commands, which a repair removes. */
+async function machineFindings(context: Context, isRepair: boolean): Promise<Finding[]> {
+  const { leftoversIn } = await import("../../capture/vm/leftovers.ts");
+  const findings: Finding[] = [];
+  try {
+    for (const { places, bytes, remove } of await leftoversIn(machinesRoot(context.env))) {
+      const detail = `files of killed commands on virtual machines, ${formatBytes(bytes)}: ${listedNames(places.map(printable))}`;
+      const finding: Finding = { kind: "leftovers", severity: "info", detail, repair: "they are removed" };
+      findings.push(finding);
+      if (!isRepair) continue;
+      try {
+        await remove();
+        finding.repaired = true;
+      } catch (error) {
+        finding.repaired = false;
+        finding.detail = `${detail}; the repair failed: ${toCairnError(error).message}`;
+      }
+    }
+  } catch (error) {
+    const detail = `the folder of virtual machines cannot be looked at: ${toCairnError(error).message}`;
+    findings.push({ kind: "leftovers", severity: "warning", detail });
+  }
+  return findings;
 }
 
 function hintFor({ findings }: DoctorResult, repair: string): string {
