@@ -96,6 +96,9 @@ test("refused and failed calls are rows of the activity, which a user filters", 
   await page.getByLabel("Show").selectOption("failed and refused");
   await rows.getByText("Saved", { exact: true }).waitFor({ state: "detached" });
   assert.match(await rows.first().innerText(), /Cleanup.*refused.*for user/s);
+  await page.getByText("Agents… of this folder in the overview installs them.").waitFor();
+  await page.getByRole("button", { name: "What would a cleanup remove?" }).click();
+  await page.getByText("This page cannot change the rules; cairn cleanup policy in a terminal does.").waitFor();
   await assert.rejects(daemon.call("restore", { workspace: folder, options: { target: "deadbeef" } }));
   await rows.getByText("Restore", { exact: true }).waitFor();
   await page.getByLabel("Filter events").fill("cleanup");

@@ -54,6 +54,7 @@ test(
     assert.equal(fs.existsSync(path.join(workspace, "new.ts")), false, "only the plan was shown");
     await page.getByRole("button", { name: "Merge", exact: true }).click();
     await page.getByRole("status").getByText("Merged").waitFor();
+    await page.locator(".undo-bar").getByText("Merged").waitFor();
     assert.equal(here("src/a.ts"), "export const a = 2;\n");
     assert.equal(here("src/deep/er/b.ts"), "export const b = 'original';\n");
     assert.match(here("src/total.ts"), /\t/);

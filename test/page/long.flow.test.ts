@@ -9,7 +9,7 @@ import { cairnOk } from "../fixtures/command.ts";
 import { multiplyPoints } from "../fixtures/many-points.ts";
 import { violations } from "./axe.ts";
 import { open, SKIP } from "./browser.ts";
-import { newFolder } from "./shop.ts";
+import { backUp, newFolder } from "./shop.ts";
 
 /** Long lines, long messages and long histories. */
 
@@ -153,6 +153,46 @@ test("any of hundreds of save points can be found in the timeline and compared",
   await dialog.getByRole("button", { name: /the first/ }).click();
   await page.getByRole("button", { name: /the first/, pressed: true }).waitFor();
   await page.getByText("Nothing differs").waitFor();
+});
+
+test("the timeline stays at a backup that is opened, left and opened again", { skip: SKIP }, async (t) => {
+  const workspace = newFolder("many-and-backup");
+  for (const name of ["a", "b"]) {
+    fs.writeFileSync(path.join(workspace, name), "1\n");
+    cairnOk(["save", workspace, "-m", name]);
+  }
+  multiplyPoints({ workspace: { path: workspace } } as Client, { count: 160 });
+  const idOf = (turn: number): string => turn.toString(16).padStart(8, "0").padEnd(32, "5eed");
+  const snapshot = backUp({ folder: workspace }, idOf(80));
+  const { page, go } = await open(t, workspace);
+  const list = page.getByRole("list", { name: "Save points" });
+  const top = async (): Promise<number> => list.evaluate((box) => box.scrollTop);
+  const row = page.locator(".backup-row");
+  const isInView = async (): Promise<void> =>
+    until(page, "document.querySelector('.backup-row')?.getBoundingClientRect().bottom <= innerHeight + 1");
+  await page.getByLabel("backups").check();
+  await page.getByLabel("backups (1 shown)").waitFor();
+  await page.locator(".point-row", { hasText: "turn 159" }).getByRole("link").click();
+  await page.getByRole("heading", { name: "turn 159" }).waitFor();
+  // Another point is opened by its address.
+  await go({ view: "point", workspace, point: idOf(75) });
+  await page.locator(".point-row[data-active='true']", { hasText: "turn 75" }).waitFor();
+  const before = await top();
+  assert.ok(before > 3000);
+  await row.getByRole("link").click();
+  await page.locator(".backup-row[data-active='true']").waitFor();
+  assert.equal(await top(), before);
+  await page.keyboard.press("j");
+  await page.getByRole("heading", { name: "turn 80" }).waitFor();
+  await go({ view: "point", workspace, point: `backup:${snapshot}` });
+  await page.reload();
+  await row.waitFor();
+  await isInView();
+  // A narrow window shows the timeline or the backup.
+  await page.setViewportSize({ width: 360, height: 740 });
+  await page.locator(".backup-row").waitFor({ state: "detached" });
+  await page.getByRole("link", { name: "Timeline", exact: true }).click();
+  await isInView();
 });
 
 test("*here* says that a part changed after a restore of one file, until its undo", { skip: SKIP }, async (t) => {

@@ -88,7 +88,7 @@ export function makeShop(name: string): Shop {
 }
 
 /** Makes a repository, keeps it for the folder, and backs a point up. Returns the id of the snapshot. */
-export function backUp({ folder }: Shop, point: string): string {
+export function backUp({ folder }: Pick<Shop, "folder">, point: string): string {
   const root = newFolder(`${path.basename(folder)}-backups`);
   const password = path.join(root, "password");
   fs.writeFileSync(password, "correct horse\n");

@@ -1,14 +1,13 @@
 import type { JSX } from "preact";
 import { Words } from "./name.tsx";
+import { count } from "./numbers.ts";
 import { timesIn } from "./times.ts";
 
-/** Numbers, sizes and times for people, in the browser's time zone. */
+/** Times for people, in the browser's time zone, and counts of changes. */
 
-const NUMBER = new Intl.NumberFormat("en");
 const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short", year: "numeric" });
 const WHOLE = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 const STEPS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
   ["year", 31_557_600],
   ["month", 2_629_800],
@@ -17,23 +16,6 @@ const STEPS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
   ["minute", 60],
 ];
 const AGO = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
-
-export function count(value: number): string {
-  return NUMBER.format(value);
-}
-
-/** `1 entry`, `2 entries`. */
-export function plural(value: number, one: string, many = `${one}s`): string {
-  return `${count(value)} ${value === 1 ? one : many}`;
-}
-
-/** A size as `12.3 KiB`. */
-export function size(bytes: number): string {
-  let unit = 0;
-  let value = bytes;
-  for (; value >= 1024 && unit < UNITS.length - 1; unit++) value /= 1024;
-  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
-}
 
 export function timeOfDay(at: string): string {
   return TIME.format(new Date(at));

@@ -33,6 +33,8 @@ export function VirtualList(props: VirtualListProps): JSX.Element {
   const first = Math.max(0, Math.min(count, Math.floor(top.value / rowHeight)) - SPARE);
   const end = Math.min(count, Math.ceil((top.value + height.value) / rowHeight) + SPARE);
   useEffect(() => onRange?.(first, end), [first, end, count]);
+  // Rows may come after the first ones.
+  const isShown = active !== undefined && active < count;
   useLayoutEffect(() => {
     const { current } = box;
     if (active === undefined || active < 0 || current === null) return;
@@ -40,7 +42,7 @@ export function VirtualList(props: VirtualListProps): JSX.Element {
     if (start < current.scrollTop) current.scrollTop = start;
     else if (start + rowHeight > current.scrollTop + current.clientHeight)
       current.scrollTop = start + rowHeight - current.clientHeight;
-  }, [active]);
+  }, [active, isShown]);
   const rows: JSX.Element[] = [];
   for (let index = first; index < end; index++) rows.push(row(index));
   return (

@@ -10,8 +10,8 @@ import { go, route as current } from "../app/route.ts";
 import { isReadOnly } from "../app/session.ts";
 import { Check } from "../parts/fields.tsx";
 import { Name } from "../parts/name.tsx";
+import { plural } from "../parts/numbers.ts";
 import { Empty, type Found, Late, Problem } from "../parts/problem.tsx";
-import { plural } from "../parts/values.tsx";
 import { Plan, usePlan } from "./restore-plan.tsx";
 import { Foot, outcomeOf } from "./restore.tsx";
 

@@ -1,5 +1,6 @@
 import type { PlanEntry } from "cairnstate/client";
 import { foldersOf, partsOf, type PathRef, toText } from "../app/address.ts";
+import { plural } from "../parts/numbers.ts";
 
 /** Which entries of a restore's plan are chosen, and the paths that a restore of the chosen ones names. */
 
@@ -91,6 +92,6 @@ export function rowsOf(all: readonly PlanEntry[], chosen: readonly PlanEntry[]):
 export function changedText(entries: readonly PlanEntry[]): string {
   const changed = entries.filter(({ action }) => action !== "keep");
   if (changed.length === 0) return "";
-  const [one, many] = changed.every(({ kind }) => kind === "file") ? ["file", "files"] : ["entry", "entries"];
-  return ` ${changed.length} ${changed.length === 1 ? one : many}`;
+  const isOfFiles = changed.every(({ kind }) => kind === "file");
+  return ` ${isOfFiles ? plural(changed.length, "file") : plural(changed.length, "entry", "entries")}`;
 }

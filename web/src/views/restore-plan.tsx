@@ -7,8 +7,8 @@ import { onEvent } from "../app/events.ts";
 import { useResource } from "../app/resource.ts";
 import { Icon } from "../parts/icon.tsx";
 import { Name, PathName, visible } from "../parts/name.tsx";
+import { count, plural, size } from "../parts/numbers.ts";
 import { Empty, type Found } from "../parts/problem.tsx";
-import { count, plural, size } from "../parts/values.tsx";
 import { VirtualList } from "../parts/virtual-list.tsx";
 import { chooseIn, chosenPaths, type Mark, marksOf, rowsOf } from "./restore-choice.ts";
 

@@ -10,9 +10,9 @@ import { href, type Route } from "../app/address.ts";
 import { go } from "../app/route.ts";
 import { Icon } from "../parts/icon.tsx";
 import { PathName } from "../parts/name.tsx";
+import { plural } from "../parts/numbers.ts";
 import { Late, Problem } from "../parts/problem.tsx";
 import { SearchField, useTyped } from "../parts/search-field.tsx";
-import { count, plural } from "../parts/values.tsx";
 import { VirtualList } from "../parts/virtual-list.tsx";
 
 type SearchRoute = Extract<Route, { view: "search" }>;
@@ -112,9 +112,7 @@ function FoundRow({ workspace, found, isActive }: { workspace: string; found: Fo
       <PathName path={path} />
       <span class="space" />
       {!in_latest && <span class="badge warn">gone</span>}
-      <span class="faint found-points">
-        {points === 1 ? "1 save point has it" : `${count(points)} save points have it`}
-      </span>
+      <span class="faint found-points">{plural(points, "save point has it", "save points have it")}</span>
     </a>
   );
 }

@@ -10,8 +10,9 @@ import { act, isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Name, visible, Words } from "../../parts/name.tsx";
+import { count, plural, size } from "../../parts/numbers.ts";
 import { Late, Problem } from "../../parts/problem.tsx";
-import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
+import { When, wholeTime } from "../../parts/values.tsx";
 import { Events } from "./events.tsx";
 import { Backups } from "./free.tsx";
 import { Operations } from "./operations.tsx";
@@ -63,7 +64,8 @@ function HookEvents({ workspace, events }: { workspace: string; events: readonly
       <h2>Hooks of agents</h2>
       {events.length === 0 && (
         <p class="faint">
-          No hook has saved this folder. <code>cairn agent install</code> installs them.
+          No hook has saved this folder. <em>Agents…</em> of this folder in the{" "}
+          <a href={href({ view: "workspaces" })}>overview</a> installs them.
         </p>
       )}
       <ul class="activity-list">
@@ -166,7 +168,7 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
       {policy.retention === null
         ? "No rules are set, so every save point is kept"
         : `The rules of this folder: ${ruleWords(policy.retention)}`}
-      . <code>cairn cleanup policy</code> sets them.
+      . This page cannot change the rules; <code>cairn cleanup policy</code> in a terminal does.
     </p>
   );
   if (all === 0)

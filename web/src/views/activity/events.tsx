@@ -8,9 +8,10 @@ import { onCall, onEvent } from "../../app/events.ts";
 import { useResource } from "../../app/resource.ts";
 import { TextField } from "../../parts/fields.tsx";
 import { Name, PathName, Words } from "../../parts/name.tsx";
+import { plural, size } from "../../parts/numbers.ts";
 import { Problem } from "../../parts/problem.tsx";
-import { Counts, plural, size, When, wholeTime } from "../../parts/values.tsx";
-import { operationName } from "./operation-rows.ts";
+import { Counts, When, wholeTime } from "../../parts/values.tsx";
+import { doneName } from "../../parts/operation-names.ts";
 import { wordOf } from "./running.tsx";
 
 /** Past events of a workspace, and calls that failed or were refused, as rows with a filter. */
@@ -122,8 +123,7 @@ function What({
   if (type === "restore") {
     const { undo_id: id } = data as { undo_id?: string | null };
     const own = operations.find(({ undo_id: each }) => each !== null && each === id);
-    if (own?.kind === "redo") return <strong>Done again</strong>;
-    return <strong>{own === undefined || own.kind === "restore" ? "Restored" : operationName(own)}</strong>;
+    return <strong>{own === undefined ? "Restored" : doneName(own)}</strong>;
   }
   const { detail } = data as { detail?: string | null };
   return (

@@ -7,10 +7,11 @@ import { useResource } from "../../app/resource.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Words } from "../../parts/name.tsx";
+import { count, plural, size } from "../../parts/numbers.ts";
 import { Late, Problem } from "../../parts/problem.tsx";
 import { PartHeading } from "./part-heading.tsx";
 import { Receipts } from "./receipts.tsx";
-import { count, plural, size, When, wholeTime } from "../../parts/values.tsx";
+import { When, wholeTime } from "../../parts/values.tsx";
 
 /** What forgetting backups by the rules, or a prune, would remove from the kept repository; and the buttons that do so. */
 

@@ -10,11 +10,12 @@ import { backupTime } from "../../parts/cause.tsx";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { PathName } from "../../parts/name.tsx";
+import { count, plural } from "../../parts/numbers.ts";
 import { Late, Problem } from "../../parts/problem.tsx";
-import { count, plural, When, wholeTime } from "../../parts/values.tsx";
+import { When, wholeTime } from "../../parts/values.tsx";
 import { Plan, usePlan } from "../restore-plan.tsx";
 import { revert } from "../restore.tsx";
-import { operationName, pathsOf, undoToRedo } from "./operation-rows.ts";
+import { operationName, pathsOf, undoToRedo } from "../../parts/operation-names.ts";
 
 /** The operations that changed the folder, and the plan of undoing some of them. */
 

@@ -5,9 +5,10 @@ import { href } from "../../app/address.ts";
 import { call } from "../../app/calls.ts";
 import { problemOf, useResource } from "../../app/resource.ts";
 import { PathName, visible } from "../../parts/name.tsx";
+import { count, plural } from "../../parts/numbers.ts";
 import { type Found, Problem } from "../../parts/problem.tsx";
 import { PartHeading } from "./part-heading.tsx";
-import { count, plural, When, wholeTime } from "../../parts/values.tsx";
+import { When, wholeTime } from "../../parts/values.tsx";
 
 /** How many backups nothing has proven, by repository; and the receipts of restores, each with its check. */
 

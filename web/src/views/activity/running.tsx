@@ -7,8 +7,9 @@ import { onCall } from "../../app/events.ts";
 import { problemOf, useResource } from "../../app/resource.ts";
 import { about, isReadOnly } from "../../app/session.ts";
 import { PathName, visible, Words } from "../../parts/name.tsx";
+import { count, size } from "../../parts/numbers.ts";
 import { type Found, Problem } from "../../parts/problem.tsx";
-import { count, size, When, wholeTime } from "../../parts/values.tsx";
+import { When, wholeTime } from "../../parts/values.tsx";
 import { RunningRows } from "./running-rows.ts";
 
 /** Calls and scheduled work that run now, with their progress. A person can cancel them. */

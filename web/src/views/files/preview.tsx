@@ -9,8 +9,9 @@ import { ColouredText } from "../../parts/coloured.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible } from "../../parts/name.tsx";
 import { isPicture, useContentAddress } from "../../app/picture.ts";
+import { size } from "../../parts/numbers.ts";
 import { Late, Problem } from "../../parts/problem.tsx";
-import { size, When, wholeTime } from "../../parts/values.tsx";
+import { When, wholeTime } from "../../parts/values.tsx";
 
 /** Most bytes of a text that the preview shows. */
 const SHOWN = 256 << 10;

@@ -8,8 +8,8 @@ import { Dialog } from "../../parts/dialog.tsx";
 import { TextField } from "../../parts/fields.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name } from "../../parts/name.tsx";
+import { count, plural } from "../../parts/numbers.ts";
 import { type Found, Problem } from "../../parts/problem.tsx";
-import { count, plural } from "../../parts/values.tsx";
 
 /** Chooses a folder, makes it a workspace and saves it. */
 

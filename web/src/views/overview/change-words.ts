@@ -1,8 +1,7 @@
 import type { InstalledAgent } from "cairnstate/client";
+import { plural } from "../../parts/numbers.ts";
 
 /** The words for the files that an installation or a removal of hooks changes. */
-
-const plural = (value: number, one: string): string => `${value} ${one}${value === 1 ? "" : "s"}`;
 
 type Changed = InstalledAgent["files"][number];
 

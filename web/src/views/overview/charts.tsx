@@ -1,6 +1,7 @@
 import type { HistoryDaysResult } from "cairnstate/client";
 import type { JSX } from "preact";
-import { count, dayName, plural, size } from "../../parts/values.tsx";
+import { count, plural, size } from "../../parts/numbers.ts";
+import { dayName } from "../../parts/values.tsx";
 import { growthOf } from "./facts.ts";
 
 /** Size of the drawings in units of their own; the style sheet gives them their place before the answer comes. */

@@ -1,7 +1,8 @@
 import type { ComponentChildren, JSX } from "preact";
 import { href, nameOf } from "../../app/address.ts";
 import { Name, Words } from "../../parts/name.tsx";
-import { count, plural, When } from "../../parts/values.tsx";
+import { count, plural } from "../../parts/numbers.ts";
+import { When } from "../../parts/values.tsx";
 import {
   damagedOf,
   type Daemon,

@@ -8,6 +8,7 @@ import type {
   VerbCalls,
   WorkspaceInfo,
 } from "cairnstate/client";
+import { plural } from "../../parts/numbers.ts";
 
 /** Answers about all workspaces, in the order and groups in which the overview shows them. */
 
@@ -100,8 +101,7 @@ export function isOverdue(at: string, now = Date.now()): boolean {
 export function damagedOf(all: readonly Shown[]): Trouble[] {
   return all.filter(isDamaged).map(({ path, problem, health, status }) => {
     const missing = status?.missing.length ?? 0;
-    const lacking =
-      missing === 0 ? null : `the content of ${missing} save point${missing === 1 ? " is" : "s is"} missing`;
+    const lacking = missing === 0 ? null : `the content of ${plural(missing, "save point")} is missing`;
     return { path, text: problem ?? health?.detail ?? lacking ?? "damaged", since: null };
   });
 }
@@ -165,12 +165,10 @@ export function alarmsOf(all: readonly Shown[], daemon: Daemon | null): Alarm[] 
     const texts = [
       ...(problem === undefined ? [] : [problem]),
       ...(detail === null ? [] : [remedy === null ? detail : `${detail}; ${remedy}`]),
-      ...(missing === 0 ? [] : [`the content of ${missing} save point${missing === 1 ? " is" : "s is"} missing`]),
+      ...(missing === 0 ? [] : [`the content of ${plural(missing, "save point")} is missing`]),
       ...(schedule?.problems ?? []),
       ...(agents ?? []).flatMap(({ problems }) => problems),
-      ...failed.map(
-        ({ agent, count, reason }) => `${count} hook${count === 1 ? "" : "s"} of ${agent} failed: ${reason}`,
-      ),
+      ...failed.map(({ agent, count, reason }) => `${plural(count, "hook")} of ${agent} failed: ${reason}`),
     ];
     return texts.map((text) => {
       const isAbsent = (schedule?.runs ?? []).some(

@@ -2,7 +2,8 @@ import type { WorkspaceInfo } from "cairnstate/client";
 import type { JSX } from "preact";
 import { href, nameOf } from "../../app/address.ts";
 import { Name, Words } from "../../parts/name.tsx";
-import { count, plural, Told } from "../../parts/values.tsx";
+import { count, plural } from "../../parts/numbers.ts";
+import { Told } from "../../parts/values.tsx";
 import { Due, Moment } from "./card.tsx";
 import { type Alarm, type NextRun, PROVEN, type RepositoryFacts, RUN_NAMES, VERIFIED } from "./facts.ts";
 

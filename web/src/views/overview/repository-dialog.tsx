@@ -123,7 +123,7 @@ function Kept({
         </p>
       )}
       <p class="faint">
-        With <code>cairn service install --timer</code> this machine backs up by itself.
+        This machine backs up by itself after <code>cairn service install --timer</code> in a terminal.
       </p>
       {children}
     </div>

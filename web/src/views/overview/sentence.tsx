@@ -1,5 +1,6 @@
 import type { ComponentChildren, JSX } from "preact";
-import { count, plural, When } from "../../parts/values.tsx";
+import { count, plural } from "../../parts/numbers.ts";
+import { When } from "../../parts/values.tsx";
 import { agentsWithoutHooks, earliest, isDamaged, isLate, provenAt, repositoriesOf, type Shown } from "./facts.ts";
 
 /** The state of all workspaces in one sentence: `Everything is saved; backed up 2 hours ago; proven yesterday`. */

@@ -1,4 +1,5 @@
 import type { DiffEntry } from "cairnstate/client";
+import { plural } from "../../parts/numbers.ts";
 
 /** Changed entries as a tree of folders with counts, flattened to its visible rows. */
 
@@ -62,25 +63,21 @@ export function isFolderItself({ kind, change }: DiffEntry): boolean {
   return kind === "directory" && change === "modified";
 }
 
-function counted(value: number, one: string, many: string): string {
-  return `${value.toLocaleString("en")} ${value === 1 ? one : many}`;
-}
-
 /** `the times of 2 folders`, for folders of which only that changed; null if there are none. */
 export function foldersText(entries: readonly DiffEntry[]): string | null {
   const folders = entries.filter(isFolderItself);
   if (folders.length === 0) return null;
   const isOfTimes = folders.every(({ aspects }) => aspects.every((each) => each === "times"));
   const what = isOfTimes ? "times" : "mode, owner or times";
-  return `the ${what} of ${counted(folders.length, "folder", "folders")}`;
+  return `the ${what} of ${plural(folders.length, "folder")}`;
 }
 
 /** `9 entries and the times of 1 folder`. */
 export function entriesText(entries: readonly DiffEntry[]): string {
   const folders = foldersText(entries);
   const rest = entries.filter((each) => !isFolderItself(each)).length;
-  if (folders === null) return counted(rest, "entry", "entries");
-  return rest === 0 ? folders : `${counted(rest, "entry", "entries")} and ${folders}`;
+  if (folders === null) return plural(rest, "entry", "entries");
+  return rest === 0 ? folders : `${plural(rest, "entry", "entries")} and ${folders}`;
 }
 
 /** Endings of files that have no lines to compare. */

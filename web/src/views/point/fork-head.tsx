@@ -12,8 +12,9 @@ import { isReadOnly } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Check } from "../../parts/fields.tsx";
 import { Name, PathName, Words } from "../../parts/name.tsx";
+import { count, plural, size } from "../../parts/numbers.ts";
 import { Late, Problem } from "../../parts/problem.tsx";
-import { count, Counts, plural, size, When, wholeTime } from "../../parts/values.tsx";
+import { Counts, When, wholeTime } from "../../parts/values.tsx";
 import { sumsOf } from "./changed-tree.ts";
 
 interface ForkProps {

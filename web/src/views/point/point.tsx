@@ -15,8 +15,9 @@ import { isReadOnly } from "../../app/session.ts";
 import { TextField } from "../../parts/fields.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, visible } from "../../parts/name.tsx";
+import { plural, size } from "../../parts/numbers.ts";
 import { Empty, Late, Problem, waiting } from "../../parts/problem.tsx";
-import { Counts, plural, size } from "../../parts/values.tsx";
+import { Counts } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import {
   type ChangedRow,

@@ -5,7 +5,7 @@ import { useMemo } from "preact/hooks";
 import { useColour } from "../../parts/coloured.tsx";
 import type { Colour, Coloured } from "../../parts/colours.ts";
 import { visible } from "../../parts/name.tsx";
-import { count } from "../../parts/values.tsx";
+import { count } from "../../parts/numbers.ts";
 import { markCharacters, markWords, type Piece, shortened } from "./word-marks.ts";
 
 /** Number of lines that are rendered at first, and that each "more" adds. */

@@ -14,8 +14,9 @@ import { isReadOnly } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { TextField } from "../../parts/fields.tsx";
 import { Icon } from "../../parts/icon.tsx";
+import { count, plural } from "../../parts/numbers.ts";
 import { Problem, waiting } from "../../parts/problem.tsx";
-import { count, plural, tagsIn } from "../../parts/values.tsx";
+import { tagsIn } from "../../parts/values.tsx";
 
 /** Milliseconds between two looks at a folder that no daemon watches. A slow look is followed by a longer pause. */
 const LOOK_MS = 2_000;

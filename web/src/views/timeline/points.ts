@@ -271,6 +271,14 @@ export class TimelinePoints {
     return at + this.#above(({ first }) => first <= at);
   }
 
+  /** Returns the row of a backup, and the index of the point below; null if the list does not show the backup. */
+  placeOf(snapshot: string): { row: number; below: number } | null {
+    const at = this.#headings.findIndex(
+      ({ heading }) => "backup" in heading && heading.backup.snapshot_id === snapshot,
+    );
+    return at < 0 ? null : { row: this.#headings[at]!.first + at, below: this.#headings[at]!.first };
+  }
+
   /** Undefined if the point is not loaded yet. */
   point(at: number): SavePoint | undefined {
     const page = this.#pages.get(Math.floor(at / PAGE));

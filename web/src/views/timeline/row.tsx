@@ -5,7 +5,8 @@ import { go, route } from "../../app/route.ts";
 import { CauseName, isOfUndo, type Turn, turnOf } from "../../parts/cause.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, Words } from "../../parts/name.tsx";
-import { count, Counts, dayName, plural, size, timeOfDay, When } from "../../parts/values.tsx";
+import { count, plural, size } from "../../parts/numbers.ts";
+import { Counts, dayName, timeOfDay, When } from "../../parts/values.tsx";
 import type { Fork } from "../../app/forks.ts";
 import { MarkButton, markOf } from "./mark.tsx";
 

@@ -7,17 +7,16 @@ import { call } from "../../app/calls.ts";
 import { onEvent } from "../../app/events.ts";
 import { type Fork, forksOf } from "../../app/forks.ts";
 import { useActions } from "../../app/keys.ts";
-import { isBusy } from "../../app/outcome.tsx";
 import { useResource } from "../../app/resource.ts";
-import { isBackup, nameOf, type Route } from "../../app/address.ts";
+import { isBackup, nameOf, type Route, snapshotOf } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Check } from "../../parts/fields.tsx";
-import { Icon } from "../../parts/icon.tsx";
 import { Words } from "../../parts/name.tsx";
+import { plural } from "../../parts/numbers.ts";
 import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { SearchField, useTyped } from "../../parts/search-field.tsx";
-import { plural, wholeTime, When } from "../../parts/values.tsx";
+import { wholeTime, When } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
 import { type Filter, TimelinePoints } from "./points.ts";
 import { Filters } from "./filters.tsx";
@@ -25,6 +24,7 @@ import { mark, MarkBar, markOf } from "./mark.tsx";
 import { NowRow } from "./now.tsx";
 import { BackupRow, DayRow, PointRow, ROW } from "./row.tsx";
 import { TurnRow } from "./turn-row.tsx";
+import { UndoBar } from "./undo-bar.tsx";
 
 /** Milliseconds without a key press after which a filter is applied. */
 const TYPING_MS = 120;
@@ -51,7 +51,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   useEffect(() => {
     if (isUndoAsked) withUndo.value = true;
   }, [isUndoAsked]);
-  const active = useSignal(-1);
+  const active = selectedIn(workspace);
   const filter = useRef<HTMLInputElement>(null);
 
   const points = usePoints(workspace, { all: withUndo.value, text: asked.value });
@@ -59,17 +59,8 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   const lanes = (forks.value.value ?? []).filter(({ present }) => present).slice(0, MOST_LANES);
   void points.version.value;
 
-  // The open point stays selected when newer points are added above it.
+  const { at, openedAt, row, open } = useSelection(route, points, active);
   const isNow = route.view === "point" && route.to === "now";
-  const openedAt = opened === null || isNow ? -1 : points.indexOf(opened);
-  const at = openedAt >= 0 ? openedAt : active.value;
-  const open = (to: number): void => {
-    const next = Math.max(0, Math.min(points.total - 1, to));
-    active.value = next;
-    const point = points.point(next);
-    if (opened !== null && point !== undefined)
-      go({ view: "point", workspace, point: point.save_point_id }, { replace: true });
-  };
   useTimelineKeys(workspace, { points, at, open, filter });
 
   return (
@@ -92,7 +83,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
       {points.problem.value !== null && <Problem problem={points.problem.value} again={() => void points.load()} />}
       {points.damaged > 0 && (
         <p class="timeline-note removed">
-          {plural(points.damaged, "save point")} cannot be read: <code>cairn doctor</code> tells more.
+          {plural(points.damaged, "save point")} cannot be read: <code>cairn doctor</code> in a terminal tells more.
         </p>
       )}
       {points.rows === 0 ? (
@@ -102,7 +93,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
           label="Save points"
           count={points.rows}
           rowHeight={ROW}
-          active={at < 0 ? undefined : points.rowOf(at)}
+          active={row}
           onRange={(first, end) => points.show(first, end)}
           row={(index) => (
             <TimelineRow
@@ -121,6 +112,46 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
       <MarkBar workspace={workspace} />
     </section>
   );
+}
+
+/**
+ * Returns the index of the selected point, that of the open point, the row to scroll to, and a function that opens the next
+ * or the previous point. After another view the list is scrolled to the row that was open last.
+ */
+function useSelection(
+  route: TimelineRoute,
+  points: TimelinePoints,
+  active: Signal<number>,
+): { at: number; openedAt: number; row: number | undefined; open(by: 1 | -1): void } {
+  const { workspace } = route;
+  const opened = route.view === "point" ? route.point : null;
+  const backup = opened === null || !isBackup(opened) ? null : points.placeOf(snapshotOf(opened));
+  // The open point stays selected when newer points are added above it.
+  const openedAt = route.view !== "point" || route.to === "now" ? -1 : points.indexOf(route.point);
+  const shownAt = backup?.below ?? openedAt;
+  const at = shownAt >= 0 ? shownAt : active.value;
+  useEffect(() => {
+    if (shownAt >= 0) active.value = shownAt;
+  }, [shownAt]);
+  const open = (by: 1 | -1): void => {
+    // The point below a backup is the next one.
+    const to = backup !== null && by > 0 ? at : at + by;
+    const next = Math.max(0, Math.min(points.total - 1, to));
+    active.value = next;
+    const point = points.point(next);
+    if (route.view === "point" && point !== undefined)
+      go({ view: "point", workspace, point: point.save_point_id }, { replace: true });
+  };
+  return { at, openedAt, row: backup?.row ?? (at < 0 ? undefined : points.rowOf(at)), open };
+}
+
+/** By workspace the index of the selected point, or of the point below the backup that was open last; -1: none. */
+const selected = new Map<string, Signal<number>>();
+
+function selectedIn(workspace: string): Signal<number> {
+  const known = selected.get(workspace) ?? signal(-1);
+  selected.set(workspace, known);
+  return known;
 }
 
 /** The workspaces whose timelines show backups, until the page is closed. */
@@ -156,17 +187,17 @@ function useTimelineKeys(
     at,
     open,
     filter,
-  }: { points: TimelinePoints; at: number; open(to: number): void; filter: RefObject<HTMLInputElement | null> },
+  }: { points: TimelinePoints; at: number; open(by: 1 | -1): void; filter: RefObject<HTMLInputElement | null> },
 ): void {
   const withCurrent = (run: (point: SavePoint) => void) => (): void => {
     const point = points.point(Math.max(0, at));
     if (point !== undefined) run(point);
   };
   useActions([
-    { key: "j", title: "Select the next save point", run: () => open(at + 1) },
-    { key: "k", title: "Select the previous save point", run: () => open(at - 1) },
-    { key: "ArrowDown", title: "Select the next save point", run: () => open(at + 1) },
-    { key: "ArrowUp", title: "Select the previous save point", run: () => open(at - 1) },
+    { key: "j", title: "Select the next save point", run: () => open(1) },
+    { key: "k", title: "Select the previous save point", run: () => open(-1) },
+    { key: "ArrowDown", title: "Select the next save point", run: () => open(1) },
+    { key: "ArrowUp", title: "Select the previous save point", run: () => open(-1) },
     { key: "/", title: "Filter the save points", run: () => filter.current!.focus() },
     {
       key: "Enter",
@@ -231,32 +262,6 @@ function FailedHooks({ workspace }: { workspace: string }): JSX.Element {
   );
 }
 
-/** The bar that reverts the last operation: an undo by a redo, any other by an undo. */
-function UndoBar({ workspace, undo: point }: { workspace: string; undo: SavePoint | null }): JSX.Element | null {
-  const isShown = point !== null && !isReadOnly();
-  const isUndone = point?.cause.kind === "undo";
-  const run = (): void =>
-    void (
-      point !== null &&
-      import("../restore.tsx").then(({ revert }) =>
-        revert(workspace, isUndone ? "redo" : "undo", { expected: [point.save_point_id] }),
-      )
-    );
-  const title = isUndone ? "Redo what was undone" : "Undo the last restore";
-  useActions(isShown ? [{ key: "u", title, run }] : []);
-  if (!isShown) return null;
-  return (
-    <p class="undo-bar">
-      <span class="faint">
-        {isUndone ? "Undone" : "Restored"} <When at={point.created_at} />
-      </span>
-      <button type="button" disabled={isBusy.value} onClick={run}>
-        <Icon name={isUndone ? "redo" : "undo"} /> {isUndone ? "Redo" : "Undo"}
-      </button>
-    </p>
-  );
-}
-
 /** Loads the backups of the folder, shows them among the points, and says which cannot be read. */
 function Backups({ workspace, points }: { workspace: string; points: TimelinePoints }): JSX.Element {
   const { value, problem, isLate, reload } = useResource(`backups ${workspace}`, (signal) =>
@@ -276,7 +281,8 @@ function Backups({ workspace, points }: { workspace: string; points: TimelinePoi
       )}
       {found !== undefined && found.damaged.length > 0 && (
         <p class="timeline-note removed">
-          {plural(found.damaged.length, "backup")} cannot be read: <code>cairn backup verify</code> tells more.
+          {plural(found.damaged.length, "backup")} cannot be read: <code>cairn backup verify</code> in a terminal tells
+          more.
         </p>
       )}
     </>
@@ -326,9 +332,15 @@ function Nothing({ isFiltered }: { isFiltered: boolean }): JSX.Element {
   if (isFiltered) return <Empty title="Nothing fits this filter" />;
   return (
     <Empty title="No save point yet">
-      <p>
-        The first one is made by <code>cairn save</code>.
-      </p>
+      {isReadOnly() ? (
+        <p>
+          <code>cairn save</code> in a terminal makes the first one.
+        </p>
+      ) : (
+        <p>
+          <em>Save…</em> above makes the first one.
+        </p>
+      )}
     </Empty>
   );
 }

@@ -10,7 +10,8 @@ import { changesOf, eventsOf, type TurnChanges } from "../../app/turns.ts";
 import { Dialog } from "../../parts/dialog.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { Name, PathName, visible, Words } from "../../parts/name.tsx";
-import { count, plural, timeOfDay, When } from "../../parts/values.tsx";
+import { count, plural } from "../../parts/numbers.ts";
+import { timeOfDay, When } from "../../parts/values.tsx";
 import { sumsOf } from "../point/changed-tree.ts";
 
 /** Changed entries that are listed. */

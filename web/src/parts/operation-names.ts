@@ -1,6 +1,6 @@
 import type { Operation } from "cairnstate/client";
 
-/** The words and the next redo of the operations that the activity lists. */
+/** The words of operations, and the one that a redo takes back next. */
 
 type Of = Pick<Operation, "kind" | "paths" | "cause">;
 
@@ -16,6 +16,18 @@ const KINDS: Readonly<Record<Operation["kind"], string>> = {
 export function operationName({ kind, paths, cause }: Of): string {
   if (cause?.["in_part"] === true) return "Took back a turn";
   return kind === "adopt" && paths !== null ? "Merge" : KINDS[kind];
+}
+
+const DONE: Readonly<Partial<Record<Operation["kind"], string>>> = {
+  restore: "Restored",
+  undo: "Undone",
+  redo: "Done again",
+};
+
+/** Tells that an operation was done, for example `Merged`. */
+export function doneName(operation: Of): string {
+  if (operation.kind === "adopt") return operation.paths === null ? "Adopted" : "Merged";
+  return DONE[operation.kind] ?? operationName(operation);
 }
 
 const LOG = /-(?:wal|shm|journal)$/;

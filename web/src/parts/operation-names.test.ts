@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { operationName, pathsOf, undoToRedo } from "./operation-rows.ts";
+import { doneName, operationName, pathsOf, undoToRedo } from "./operation-names.ts";
 
 const named = (...paths: string[]): { path: string }[] => paths.map((path) => ({ path }));
 
@@ -14,6 +14,12 @@ test("an operation names neither the logs of a database nor the folders of its f
 test("an adoption with paths is a merge", () => {
   assert.equal(operationName({ kind: "adopt", paths: named("a"), cause: null }), "Merge");
   assert.equal(operationName({ kind: "adopt", paths: null, cause: null }), "Adoption");
+  assert.equal(doneName({ kind: "adopt", paths: named("a"), cause: null }), "Merged");
+  assert.equal(doneName({ kind: "adopt", paths: null, cause: null }), "Adopted");
+  assert.equal(
+    doneName({ kind: "rewind", paths: named("a"), cause: { kind: "rewind", in_part: true } }),
+    "Took back a turn",
+  );
 });
 
 test("the undo that a redo takes back is the last one that none has taken back", () => {
