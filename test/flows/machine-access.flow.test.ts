@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import fs from "node:fs";
 import net from "node:net";
@@ -7,8 +8,9 @@ import path from "node:path";
 import { after, before, suite, test } from "node:test";
 import { buildCommand, cairn, SCRATCH } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
-import { bootedBy, endMachines, findGuest, Guest, MACHINES, vm } from "../fixtures/guest.ts";
+import { bootedBy, endMachines, findGuest, Guest, MACHINES, vm, vmIn } from "../fixtures/guest.ts";
 import { freePorts } from "../fixtures/s3-server.ts";
+import { startSshServer } from "../fixtures/ssh-server.ts";
 
 /** The way into a machine: user data, keys, forwards and SSH, in a machine and in its clones. */
 
@@ -149,3 +151,49 @@ suite("the way into a machine", { skip }, () => {
       assert.equal(cairn(["vm", "create", "wrong", ...bootedBy(files), "--forward", wrong]).error?.code, "usage");
   });
 });
+
+const sends = ["ssh", "xorriso", "qemu-img", "qemu-system-x86_64"];
+const unsent = sends.find((program) => spawnSync("sh", ["-c", `command -v ${program}`]).status !== 0);
+
+test(
+  "a stopped machine travels through ssh, and an import whose ssh is killed midway makes none",
+  { skip: unsent !== undefined && `${unsent} is not installed` },
+  async (t) => {
+    const server = await startSshServer();
+    if ("reason" in server) return t.skip(server.reason);
+    t.after(async () => server.close());
+    const image = path.join(SCRATCH, "image");
+    fs.writeFileSync(image, randomBytes(8 << 20));
+    vm("create", "sent", "--image", image);
+    vm("save", "sent");
+    const [there, state] = [path.join(SCRATCH, "there"), path.join(SCRATCH, "state-there")];
+    const command = `'${process.execPath}' '${buildCommand()}' vm`;
+    const env = `XDG_STATE_HOME='${state}' CAIRN_MACHINES='${there}' CAIRN_SOCKET=none`;
+    const importing = (name: string): string =>
+      `exec ${server.command()} -p ${server.port} ${server.user}@127.0.0.1 "${env} ${command} import - --name ${name}"`;
+    const tar = path.join(SCRATCH, "sent.tar");
+    const line = `${command} export sent -o - | tee '${tar}' | (${importing("sent")})`;
+    const piped = spawnSync("sh", ["-c", line], { encoding: "utf8" });
+    assert.equal(piped.status, 0, piped.stderr);
+    const { state: arrived, disks } = vmIn(there)("inspect", "sent") as { state: string; disks: { base: string }[] };
+    assert.equal(arrived, "created");
+    const blob = (folder: string): Buffer => fs.readFileSync(path.join(folder, ".shared/blobs", disks[0]!.base));
+    assert.ok(blob(there).equals(blob(MACHINES)));
+
+    const staged = (): string[] => fs.readdirSync(there).filter((name) => name.startsWith(".cairn-tmp-"));
+    const client = spawn("sh", ["-c", importing("cut")], { stdio: ["pipe", "ignore", "ignore"] });
+    client.stdin.on("error", () => undefined);
+    const bytes = fs.readFileSync(tar);
+    client.stdin.write(bytes.subarray(0, bytes.length / 2));
+    const taken = (): number =>
+      Number(execFileSync("du", ["-sk", path.join(there, staged()[0]!)], { encoding: "utf8" }).split("\t")[0]);
+    await eventually("half of the machine arrives", () => staged().length === 1 && taken() > 2 << 10);
+    client.kill("SIGKILL");
+    await eventually("the import ends", () => staged().length === 0);
+    const { machines } = vmIn(there)("list") as { machines: { name: string }[] };
+    assert.deepEqual(
+      machines.map(({ name }) => name),
+      ["sent"],
+    );
+  },
+);
