@@ -14,7 +14,7 @@ import { startSshServer } from "../fixtures/ssh-server.ts";
 
 /** The way into a machine: user data, keys, forwards and SSH, in a machine and in its clones. */
 
-const files = findGuest();
+const files = findGuest("service");
 const missing = ["ssh", "xorriso"].find((program) => spawnSync("sh", ["-c", `command -v ${program}`]).status !== 0);
 const skip = "reason" in files ? files.reason : missing !== undefined && `${missing} is not installed`;
 const KEY = path.join(SCRATCH, "key");

@@ -38,7 +38,7 @@ suite("machines on other kernels and hosts", () => {
       async () => {
         if ("reason" in files) return;
         const name = `host-${kind}`;
-        vm("run", name, ...bootedBy(files, "without-service"), "--disk", "1M", "--memory", "192M");
+        vm("run", name, ...bootedBy(files), "--disk", "1M", "--memory", "192M");
         await new Guest(name).counted(2);
         const run = (...args: string[]): string =>
           cairnOk(["vm", ...args])

@@ -10,7 +10,8 @@ import { bootedBy, endMachines, findGuest, Guest, MACHINES, served, vm } from ".
 
 /** What a guest that goes on from a saved state has for itself, and commands and files through its serial port. */
 
-const files = findGuest();
+const files = findGuest("service");
+const plain = findGuest();
 const missing = spawnSync("sh", ["-c", "command -v xorriso"]).status !== 0;
 const skip = "reason" in files ? files.reason : missing && "xorriso is not installed";
 
@@ -177,8 +178,8 @@ suite("the identity of a machine", { skip }, () => {
   });
 
   test("a guest without the service costs no wait, and the answer names what it shares", async () => {
-    if ("reason" in files) return;
-    vm("run", "plain", ...bootedBy(files, "without-service"), "--disk", "1M");
+    if ("reason" in plain) return;
+    vm("run", "plain", ...bootedBy(plain), "--disk", "1M");
     await new Guest("plain").counted(2);
     vm("save", "plain");
     const started = performance.now();
