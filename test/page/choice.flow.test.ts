@@ -137,3 +137,23 @@ test(
     await page.getByRole("checkbox", { name: "Restore src/a.ts" }).waitFor();
   },
 );
+
+test("taking a file back names the later save points whose changes of the file go, too", { skip: SKIP }, async (t) => {
+  const { folder: workspace, ids } = makeShop("also-goes");
+  const { page, go } = await open(t, workspace, { width: 360, height: 740 });
+  const point = ids["the template"]!;
+  await go({ view: "restore", workspace, point, paths: [{ path: "src/total.ts" }], back: true });
+  const note = page.getByRole("note").filter({ hasText: "changed in 2 save points since then" });
+  await note.getByRole("link", { name: "tabs" }).waitFor();
+  await note.getByRole("link", { name: "edit the total" }).waitFor();
+  assert.deepEqual(await violations(page), []);
+  await go({
+    view: "restore",
+    workspace,
+    point: ids["edit the total"]!,
+    paths: [{ path: "src/total.ts" }],
+    back: true,
+  });
+  await page.locator(".plan-row", { hasText: "total.ts" }).waitFor();
+  assert.equal(await page.getByRole("note").count(), 0, "only the shown change goes");
+});

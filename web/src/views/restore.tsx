@@ -16,6 +16,7 @@ import { Name, PathName, Words } from "../parts/name.tsx";
 import { count, plural } from "../parts/numbers.ts";
 import { Empty, Late, Problem } from "../parts/problem.tsx";
 import { Counts, When, wholeTime } from "../parts/values.tsx";
+import { AlsoGoes } from "./also-goes.tsx";
 import { sumsOf } from "./point/changed-tree.ts";
 import { changedText } from "./restore-choice.ts";
 import { Plan, type Planned, usePlan } from "./restore-plan.tsx";
@@ -114,6 +115,7 @@ function Head({
         )}
       </p>
       {paths.length > 0 && <Paths paths={paths} />}
+      {into.value === "folder" && <AlsoGoes workspace={workspace} point={point} paths={paths} />}
       <Where folder={folder} into={isBackup(point) ? null : into} keepPresent={keepPresent} />
     </header>
   );
