@@ -122,7 +122,11 @@ export const AgentEvent = object(
     command: orNull(text("first line of the shell command")),
     no_text: opt(text("why the prompt or command is missing, although the tool passed it")),
     before: orNull(pointId("head before the save; null: none, or unknown")),
-    save_point_id: orNull(pointId("the new point, or head if nothing had changed; null: the save failed")),
+    save_point_id: orNull(
+      pointId(
+        "the new point, or head if nothing had changed; null: the save failed, or the event is a removal of the hooks",
+      ),
+    ),
     made: flag(),
     failed: orNull(text("why the folder could not be saved")),
     asked_at: orNull(

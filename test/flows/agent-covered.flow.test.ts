@@ -7,6 +7,9 @@ import path from "node:path";
 import { test } from "node:test";
 import { parse } from "smol-toml";
 import { open } from "../../src/index.ts";
+import { findWorkspace } from "../../src/workspace/place/find-workspace.ts";
+import { readAgentEvents } from "../../src/workspace/points/agent-record.ts";
+import { hooksIn } from "../../src/workspace/points/failed-hooks.ts";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
@@ -598,6 +601,27 @@ test("root in another user's home leaves the list of covered folders to that use
   await passCover(env, folder, newRepository());
   assert.equal(cairn(["agent", "remove", "claude-code", "-C", folder], { env }).error?.code, "refused");
   assert.deepEqual([fs.readFileSync(list, "utf8"), fs.statSync(list).uid], [before, 1000]);
+});
+
+test("agent remove is recorded after the installation, and counts as no hook of the agent", () => {
+  const folder = newRepository();
+  agent(folder, "install claude-code");
+  assert.match(hook(folder), SAVES);
+  agent(folder, "remove claude-code");
+  agent(folder, "remove claude-code");
+  const found = findWorkspace(folder)!;
+  const events = readAgentEvents(found);
+  assert.deepEqual(
+    events.map(({ agent: tool, event, tool: by, failed }) => [tool, event, by, failed]),
+    [
+      ["claude-code", "InstallCheck", "agent install claude-code", null],
+      ["claude-code", "PreToolUse", "Bash", null],
+      ["claude-code", "Removal", "agent remove claude-code", null],
+    ],
+  );
+  const [known] = hooksIn(found, events);
+  assert.equal(known!.last_hook!.event, "PreToolUse");
+  assert.equal(known!.failed, null);
 });
 
 test("release and agent remove name the worktrees whose cover ends with that of the folder", async () => {

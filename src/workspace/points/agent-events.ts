@@ -3,8 +3,14 @@ import type { Cause } from "../../contract/words.ts";
 /** The event that `agent install` gives a hook as a check. No tool has an event of this name. */
 export const CHECK_EVENT = "InstallCheck";
 
+/** The event that `agent remove` records. No tool has an event of this name. */
+export const REMOVE_EVENT = "Removal";
+
+/** True for an event of `cairn agent`, which no tool called. */
+export const isOwn = (event: string): boolean => event === CHECK_EVENT || event === REMOVE_EVENT;
+
 /** True for an event that belongs to no turn. */
-export const isBesideTurns = (event: string): boolean => event === CHECK_EVENT || event === "session_start";
+export const isBesideTurns = (event: string): boolean => isOwn(event) || event === "session_start";
 
 /** True for an event before a turn or tool call, by the names of all tools. */
 export function isBefore(event: string): boolean {

@@ -1,7 +1,7 @@
 import type { AgentHooks, FailedHooks } from "../../contract/looking.ts";
 import type { TurnsResult } from "../../contract/turns.ts";
 import { plural } from "../../formats/sizes.ts";
-import { CHECK_EVENT, firstLineOf } from "./agent-events.ts";
+import { CHECK_EVENT, firstLineOf, isOwn } from "./agent-events.ts";
 import { type StoredEvent, unopenedEvents, withTexts } from "./agent-record.ts";
 import { type RecordPlace, recordOfUnopened } from "./event-files.ts";
 
@@ -14,7 +14,7 @@ const REPORTED_MS = 86_400_000;
 export function hooksIn(place: RecordPlace, log: readonly StoredEvent[]): AgentHooks[] {
   const shown = (event: StoredEvent | undefined) => (event === undefined ? null : withTexts(place, [event])[0]!);
   return [...Map.groupBy(log, ({ agent }) => agent)].map(([agent, events]) => {
-    const hooks = events.filter(({ event }) => event !== CHECK_EVENT);
+    const hooks = events.filter(({ event }) => !isOwn(event));
     return {
       agent,
       last_hook: shown(hooks.at(-1)),
@@ -50,7 +50,7 @@ export function failedIn(log: readonly StoredEvent[]): TurnsResult["failed_hooks
 
 /** Counts the hooks of one agent that failed since a hook last saved the folder, or within a day; null without such hooks. */
 function failedHooks(log: readonly StoredEvent[]): FailedHooks | null {
-  const hooks = log.filter(({ event }) => event !== CHECK_EVENT);
+  const hooks = log.filter(({ event }) => !isOwn(event));
   const saved = hooks.findLast(({ failed }) => failed === null)?.at ?? "";
   const since = new Date(Date.now() - REPORTED_MS).toISOString();
   const failed = hooks.filter((each) => each.failed !== null && (each.at > saved || each.at > since));

@@ -28,7 +28,7 @@ import {
 } from "./changes.ts";
 import { checkHook } from "./check-hook.ts";
 import { type Edit, hasEdit, withEdit, withoutEdit } from "./edit.ts";
-import { noteLostCover } from "./lost-hooks.ts";
+import { noteLostCover, noteRemoval } from "./lost-hooks.ts";
 import { forgetBefore, keepBefore, keptBefore, requireKeepable } from "./kept-before.ts";
 
 const TOOL = { name: "<tool>", text: Object.keys(TOOLS).join(", ") };
@@ -249,6 +249,7 @@ export const remove: CommandDefinition = {
     failpoint("agent.removed");
     const covers = await changeCovered(env, without);
     if (on.whom === "me") await refuse(context, on, covers);
+    if (left.length < before.length || changes.some((each) => each.text !== each.before)) await noteRemoval(on);
     await noteLostCover(context, before, left);
     return {
       data,

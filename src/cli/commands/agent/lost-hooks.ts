@@ -3,6 +3,9 @@ import { join } from "node:path";
 import { type Cover, coverageOf } from "../../../agents/covered.ts";
 import { isSilent } from "../../../fs/silent-mounts.ts";
 import type { Client } from "../../../contract/index.ts";
+import { findWorkspace } from "../../../workspace/place/find-workspace.ts";
+import { REMOVE_EVENT } from "../../../workspace/points/agent-events.ts";
+import { noteAgentEvent } from "../../../workspace/points/agent-record.ts";
 import type { Context } from "../../context.ts";
 import { printable, shellQuote } from "../../render/format.ts";
 
@@ -37,4 +40,16 @@ export async function noteLostCover(
         context.note(
           `hooks of ${tool} do not save ${printable(path)} any more, a worktree of the same repository; to cover it: cairn -C ${shellQuote(path)} agent install ${tool}`,
         );
+}
+
+/** Records a removal among the events of the folder's hooks, as the check of an installation is. Never throws. */
+export async function noteRemoval({ tool, folder }: { tool: string; folder: string }): Promise<void> {
+  try {
+    const found = findWorkspace(folder);
+    const cause = { kind: "tool_call", agent: tool, event: REMOVE_EVENT, tool: `agent remove ${tool}` };
+    const state = { before: null, save_point_id: null, made: false, failed: null };
+    if (found !== null) await noteAgentEvent(found, { cause }, state);
+  } catch {
+    // A removal also works for a workspace that cannot be read.
+  }
 }

@@ -32,7 +32,7 @@ export function View({ route: { workspace } }: { route: ActivityRoute }): JSX.El
       call("operations", { workspace }, { signal }),
       call("agentEvents", { workspace, options: { limit: EVENTS } }, { signal }),
     ]);
-    return { operations, events: agents.events.toReversed() };
+    return { operations, events: agents.events.toSorted((a, b) => b.at.localeCompare(a.at)) };
   });
   useEffect(
     () => onEvent((event) => (event.workspace === workspace || event.workspace === null) && reload()),
