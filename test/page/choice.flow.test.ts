@@ -146,6 +146,8 @@ test("taking a file back names the later save points whose changes of the file g
   const note = page.getByRole("note").filter({ hasText: "changed in 2 save points since then" });
   await note.getByRole("link", { name: "tabs" }).waitFor();
   await note.getByRole("link", { name: "edit the total" }).waitFor();
+  const foot = await page.locator(".restore-foot > p").boundingBox();
+  assert.ok(foot!.width > 300, "the words of the foot have a line of their own");
   assert.deepEqual(await violations(page), []);
   await go({
     view: "restore",

@@ -47,7 +47,7 @@ export function AlsoGoes({
             <PathName path={path.path} /> changed in {plural(gone.length, "save point")} since then, and all of these
             changes go:
           </p>
-          <ul class="restore-paths">
+          <ul class="restore-paths restore-goes">
             {gone.slice(0, MOST_NAMED).map((own) => (
               <li key={own.save_point_id}>
                 <a href={href({ view: "point", workspace, point: own.save_point_id, file: path })}>
