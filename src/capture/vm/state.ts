@@ -56,7 +56,8 @@ import type { Qmp } from "./qmp.ts";
 
 /** Saves a machine's state into a folder, and loads it into a machine. */
 
-const RELEASE_MS = 5000;
+/** Time in which a guest on a busy host releases a device. */
+const RELEASE_MS = 30_000;
 /** Longest time that a guest is paused for the copy of its memory and disks. */
 const COPY_MS = 300_000;
 

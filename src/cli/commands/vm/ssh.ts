@@ -13,7 +13,8 @@ import { NAME, onMachine } from "./place.ts";
 const SSH_PORT = 22;
 /** Time in which a guest boots, also under software emulation. */
 const BOOT_MS = 300_000;
-const ANSWER_MS = 5000;
+/** Time in which a guest on a busy host answers a connection. */
+const ANSWER_MS = 20_000;
 const PAUSE_MS = 200;
 
 export const command: CommandDefinition = {
