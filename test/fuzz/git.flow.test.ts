@@ -10,7 +10,7 @@ import { Chance } from "./walk.ts";
 /** Walks of git commands by an agent in its turn and by a person before and after it; then rewind, gc, undo and redo. */
 
 const SEED = Number(process.env["CAIRN_FUZZ_SEED"] ?? 1);
-const RUNS = Number(process.env["CAIRN_FUZZ_RUNS"] ?? (LONG ? 300 : 10));
+const RUNS = Number(process.env["CAIRN_FUZZ_RUNS"] ?? (LONG ? 300 : 5));
 const skip = spawnSync("git", ["--version"]).status === 0 ? false : "there is no git here";
 const OWN = ["-c", "user.name=A", "-c", "user.email=a@localhost", "-c", "gc.auto=0"];
 const WORK = /^(?:rebase-|MERGE_|CHERRY|REVERT|AUTO_MERGE|sequencer)/;

@@ -144,7 +144,7 @@ async function revert(
 
 test("undo and redo step through all operations, and lose no edit made in between", async (t) => {
   const { seeds, steps: count } = walksOf({
-    seeds: Array.from({ length: LONG ? 200 : 12 }, (_none, i) => i + 1),
+    seeds: Array.from({ length: LONG ? 200 : 7 }, (_none, i) => i + 1),
     steps: 40,
   });
   const all: Taken = new Map();
