@@ -6,6 +6,7 @@ import type { Page } from "playwright-core";
 import type { Client } from "../../src/contract/index.ts";
 import type { Route } from "../../web/src/app/address.ts";
 import { cairnOk } from "../fixtures/command.ts";
+import { firstOf } from "../fixtures/long.ts";
 import { multiplyPoints } from "../fixtures/many-points.ts";
 import { violations } from "./axe.ts";
 import { open, SKIP } from "./browser.ts";
@@ -13,7 +14,7 @@ import { backUp, newFolder } from "./shop.ts";
 
 /** Long lines, long messages and long histories. */
 
-const WIDTHS = [360, 1280, 2560];
+const WIDTHS = firstOf([360, 1280, 2560], 2);
 const MESSAGE = `${"A message that is longer than the heading. ".repeat(60)}\n${"and lines\n".repeat(40)}its end`;
 
 const words = (from: string, to: string): string =>
