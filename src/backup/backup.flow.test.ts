@@ -9,8 +9,9 @@ import type { CreateBackupOptions, RepositoryOptions } from "../contract/index.t
 import { hasCode } from "../keep/testing-folder.ts";
 import { OpenedRepository } from "../keep/opened-repository.ts";
 import { backupScene, damagePack, withManifest } from "./testing-far.ts";
+import { firstOf } from "../../test/fixtures/long.ts";
 
-for (const scheme of ["local", "far"] as const) {
+for (const scheme of firstOf(["far", "local"] as const, 1)) {
   describe(`a repository on a ${scheme} storage`, () => {
     test("a restored point has the state digest that its snapshot was verified with", async (t) => {
       const { client, repository, folder, root, write } = await backupScene(t, scheme);

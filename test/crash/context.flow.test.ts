@@ -56,7 +56,7 @@ async function killed(line: (store: string) => string[]): Promise<void> {
   assert.notDeepEqual(old, now);
   found.new = foundIn(whole);
   const outcomes = new Set<string>();
-  for (const pass of chosenPasses(names, 14)) {
+  for (const pass of chosenPasses(names)) {
     const store = newStore();
     const where = killAt([...line(store), "-C", store], pass);
     const hits = foundIn(store);
@@ -100,7 +100,7 @@ test("bundle export, if killed at any step, leaves no bundle or a complete one",
   const to = (name: string): string => path.join(SCRATCH, name);
   const line = (file: string): string[] => ["bundle", "export", "viking://resources/docs", file, "-C", store];
   const names = passesOf(line(to("traced.ovpack")));
-  for (const pass of chosenPasses(names, 14)) {
+  for (const pass of chosenPasses(names)) {
     const file = to(`killed-${pass}.ovpack`);
     killAt(line(file), pass);
     if (fs.existsSync(file)) cairnOk(["bundle", "verify", file]);

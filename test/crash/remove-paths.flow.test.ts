@@ -146,7 +146,7 @@ for (const [kind, engine] of [
     for (const secret of secrets) assert.deepEqual(await placesOf(client, secret), [], "not killed");
     t.diagnostic(`${names.length} passes`);
     const outcomes = new Set<string>();
-    for (const pass of chosenPasses(names, 12)) {
+    for (const pass of chosenPasses(names)) {
       secrets = await saveSecrets(place, pass);
       const before = await others(place);
       const kills = [killAt(args, pass)];

@@ -123,7 +123,7 @@ test("the launcher builds the bundle again if a source file is newer", (t) => {
   assertVersion(clone.run(clone.launcher, ["--version"]));
 });
 
-test("the launcher builds the bundle again if a source file in the deepest folder is newer", (t) => {
+test("the launcher builds the bundle again if a source file in the deepest folder is newer", variant, (t) => {
   if (!needsRegistry(t)) return;
   const sources = readdirSync(path.join(clone.folder, "src"), { recursive: true, encoding: "utf8" });
   const deepest = sources

@@ -24,11 +24,12 @@ import type { Client, RestoreInPlaceOptions } from "../../contract/index.ts";
 import { commit, makeDatabase, stateAfter, stateOf } from "../../capture/sqlite/testing-writer.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
 import { backupScene, type BackupScene, damagePack } from "../testing-far.ts";
+import { firstOf } from "../../../test/fixtures/long.ts";
 
 /** Of whatever folder. */
 const ANY = { latestOf: {} };
 
-for (const scheme of ["local", "far"] as const) {
+for (const scheme of firstOf(["far", "local"] as const, 1)) {
   describe(`restoreBackup of a snapshot on a ${scheme} storage`, () => {
     test("restoreBackup restores the folder although the snapshot's point is gone, and undo restores the state before", async (t) => {
       const { client, repository, folder, write } = await backupScene(t, scheme);
