@@ -30,7 +30,7 @@ interface Expected {
   env?: Record<string, string>;
 }
 
-/** Their commands have one word more. */
+/** Words at the beginning of a line that need one more word to be a command. */
 const GROUPS = new Set(
   "agent,backup,backup key,backup repair,bundle,cleanup,context,database,engine,receipt,service,service token,vm".split(
     ",",

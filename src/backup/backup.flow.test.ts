@@ -8,10 +8,9 @@ import { CairnError } from "../errors.ts";
 import type { CreateBackupOptions, RepositoryOptions } from "../contract/index.ts";
 import { hasCode } from "../keep/testing-folder.ts";
 import { OpenedRepository } from "../keep/opened-repository.ts";
-import { backupScene, damagePack, withManifest } from "./testing-far.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
+import { backupScene, damagePack, SCHEMES, withManifest } from "./testing-far.ts";
 
-for (const scheme of firstOf(["far", "local"] as const, 1)) {
+for (const scheme of SCHEMES) {
   describe(`a repository on a ${scheme} storage`, () => {
     test("a restored point has the state digest that its snapshot was verified with", async (t) => {
       const { client, repository, folder, root, write } = await backupScene(t, scheme);

@@ -4,9 +4,8 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
-import { backupScene, type BackupScene, damagePack, nodeAt, packWith } from "./testing-far.ts";
+import { backupScene, type BackupScene, damagePack, nodeAt, packWith, SCHEMES } from "./testing-far.ts";
 import { makeRepository } from "./testing-repository.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
 
 /** What a read found damaged is stored again by the next save or backup, in a store and in a repository. */
 
@@ -55,7 +54,7 @@ async function readAfterDamage(t: TestContext, scheme: "local" | "far", read: st
   return at;
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   for (const read of Object.keys(READERS))
     test(`a backup into a ${scheme} repository stores content again that ${read} found damaged`, async (t) => {
       const at = await readAfterDamage(t, scheme, read);
@@ -113,7 +112,7 @@ test("without the memory, or with an unusable one, backups work as before", asyn
   assert.ok((await at.client.createBackup(at.repository)).added.data_blobs > 0);
 });
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   test(`a backup into a ${scheme} repository stores content again whose pack was cut, without a verification`, async (t) => {
     const at = await backupScene(t, scheme);
     await at.client.createBackup(at.repository, { save: true });

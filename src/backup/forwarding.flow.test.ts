@@ -8,8 +8,7 @@ import { walkDigests } from "../workspace/store/testing-walk.ts";
 import type { BackupRepository } from "../contract/index.ts";
 import { hasCode } from "../keep/testing-folder.ts";
 import type { OpenedRepository } from "../keep/opened-repository.ts";
-import { backupScene, opened } from "./testing-far.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
+import { backupScene, opened, SCHEMES } from "./testing-far.ts";
 
 function packsIn(data: string): string[] {
   return readdirSync(data, { recursive: true, encoding: "utf8" })
@@ -30,7 +29,7 @@ async function blobsOf(repository: BackupRepository): Promise<number> {
   return (await (repository as OpenedRepository).access.index()).count;
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   test(`a backup that saves first stores the same blobs on a ${scheme} storage as a save and a later backup`, async (t) => {
     const { client, repository, library, options, folder, place, root, write } = await backupScene(t, scheme);
     for (let i = 0; i < 3; i++) writeFileSync(join(folder, `large-${i}`), randomBytes(9 << 20));

@@ -7,8 +7,7 @@ import { test, type TestContext } from "node:test";
 import type { VerifyBackupOptions, VerifyBackupResult } from "../contract/index.ts";
 import type { OpenedRepository } from "../keep/opened-repository.ts";
 import { checkProbes } from "./open/checks.ts";
-import { type BackupScene, backupScene, damagePack, withManifest, withNode } from "./testing-far.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
+import { type BackupScene, backupScene, damagePack, SCHEMES, withManifest, withNode } from "./testing-far.ts";
 
 function makeDatabase(folder: string): DatabaseSync {
   const database = new DatabaseSync(join(folder, "a.db"));
@@ -29,7 +28,7 @@ function kinds({ problems }: VerifyBackupResult): string[][] {
   return problems.map(({ kind, severity }) => [kind, severity]);
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   test(`a backup keeps the answers of its probes, and a copy restored from a ${scheme} storage gives them again`, async (t) => {
     const scene = await backupScene(t, scheme);
     const { client, repository, folder, root } = scene;

@@ -5,8 +5,7 @@ import { test } from "node:test";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import type { Snapshot } from "../formats/restic/snapshot.ts";
 import type { OpenedRepository } from "../keep/opened-repository.ts";
-import { backupScene, type BackupScene, damageBlob, nodeAt, withManifest } from "./testing-far.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, damageBlob, nodeAt, SCHEMES, withManifest } from "./testing-far.ts";
 
 /** Snapshots of other programs with a `/.cairn` that a restore of one of ours has put there: the manifest is of another state. */
 
@@ -25,7 +24,7 @@ async function otherProgram(at: BackupScene, paths?: string[]): Promise<string> 
 }
 
 test("restore and verify take another program's snapshot as it is although its root has Cairn's records", async (t) => {
-  for (const scheme of firstOf(["far", "local"] as const, 1)) {
+  for (const scheme of SCHEMES) {
     const at = await backupScene(t, scheme);
     for (const paths of [undefined, ["/elsewhere"]]) {
       const id = await otherProgram(at, paths);

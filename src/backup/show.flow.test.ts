@@ -7,8 +7,7 @@ import { Readable } from "node:stream";
 import { test } from "node:test";
 import type { BackupRepository, PathInput } from "../contract/index.ts";
 import { hasCode } from "../keep/testing-folder.ts";
-import { backupScene, type BackupScene, damagePack, opened } from "./testing-far.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, damagePack, opened, SCHEMES } from "./testing-far.ts";
 
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
 
@@ -32,7 +31,7 @@ function fetched({ place }: BackupScene): string[] {
   return left.filter((name) => /[0-9a-f]{64}$/.test(name) && statSync(join(place, "tmp", name)).blocks > 2000);
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1)) {
+for (const scheme of SCHEMES) {
   test(`show lists one directory of a ${scheme === "far" ? "remote" : "local"} snapshot, and read returns its files`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, folder, write } = at;

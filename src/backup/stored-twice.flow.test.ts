@@ -9,8 +9,7 @@ import { BlobIndex } from "../repository/index/blob-index.ts";
 import { loadPackHeader } from "../repository/packs/pack-read.ts";
 import { resticCheck } from "../repository/testing-archive.ts";
 import type { OpenedRepository } from "../keep/opened-repository.ts";
-import { backupScene, type BackupScene, opened, spoil, storedTwice } from "./testing-far.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, opened, SCHEMES, spoil, storedTwice } from "./testing-far.ts";
 import { wornOut } from "../../test/fixtures/worn-file.ts";
 
 const WAYS = ["first blob", "lost"] as const;
@@ -27,7 +26,7 @@ async function spoilt(at: BackupScene, work: (name: string, files: string[]) => 
     }
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1)) {
+for (const scheme of SCHEMES) {
   test(`restore from a ${scheme} repository reads damaged or lost content from another pack that has it`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, folder, root } = at;
@@ -167,7 +166,7 @@ for (const number of [0, 1])
       resticCheck(place);
     });
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   test(`restore from a ${scheme} repository reads a tree from a truncated pack if its other copy is damaged`, async (t) => {
     const at = await backupScene(t, scheme);
     const sets = await storedTwice(at);

@@ -23,8 +23,7 @@ import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { CairnError } from "../errors.ts";
 import type { PathInput, Progress, RestoreBackupOptions } from "../contract/index.ts";
 import type { OpenedRepository } from "../keep/opened-repository.ts";
-import { backupScene, type BackupScene, damageBlob, nodeAt, withNode } from "./testing-far.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, damageBlob, nodeAt, SCHEMES, withNode } from "./testing-far.ts";
 
 const ODD = Buffer.from([0x6f, 0x64, 0xff]);
 
@@ -57,7 +56,7 @@ async function asTheirs({ repository }: BackupScene, snapshot: string): Promise<
   }));
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   describe(`restoring a subfolder of a snapshot on a ${scheme} storage`, () => {
     test("restore of a subfolder writes its entries and its own metadata directly into the target", async (t) => {
       const scene = await backupScene(t, scheme);

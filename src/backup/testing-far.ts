@@ -22,8 +22,12 @@ import type { OpenedRepository } from "../keep/opened-repository.ts";
 import { nameOf, readBlob, readNodes } from "../archive/databases/nodes.ts";
 import { makeRepository } from "./testing-repository.ts";
 import { nearPacks } from "./open/session.ts";
+import { firstOf } from "../../test/fixtures/long.ts";
 
 /** Workspaces and repositories of a test; `far:/path` is a local repository that claims to be remote. */
+
+/** Kinds of storage over which a test runs: every one with `CAIRN_TEST_LONG`. */
+export const SCHEMES = firstOf(["far", "local"] as const, 1);
 
 export interface BackupScene extends TestFolder {
   library: CairnLibrary;

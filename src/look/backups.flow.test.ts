@@ -4,14 +4,13 @@ import { describe, test } from "node:test";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { readBlob } from "../archive/databases/nodes.ts";
-import { backupScene, damageBlob, nodeAt, withNode } from "../backup/testing-far.ts";
+import { backupScene, damageBlob, nodeAt, SCHEMES, withNode } from "../backup/testing-far.ts";
 import type { OpenedRepository } from "../keep/opened-repository.ts";
 import { hasCode } from "../keep/testing-folder.ts";
 import { DATA_BLOB } from "../repository/index/blob-index.ts";
 import { ownPointsOnly } from "../workspace/open/siblings.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   describe(`a backup in a ${scheme} repository, looked at from its folder`, () => {
     test("lists a page of a folder in the requested order, and gives it as an archive", async (t) => {
       const { client, repository, root, folder } = await backupScene(t, scheme);

@@ -2,10 +2,9 @@ import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { backupScene, damagePack } from "../backup/testing-far.ts";
+import { backupScene, damagePack, SCHEMES } from "../backup/testing-far.ts";
 import type { ListedEntry } from "../contract/index.ts";
 import { hasCode } from "../keep/testing-folder.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
 
 async function all(entries: AsyncIterable<ListedEntry>): Promise<ListedEntry[]> {
   const listed: ListedEntry[] = [];
@@ -13,7 +12,7 @@ async function all(entries: AsyncIterable<ListedEntry>): Promise<ListedEntry[]> 
   return listed;
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   test(`walk lists all entries of a point and of its ${scheme === "far" ? "remote" : "local"} snapshot, folders before their entries`, async (t) => {
     const { client, repository, folder, place } = await backupScene(t, scheme);
     mkdirSync(join(folder, "deep/er/est"), { recursive: true });

@@ -2,13 +2,12 @@ import assert from "node:assert/strict";
 import { chmodSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { backupScene, damageBlob, nodeAt } from "../backup/testing-far.ts";
+import { backupScene, damageBlob, nodeAt, SCHEMES } from "../backup/testing-far.ts";
 import type { WhyOptions } from "../contract/index.ts";
 import { hasCode } from "../keep/testing-folder.ts";
 import { ownPointsOnly } from "../workspace/open/siblings.ts";
-import { firstOf } from "../../test/fixtures/long.ts";
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   describe(`why over backups in a ${scheme} repository`, () => {
     test("lists the snapshots that added, changed and removed a path, newest first", async (t) => {
       const { client, repository, folder, write } = await backupScene(t, scheme);

@@ -15,7 +15,9 @@ import { startSshServer } from "../fixtures/ssh-server.ts";
 /** The way into a machine: user data, keys, forwards and SSH, in a machine and in its clones. */
 
 const files = findGuest("service");
-const missing = ["ssh", "xorriso"].find((program) => spawnSync("sh", ["-c", `command -v ${program}`]).status !== 0);
+const lacking = (...programs: string[]): string | undefined =>
+  programs.find((program) => spawnSync("sh", ["-c", `command -v ${program}`]).status !== 0);
+const missing = lacking("ssh", "xorriso");
 const skip = "reason" in files ? files.reason : missing !== undefined && `${missing} is not installed`;
 const KEY = path.join(SCRATCH, "key");
 
@@ -152,8 +154,7 @@ suite("the way into a machine", { skip }, () => {
   });
 });
 
-const sends = ["ssh", "xorriso", "qemu-img", "qemu-system-x86_64"];
-const unsent = sends.find((program) => spawnSync("sh", ["-c", `command -v ${program}`]).status !== 0);
+const unsent = lacking("ssh", "xorriso", "qemu-img", "qemu-system-x86_64");
 
 test(
   "a stopped machine travels through ssh, and an import whose ssh is killed midway makes none",

@@ -12,8 +12,7 @@ import { objectIdOf } from "../../ids.ts";
 import type { BackupRetention, CopyBackupsResult, SnapshotGrouping } from "../../contract/index.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
 import type { OpenedRepository } from "../../keep/opened-repository.ts";
-import { backupScene, damagePack, opened as lastOpened, type BackupScene } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, damagePack, opened as lastOpened, SCHEMES } from "../testing-far.ts";
 
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
 
@@ -132,7 +131,7 @@ test("a new snapshot is dated after its parent even if the clock was set back", 
   assert.ok(older.snapshot!.created_at < new Date().toISOString());
 });
 
-for (const scheme of firstOf(["far", "local"] as const, 1)) {
+for (const scheme of SCHEMES) {
   test(`forget and prune on a ${scheme} storage free only content that no kept snapshot needs`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, folder, root } = at;

@@ -5,15 +5,14 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
-import { backupScene, type BackupScene, damageBlob, nodeAt, packWith } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, damageBlob, nodeAt, packWith, SCHEMES } from "../testing-far.ts";
 
 for (const [what, spoil] of [
   ["has lost a pack", async (at: BackupScene, id: string): Promise<void> => rmSync(await packWith(at, id))],
   ["has cut a pack", async (at: BackupScene, id: string): Promise<void> => truncateSync(await packWith(at, id), 1000)],
   ["has damaged content", damageBlob],
 ] as const)
-  for (const scheme of firstOf(["far", "local"] as const, 1))
+  for (const scheme of SCHEMES)
     test(`copyTo from a ${scheme} repository that ${what} copies the intact snapshots and names the others`, async (t) => {
       const at = await backupScene(t, scheme);
       const { client, repository, library, folder, root, options } = at;

@@ -9,10 +9,9 @@ import { loadIndexFile } from "../../repository/index/index-set.ts";
 import { loadPackHeader } from "../../repository/packs/pack-read.ts";
 import { resticCheck } from "../../repository/testing-archive.ts";
 import type { OpenedRepository } from "../../keep/opened-repository.ts";
-import { backupScene, type BackupScene, spoil, storedTwice } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, SCHEMES, spoil, storedTwice } from "../testing-far.ts";
 
-for (const scheme of firstOf(["far", "local"] as const, 1)) {
+for (const scheme of SCHEMES) {
   for (const number of [0, 1])
     test(`prune of a ${scheme} repository keeps the intact copy of each blob if pack set ${number} is damaged`, async (t) => {
       const at = await backupScene(t, scheme);
@@ -48,7 +47,7 @@ function largest(files: readonly string[]): string {
   return files.toSorted((a, b) => statSync(a).size - statSync(b).size).at(-1)!;
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   test(`prune of a ${scheme} repository keeps the intact copy if the damaged copy is in a fully used pack`, async (t) => {
     const { client, repository, place, root, folder } = await backupScene(t, scheme);
     const at = (name: string): string => join(folder, name);
@@ -117,7 +116,7 @@ test("prune frees nothing and proposes `repair packs` if all copies of a tree ar
   assert.deepEqual(sizes(), before);
 });
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   test(`prune of a ${scheme} repository keeps the packs of a killed backup if the later copy is damaged`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, place, root, folder } = at;

@@ -9,8 +9,7 @@ import type { ObjectId } from "../../ids.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
 import { acquireLock } from "../../repository/locks.ts";
 import type { OpenedRepository } from "../../keep/opened-repository.ts";
-import { backupScene, type BackupScene, packWith, spoil } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, packWith, SCHEMES, spoil } from "../testing-far.ts";
 
 const ENTRY = new URL("../../cli/program/entry.ts", import.meta.url).pathname;
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
@@ -55,7 +54,7 @@ function treesOf(result: RecoverBackupsResult): string[] {
   return (result.gathered?.trees ?? []).map(({ tree }) => tree).toSorted();
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   test(`recover lists the trees of forgotten snapshots in one new snapshot: ${scheme}`, async (t) => {
     const at = await backupScene(t, scheme);
     const { repository, root, folder } = at;

@@ -7,8 +7,7 @@ import { describe, test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { BackupProblem, BackupRepository } from "../../contract/index.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
-import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, damageBlob, nodeAt, opened, SCHEMES } from "../testing-far.ts";
 
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
 
@@ -43,7 +42,7 @@ async function withoutLarge(at: BackupScene): Promise<{ first: string; second: s
   return { first, second };
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1)) {
+for (const scheme of SCHEMES) {
   describe(`repairSnapshots on a ${scheme} storage`, () => {
     test("repairSnapshots replaces each incomplete snapshot by a complete one that lists the missing entries", async (t) => {
       const at = await backupScene(t, scheme);

@@ -4,10 +4,9 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
-import { backupScene, damagePack } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import { backupScene, damagePack, SCHEMES } from "../testing-far.ts";
 
-for (const scheme of firstOf(["far", "local"] as const, 1)) {
+for (const scheme of SCHEMES) {
   describe(`repair of a repository on a ${scheme} storage`, () => {
     test("the next backup stores content again that was lost with a damaged pack", async (t) => {
       const { client, repository, place, folder, root } = await backupScene(t, scheme);

@@ -14,8 +14,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
-import { backupScene, damagePack } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import { backupScene, damagePack, SCHEMES } from "../testing-far.ts";
 
 function makeDatabase(path: string): void {
   const database = new DatabaseSync(path);
@@ -25,7 +24,7 @@ function makeDatabase(path: string): void {
   database.close();
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1)) {
+for (const scheme of SCHEMES) {
   test(`a restore check on a ${scheme} storage names damaged databases and leaves no files`, async (t) => {
     const { client, repository, folder, root, write } = await backupScene(t, scheme);
     makeDatabase(join(folder, "sound.db"));

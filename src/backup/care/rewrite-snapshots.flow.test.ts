@@ -7,9 +7,8 @@ import type { CairnError } from "../../errors.ts";
 import { acquireLock } from "../../repository/locks.ts";
 import type { BackupRepository, PathPattern } from "../../contract/index.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
-import { backupScene, type BackupScene, damageBlob, nodeAt, withNode } from "../testing-far.ts";
+import { backupScene, type BackupScene, damageBlob, nodeAt, SCHEMES, withNode } from "../testing-far.ts";
 import type { OpenedRepository } from "../../keep/opened-repository.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
 
 /** Two snapshots; both have `deep/secret.key`, the first also `other.KEY`, the second a second name of the former. */
 async function withSecrets({ client, repository, folder, write }: BackupScene): Promise<[string, string]> {
@@ -30,7 +29,7 @@ async function problemsOf(repository: BackupRepository): Promise<unknown[]> {
   return (await repository.verify()).problems.filter(({ severity }) => severity === "damage");
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   describe(`paths that rewrite removes from snapshots on a ${scheme} storage`, () => {
     test("entries that rewrite removed are missing from the new snapshots, which list them as taken out", async (t) => {
       const scene = await backupScene(t, scheme);

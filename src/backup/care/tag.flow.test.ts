@@ -7,8 +7,7 @@ import { CairnError } from "../../errors.ts";
 import type { BackupSnapshot } from "../../contract/index.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
 import type { OpenedRepository } from "../../keep/opened-repository.ts";
-import { backupScene, type BackupScene } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, SCHEMES } from "../testing-far.ts";
 
 async function twoSnapshots({ client, repository, write }: BackupScene): Promise<[string, string]> {
   const first = await client.createBackup(repository, { save: true, tags: ["wip"] });
@@ -23,7 +22,7 @@ async function tagsOf({ repository }: BackupScene): Promise<string[][]> {
 
 const without = ({ snapshot_id: _id, tags: _tags, ...rest }: BackupSnapshot): unknown => rest;
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   test(`tag changes only the tags and the id of a snapshot in a ${scheme} repository`, async (t) => {
     const scene = await backupScene(t, scheme);
     const { repository, root } = scene;

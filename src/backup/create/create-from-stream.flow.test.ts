@@ -6,8 +6,7 @@ import { describe, test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Fault } from "../../repository/storage/testing-faulty.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
-import { backupScene, type BackupScene, opened } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, opened, SCHEMES } from "../testing-far.ts";
 
 async function* pieces(...all: (Uint8Array | Error)[]): AsyncGenerator<Uint8Array> {
   for (const piece of all) {
@@ -25,7 +24,7 @@ async function snapshotsOf({ repository }: BackupScene): Promise<number> {
   return (await repository.list()).snapshots.length;
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1)) {
+for (const scheme of SCHEMES) {
   describe(`createFromStream into a repository on a ${scheme} storage`, () => {
     test("createFromStream makes a snapshot of one file that can be verified and restored", async (t) => {
       const { repository, root } = await backupScene(t, scheme);

@@ -23,13 +23,12 @@ import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { Client, RestoreInPlaceOptions } from "../../contract/index.ts";
 import { commit, makeDatabase, stateAfter, stateOf } from "../../capture/sqlite/testing-writer.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
-import { backupScene, type BackupScene, damagePack } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import { backupScene, type BackupScene, damagePack, SCHEMES } from "../testing-far.ts";
 
 /** Of whatever folder. */
 const ANY = { latestOf: {} };
 
-for (const scheme of firstOf(["far", "local"] as const, 1)) {
+for (const scheme of SCHEMES) {
   describe(`restoreBackup of a snapshot on a ${scheme} storage`, () => {
     test("restoreBackup restores the folder although the snapshot's point is gone, and undo restores the state before", async (t) => {
       const { client, repository, folder, write } = await backupScene(t, scheme);

@@ -8,8 +8,16 @@ import { rightsCount, runWithoutCapabilities } from "../../workspace/store/testi
 import { walkDigests } from "../../workspace/store/testing-walk.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { OpenedRepository } from "../../keep/opened-repository.ts";
-import { backupScene, damageBlob, nodeAt, opened, withAnotherPiece, withManifest, withNode } from "../testing-far.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
+import {
+  backupScene,
+  damageBlob,
+  nodeAt,
+  opened,
+  SCHEMES,
+  withAnotherPiece,
+  withManifest,
+  withNode,
+} from "../testing-far.ts";
 
 test("restore writes all files without a proof if the snapshot's manifest is damaged", async (t) => {
   const at = await backupScene(t, "local");
@@ -78,7 +86,7 @@ test("restore writes another program's rewritten copy of a snapshot, with a warn
   });
 });
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   for (const proveFrom of ["disk", "memory"] as const)
     test(`restore with proof fails if a file's blob is a different intact one, and names --prove no: ${scheme}, proven from ${proveFrom}`, async (t) => {
       const at = await backupScene(t, scheme);

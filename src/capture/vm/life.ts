@@ -397,8 +397,8 @@ export async function lookAt(machine: Machine): Promise<Seen> {
 }
 
 /**
- * Returns the paths of files that a killed operation left of a machine, for example of a save or a creation. None while
- * another operation holds the lock. A restore that is not decided is its record: the machine needs the files.
+ * Returns the paths of files that a killed operation left of a machine; none while an operation holds its lock. If a
+ * restore was killed, returns only the restore's record, since the machine may need the other files.
  */
 export function leftOf(machine: Machine): string[] {
   if (lockHolder(machine.lock) !== null) return [];

@@ -56,7 +56,7 @@ import type { Qmp } from "./qmp.ts";
 
 /** Saves a machine's state into a folder, and loads it into a machine. */
 
-const BUSY_GUEST_MS = 30_000;
+const BUSY_HOST_MS = 30_000;
 /** Longest time that a guest is paused for the copy of its memory and disks. */
 const COPY_MS = 300_000;
 
@@ -144,7 +144,7 @@ async function moveOut(qmp: Qmp, folder: string, isShared: boolean): Promise<voi
   try {
     // A guest that writes faster than it is copied is paused after a while, so that the migration ends.
     await migrated(qmp, MOVE_MS, async () => qmp.run("stop", undefined, MOVE_MS));
-    const end = performance.now() + BUSY_GUEST_MS;
+    const end = performance.now() + BUSY_HOST_MS;
     while (!existsSync(join(folder, name))) {
       if (performance.now() > end) throw new CairnError("io", "QEMU did not write the machine's state completely");
       await sleep(1);
@@ -418,7 +418,7 @@ export async function renewNics(qmp: Qmp, { nics }: Hardware): Promise<boolean> 
   const before = await plugged();
   const present = names.filter((name) => before.has(name));
   const gone = present.map(async (name) =>
-    qmp.event(({ event, data }) => event === "DEVICE_DELETED" && data?.["device"] === name, BUSY_GUEST_MS),
+    qmp.event(({ event, data }) => event === "DEVICE_DELETED" && data?.["device"] === name, BUSY_HOST_MS),
   );
   // QEMU may refuse to unplug a device that it was asked to unplug before.
   for (const name of present) await qmp.run("device_del", { id: name }).catch(() => undefined);

@@ -16,10 +16,9 @@ import {
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, test, type TestContext } from "node:test";
-import { backupScene, type BackupScene } from "../../backup/testing-far.ts";
+import { backupScene, type BackupScene, SCHEMES } from "../../backup/testing-far.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
 import { ownPointsOnly } from "../../workspace/open/siblings.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
 
 /** Calls that take operands give one answer for one state, as a folder, a point and a snapshot. */
 
@@ -56,7 +55,7 @@ async function twoStates(t: TestContext, scheme: "local" | "far"): Promise<State
   return { ...scene, first, snapshot: snapshot!.snapshot_id, ask: { repository } };
 }
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   describe(`a ${scheme} snapshot`, () => {
     test("equals the point that it was made of, although its files and databases are stored otherwise", async (t) => {
       const { client, first, snapshot, ask } = await twoStates(t, scheme);
@@ -254,7 +253,7 @@ test("export writes a whole point of another workspace, which the envelope names
   });
 });
 
-for (const scheme of firstOf(["far", "local"] as const, 1))
+for (const scheme of SCHEMES)
   test(`export writes a ${scheme} backup, and entries of it, as it writes the point's`, async (t) => {
     const { client, library, root, first, ask } = await twoStates(t, scheme);
     let count = 0;

@@ -5,12 +5,11 @@ import { heldPlace, type HoldingEngine } from "../../../test/fixtures/held-place
 import type { LoopKind } from "../../../test/fixtures/loop-file-system.ts";
 import { sshServer } from "../../../test/fixtures/ssh-server.ts";
 import { serve } from "../../api/repository-server/testing-server.ts";
-import { backupScene } from "../../backup/testing-far.ts";
+import { backupScene, SCHEMES } from "../../backup/testing-far.ts";
 import { makeRepository } from "../../backup/testing-repository.ts";
 import { testFolder } from "../../keep/testing-folder.ts";
 import { TestingS3Server } from "../../repository/storage/s3/testing-s3-server.ts";
 import { fillSource, sourceContract, type SourceScene } from "./source.contract.ts";
-import { firstOf } from "../../../test/fixtures/long.ts";
 
 /** Every kind of source keeps the contract of all sources. */
 
@@ -66,7 +65,7 @@ async function heldPoint(t: TestContext, engine: HoldingEngine, kind: LoopKind):
 }
 
 describe("snapshots", () => {
-  for (const scheme of firstOf(["far", "local"] as const, 1))
+  for (const scheme of SCHEMES)
     sourceContract(`a snapshot on a storage that is ${scheme}`, async (t) => {
       const { root, library, repository } = await backupScene(t, scheme);
       const folder = join(root, "filled");

@@ -33,7 +33,7 @@ export function VirtualList(props: VirtualListProps): JSX.Element {
   const first = Math.max(0, Math.min(count, Math.floor(top.value / rowHeight)) - SPARE);
   const end = Math.min(count, Math.ceil((top.value + height.value) / rowHeight) + SPARE);
   useEffect(() => onRange?.(first, end), [first, end, count]);
-  // Rows may come after the first ones.
+  // The active row may be loaded later than the list.
   const isShown = active !== undefined && active < count;
   useLayoutEffect(() => {
     const { current } = box;

@@ -13,7 +13,7 @@ import { NAME, onMachine } from "./place.ts";
 const SSH_PORT = 22;
 /** Time in which a guest boots, also under software emulation. */
 const BOOT_MS = 300_000;
-const BUSY_GUEST_MS = 20_000;
+const BUSY_HOST_MS = 20_000;
 const PAUSE_MS = 200;
 
 export const command: CommandDefinition = {
@@ -90,7 +90,7 @@ async function untilAnswered(port: number, name: string, signal: AbortSignal): P
 async function speaks(port: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = net.connect(port, "127.0.0.1");
-  socket.setTimeout(BUSY_GUEST_MS, () => resolve(false));
+  socket.setTimeout(BUSY_HOST_MS, () => resolve(false));
   socket.once("data", (bytes) => resolve(bytes.toString("latin1").startsWith("SSH-")));
   socket.once("error", () => resolve(false)).once("close", () => resolve(false));
   try {

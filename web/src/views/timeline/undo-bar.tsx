@@ -35,7 +35,7 @@ export function UndoBar({ workspace, undo: point }: { workspace: string; undo: S
   );
 }
 
-/** What the operation did, in the words of the activity. Only the list of operations tells a merge from an adoption. */
+/** Names the operation as the activity does. Its undo point cannot tell a merge from an adoption, so the operations are read. */
 function Done({ workspace, undo: { save_point_id: id } }: { workspace: string; undo: SavePoint }): JSX.Element {
   const { value } = useResource(`operation ${id}`, async (signal) => {
     const { operations } = await call("operations", { workspace }, { signal });
