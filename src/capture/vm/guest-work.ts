@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, createReadStream, fchmodSync, fstatSync, fsyncSync, openSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
+import { advice, CairnError, either, line, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { durableRename, temporaryName, writeAll } from "../../fs/durable.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -47,7 +47,7 @@ export async function atPort<T>(
       });
     if (await listens(qmp)) return portOf(machine);
     throw new CairnError("conflict", `no service of Cairn runs in the guest of ${name}`, {
-      hint: `cloud-init installs the service at the end of the first boot of an image with cloud-init and Python 3: wait for it, or log in with cairn vm ssh ${name}`,
+      hint: advice`cloud-init installs the service at the end of the first boot of an image with cloud-init and Python 3: wait for it, or ${either(`log in with cairn vm ssh ${name}`, advice`log in by SSH`)}`,
     });
   });
   return await work(place);

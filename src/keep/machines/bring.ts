@@ -15,7 +15,7 @@ import type {
   RestoreMachineOptions,
   RestoreMachineResult,
 } from "../../contract/machines.ts";
-import { advice, CairnError, line, option, word } from "../../errors.ts";
+import { advice, CairnError, either, line, option, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Hardware, SavedMachine } from "../../formats/machine/machine.ts";
 import { removeAll } from "../../fs/remove-all.ts";
@@ -120,7 +120,7 @@ function withSeed({ hardware, hasMemory, name }: SavedMachine, isGiven: boolean)
     "refused",
     `the guest of ${name} was made by an earlier version of Cairn and has no seed disk, so a clone cannot give it user data or SSH keys`,
     {
-      hint: "clone a state that was saved while the machine was stopped, or add the keys in the guest: cairn vm console NAME",
+      hint: advice`clone a state that was saved while the machine was stopped, or add the keys in the guest${either(": cairn vm console NAME", advice`, for example on its console`)}`,
     },
   );
 }
