@@ -97,6 +97,14 @@ suite("the identity of a machine", { skip }, () => {
     await eventually("the command ends", () => inside("web", "ps | grep '[s]leep 999'").status === 1);
   });
 
+  test("vm exec fails if the guest's service starts again meanwhile, and the next one works", () => {
+    const again = `setsid sh -c "kill -9 $PPID; exec python3 -I /usr/local/lib/cairn/guest.py" </dev/null >/dev/null 2>&1 &`;
+    const { status, err } = inside("web", `${again} sleep 998`);
+    assert.equal(status, 1, err);
+    assert.match(err, /started again/);
+    assert.equal(inside("web", "true").status, 0);
+  });
+
   test("vm cp copies files in both directions, and leaves nothing half", () => {
     const bytes = randomBytes((1 << 20) + 7);
     const file = path.join(SCRATCH, "to-copy");

@@ -3,7 +3,7 @@
 const GUEST_SERVICE = String.raw`import base64, fcntl, glob, hashlib, json, os, re, select, signal, socket, stat, struct, subprocess, sys, time
 
 NAME = "org.cairn.identity"
-VERSION = 1
+VERSION = 2
 INSTANCE = "/var/lib/cairn-guest/instance"
 LINE = 128 << 10
 PIECE = 32 << 10
@@ -447,6 +447,10 @@ class Port:
         try:
             if "do" in said:
                 self.begin(said)
+            elif "still" in said:
+                failed = "it started again, and what the request began may have ended midway"
+                answer = {"still": True} if said["id"] == self.id else {"failed": failed}
+                self.send({**answer, "id": said["id"]})
             elif self.job is not None and said["id"] == self.id and "in" in said:
                 self.job.more(None if said["in"] is None else base64.b64decode(said["in"]), said)
         except Exception as error:

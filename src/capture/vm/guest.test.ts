@@ -20,6 +20,7 @@ interface Said {
   id: string;
   do?: string;
   in?: string | null;
+  still?: boolean;
   size?: number;
 }
 
@@ -84,6 +85,21 @@ test("a guest that sends too much, closes the port, stays silent or refuses make
   );
   await assert.rejects(ask(path.join(FOLDER, "none"), { do: "hello" }), { code: "not_found" });
   await assert.rejects(ask(closes, { do: "x".repeat(100_000) }), { code: "usage" });
+});
+
+test("ask fails once the service says that it started again, and waits while it says that it works", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  let asked = 0;
+  const place = await guest(({ still }) => {
+    if (still !== true) return [{ began: 2 }, { out: "" }];
+    asked += 1;
+    return [asked < 3 ? { still: true } : { failed: "it started again" }];
+  });
+  const hear = ({ began }: Readonly<Record<string, unknown>>): void => {
+    if (began === undefined) t.mock.timers.tick(5000);
+  };
+  await fails(ask(place, { do: "exec" }, { hear }), /started again/);
+  assert.equal(asked, 3);
 });
 
 test("runIn passes output on, and accepts only an exit status", async () => {

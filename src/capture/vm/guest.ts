@@ -19,6 +19,10 @@ const PIECE = 32 << 10;
 const WINDOW = 256 << 10;
 /** Milliseconds in which the service begins with a request, also in a busy guest under software emulation. */
 const BEGIN_MS = 15_000;
+/** Milliseconds between two questions whether the service still works on a request. */
+const STILL_MS = 5000;
+/** Milliseconds without an answer to them: a pause while a large memory is saved is shorter. */
+const SILENT_MS = 300_000;
 
 export type Answer = Readonly<Record<string, unknown>>;
 
@@ -32,7 +36,7 @@ interface Asked {
   /** Called with each answer but the last. The next one is read afterwards. */
   hear?: (answer: Answer) => Promise<void> | void;
   input?: Input;
-  /** Milliseconds between two answers; absent: no limit after the first. */
+  /** Milliseconds between two answers; absent: as long as the service says that it still works on the request. */
   quietMs?: number;
   /** Milliseconds until the last answer; absent: no limit. */
   totalMs?: number;
@@ -54,6 +58,7 @@ export async function ask(place: string, request: object, asked: Asked = {}): Pr
     setTimeout(() => end(new CairnError("io", `the guest's service did not answer within ${ms / 1000} s`)), ms);
   const total = totalMs === undefined ? undefined : late(totalMs);
   let quiet: NodeJS.Timeout | undefined = late(BEGIN_MS);
+  let asking: NodeJS.Timeout | undefined;
   const stopped = (): void => end(new CairnError("interrupted", "stopped"));
   signal?.addEventListener("abort", stopped, { once: true });
   const sent = new Sent(socket, id);
@@ -70,12 +75,14 @@ export async function ask(place: string, request: object, asked: Asked = {}): Pr
       }
       clearTimeout(quiet);
       if (answer["began"] !== undefined && input !== undefined) void sent.all(input).catch(end);
+      // A service that starts again, as at a reboot, knows nothing of the request. Version 1 does not know the question.
+      if (Number(answer["began"]) >= 2) asking = setInterval(() => sent.message({ still: true }), STILL_MS);
       if (answer["done"] !== undefined) return answer["done"] as Answer;
       if (answer["failed"] !== undefined)
         throw new CairnError("io", `the guest's service: ${shown(answer["failed"])}`, { details: { refused: true } });
       sent.took(answer["took"]);
       await hear?.(answer);
-      quiet = quietMs === undefined ? undefined : late(quietMs);
+      quiet = quietMs === undefined && asking === undefined ? undefined : late(quietMs ?? SILENT_MS);
     }
     throw new CairnError("io", "the guest's service closed the connection");
   } catch (error) {
@@ -83,7 +90,7 @@ export async function ask(place: string, request: object, asked: Asked = {}): Pr
     if (error instanceof CairnError) throw error;
     throw toCairnError(error, "speak with the guest's service");
   } finally {
-    for (const timer of [total, quiet]) clearTimeout(timer);
+    for (const timer of [total, quiet, asking]) clearTimeout(timer);
     signal?.removeEventListener("abort", stopped);
     sent.stop();
     socket.destroy();
@@ -144,9 +151,9 @@ class Sent {
           await new Promise<void>((wake) => (this.#wake = wake));
         if (this.#isStopped) return;
         this.#away += part.length;
-        this.#send({ in: part.toString("base64") });
+        this.message({ in: part.toString("base64") });
       }
-    this.#send({ in: null, ...end?.() });
+    this.message({ in: null, ...end?.() });
   }
 
   took(bytes: unknown): void {
@@ -160,7 +167,7 @@ class Sent {
     this.#wake();
   }
 
-  #send(message: object): void {
+  message(message: object): void {
     if (!this.#isStopped) this.#socket.write(`${JSON.stringify({ id: this.#id, ...message })}\n`);
   }
 }
