@@ -97,7 +97,7 @@ function lastBackup(workspace: Workspace): StatusResult["last_backup"] {
   const [note] = readBackupNotes(found.paths);
   if (note === undefined) return null;
   const { at, save_point_id: id, snapshot_id: snapshot, location } = note;
-  const sent = workspace.byId(id)?.sequence ?? 0;
+  const sent = workspace.readable(id)?.sequence ?? 0;
   const since = points.saved().filter((sequence) => sequence > sent).length;
   return { at, save_point_id: id, snapshot_id: snapshot, location, saved_since: since };
 }

@@ -269,15 +269,15 @@ export function stateBefore(
     const why = failed === undefined ? "" : `: the folder could not be saved, because ${failed}`;
     return { before: null, whyNot: `Cairn has no exact state before this turn${why}` };
   }
-  if (workspace.byId(first.save_point_id) === null)
-    return { before: null, whyNot: "a cleanup removed the point before the turn" };
+  if (workspace.readable(first.save_point_id) === null)
+    return { before: null, whyNot: "a cleanup removed the point before the turn, or it is damaged" };
   return { before: first.save_point_id };
 }
 
 /** True if the point of an event is the state at that event. A late save has it only if the folder still equalled an older point. */
 function isInTime(workspace: Workspace, { asked_at: asked, made, save_point_id: id }: StoredEvent): boolean {
   if (asked === null) return true;
-  const point = workspace.byId(id);
+  const point = workspace.readable(id);
   return !made && (point === null || point.descriptor.created_at < asked);
 }
 
@@ -285,7 +285,7 @@ function isInTime(workspace: Workspace, { asked_at: asked, made, save_point_id: 
 export function takenBack(workspace: Workspace, all: readonly FoundTurn[]): Set<string> {
   const back = new Set<string>();
   for (const { kind, changed, at } of operationLog(workspace.state().operations).done) {
-    const cause = kind === "rewind" ? workspace.byId(changed.before)?.descriptor.cause : undefined;
+    const cause = kind === "rewind" ? workspace.readable(changed.before)?.descriptor.cause : undefined;
     const first = all.findIndex(({ id }) => id === cause?.["turn"]);
     // A rewind of some paths left the others of the turn.
     if (first < 0 || cause?.["in_part"] === true) continue;

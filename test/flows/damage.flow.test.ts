@@ -261,6 +261,40 @@ test("save succeeds and prints the full id if another workspace's points cannot 
   assert.match(done.stdout, new RegExp(`saved ${saved?.save_point_id}`));
 });
 
+test("one damaged point keeps status, turns and receipts from nothing", async () => {
+  const folder = newFolder("damage");
+  const client = await clientOf(folder);
+  const repository = path.join(SCRATCH, `receipts-${path.basename(folder)}`);
+  const env = { CAIRN_PASSWORD: "secret" };
+  const run = (...args: string[]): Outcome => cairn(["-C", folder, ...args], { env });
+  const hook = (event: string, facts: object): void => {
+    const input = JSON.stringify({ hook_event_name: event, cwd: folder, session_id: "s", ...facts });
+    const { status, stderr } = spawnSync(process.execPath, [buildCommand(), "agent", "hook", "gemini"], { input });
+    assert.equal(status, 0, stderr.toString());
+  };
+  fs.writeFileSync(path.join(folder, "file"), "first");
+  await client.save();
+  assert.equal(run("backup", "init", "-r", repository).status, 0);
+  assert.equal(run("backup", "create", "-r", repository).status, 0);
+  hook("BeforeAgent", { prompt: "run" });
+  fs.writeFileSync(path.join(folder, "file"), "second");
+  hook("AfterAgent", {});
+  assert.equal(run("rewind").status, 0);
+  fs.writeFileSync(path.join(folder, "file"), "third");
+  await client.save();
+  const points = path.join(client.controlDirectory, "workspaces/main/points");
+  const newest = fs.readdirSync(points).toSorted().at(-1)!;
+  for (const each of fs.readdirSync(points)) if (each !== newest) flip(path.join(points, each, "descriptor.json"));
+  const last = cairn(["status", "-C", folder]);
+  assert.equal(last.status, 0, last.error?.message);
+  assert.equal((last.data["last_backup"] as { saved_since: number }).saved_since, 1);
+  const { turns } = await client.turns();
+  assert.equal(turns.length, 1);
+  const { debt } = await client.receipts();
+  const made = debt.map(({ owed }) => owed?.map(({ created_at: at }) => at));
+  assert.deepEqual(made, [[null]]);
+});
+
 /** Changes a byte of what the store has of an entry of a point: a file's first blob, or a directory's tree. */
 async function hurtEntry({ control, id }: { control: string; id: string }, name: string): Promise<void> {
   const repository = await lookIntoRepository(path.join(control, "store"));

@@ -28,7 +28,7 @@ export function receipts(workspace: Workspace): Receipts {
       unproven: owed.length,
       owed: owed.slice(0, MOST_OWED).map((id) => ({
         save_point_id: id,
-        created_at: workspace.byId(id)?.descriptor.created_at ?? null,
+        created_at: workspace.readable(id)?.descriptor.created_at ?? null,
       })),
       proven_at: newest(own.map(({ body }) => body.made_at)),
       verified_at: runOf({ kind: "verify", repository: location, workspace: null }).good_at,

@@ -1,6 +1,6 @@
 import { utimesSync } from "node:fs";
 import type { PointStore } from "../store/point-store.ts";
-import { advice, CairnError, call, throwIfAborted } from "../../errors.ts";
+import { advice, CairnError, call, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { Recovery, WorkspaceState } from "../../formats/records/control.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
@@ -190,6 +190,16 @@ export class Workspace {
 
   byId(id: SavePointId | null): Point | null {
     return id === null ? null : this.points.byId(id);
+  }
+
+  /** The point; null also if it is damaged. For answers about many points, which one damaged point does not prevent. */
+  readable(id: SavePointId | null): Point | null {
+    try {
+      return this.byId(id);
+    } catch (error) {
+      if (toCairnError(error).code === "damaged") return null;
+      throw error;
+    }
   }
 
   /**
