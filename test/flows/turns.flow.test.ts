@@ -109,6 +109,18 @@ test("turns lists the prompt, the shell commands, the changed paths and the sess
   assert.deepEqual(project.turns("--session", "claude", "-n", "5").turns, turns.slice(2));
 });
 
+test("what `cairn agent` records of itself is no sign that the tool tells of its calls", () => {
+  for (const event of ["InstallCheck", "Removal"]) {
+    const project = new Project();
+    project.hook("gemini", event, { session_id: "cairn", tool_name: "agent gemini" });
+    project.hook("gemini", "BeforeAgent", { session_id: "s", prompt: "run" });
+    project.write("b", "of the agent");
+    project.hook("gemini", "AfterAgent", { session_id: "s" });
+    const [turn] = project.turns().turns;
+    assert.deepEqual([turn!.prompt, turn!.changed], ["run", 1], event);
+  }
+});
+
 test("rewind restores what tools and shell commands changed, as one operation that undo reverts", () => {
   const project = new Project();
   project.claudeTurn();

@@ -75,6 +75,22 @@ test("nobody is told of a short call, unless it fails", async () => {
   );
 });
 
+test("the end of a short call is told if somebody has seen the call in the list", async () => {
+  const { running, told } = opened();
+  const call = begun(running);
+  const its = await call.hand;
+  its.onAccepted();
+  its.onBegin();
+  assert.equal(running.list(OTHER).length, 0);
+  assert.equal(running.list(ME).length, 1);
+  call.resolve();
+  await call.ended;
+  assert.deepEqual(
+    told.map(({ state }) => state),
+    ["done"],
+  );
+});
+
 test("a cancelled call ends with `interrupted`, and the answer says what stays", async () => {
   const { running } = opened();
   const { hand, ended } = begun(running, { ...SAVE, verb: "backup", repository: "/r", caller: null });

@@ -174,11 +174,16 @@ export class Running {
     return ++this.#stored <= MOST_STORED;
   }
 
-  /** Calls that the caller may see, the oldest first: the own ones, for operators all. Scheduled work is the operators'. */
+  /**
+   * Calls that the caller may see, the oldest first: the own ones, for operators all. Scheduled work is the operators'.
+   * An event tells of the end of each, also of a short one.
+   */
   list(peer: Caller): RunningCall[] {
-    return [...this.#live.values()]
-      .filter(({ owner, call: { scheduled, uid } }) => isSeen(peer, { owner, uid: scheduled ? null : uid }))
-      .map(({ call }) => ({ ...call }));
+    const seen = [...this.#live.values()].filter(({ owner, call: { scheduled, uid } }) =>
+      isSeen(peer, { owner, uid: scheduled ? null : uid }),
+    );
+    for (const live of seen) live.isTold = true;
+    return seen.map(({ call }) => ({ ...call }));
   }
 
   /** True if the caller may cancel a call with this id here. */

@@ -1,5 +1,5 @@
 import type { SavePointId } from "../../ids.ts";
-import { CHECK_EVENT, isBefore } from "./agent-events.ts";
+import { CHECK_EVENT, isBefore, isOwn } from "./agent-events.ts";
 import type { StoredEvent } from "./agent-record.ts";
 
 /** Saves divide time into intervals. An interval belongs to the session that alone had a tool call open in it. */
@@ -180,7 +180,7 @@ function tellsOf(log: readonly StoredEvent[]): Tells[] {
   return log.map(({ agent, event, tool }) => {
     const known = event === CHECK_EVENT ? undefined : now.get(agent);
     const tells = known ?? { ofCalls: false };
-    tells.ofCalls ||= tool !== null;
+    tells.ofCalls ||= tool !== null && !isOwn(event);
     now.set(agent, tells);
     return tells;
   });
