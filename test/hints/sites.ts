@@ -326,6 +326,7 @@ function isFunction(node: Node): boolean {
 
 /** The place of a parameter, or -1. */
 function placeOf(of: Node, name: string | undefined): number {
+  if (name === undefined) return -1;
   return (of["params"] as Node[]).findIndex(
     (each) => nameOf(each.type === "AssignmentPattern" ? each["left"] : each) === name,
   );
