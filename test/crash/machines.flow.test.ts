@@ -3,6 +3,8 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, before, suite, test } from "node:test";
+import { Machine } from "../../src/capture/vm/machine.ts";
+import { DEVICES, MEMORY, SIDECAR } from "../../src/formats/machine/machine.ts";
 import { buildCommand, cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { boot, endMachines, findGuest, Guest, MACHINES, vm } from "../fixtures/guest.ts";
@@ -17,6 +19,13 @@ let a: Guest;
 /** Nothing of what was begun is left beside a machine. */
 async function settled(name: string): Promise<void> {
   await eventually("nobody works on it", () => vm("inspect", name)["operation"] === null);
+  const { state, mapped } = new Machine(MACHINES, name).read();
+  const staged = [SIDECAR, DEVICES, ...(mapped === null ? [] : [MEMORY])];
+  if (state !== "hibernated")
+    assert.deepEqual(
+      fs.readdirSync(path.join(MACHINES, name, "live")).filter((each) => staged.includes(each)),
+      [],
+    );
   const names = fs
     .readdirSync(path.join(MACHINES, name))
     .filter((each) => each.startsWith("live.") || each.startsWith("."));
@@ -76,7 +85,12 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
     const { token } = (await guest.counted(2)).at(-1)!;
     let before = 0;
     // The memory of a clone is mapped, and its own after the first start.
-    for (const at of ["vm-save.paused", "vm-hibernate.committed", ...chosenPasses(passesOf(hibernating), 4)]) {
+    for (const at of [
+      "vm-save.paused",
+      "vm-hibernate.staged",
+      "vm-hibernate.committed",
+      ...chosenPasses(passesOf(hibernating), 4),
+    ]) {
       if (guest.pid() === null) {
         kill(starting, before++ % 2 === 0 ? "vm-start.loaded" : "vm-start.committed");
         await settled("sleeper");

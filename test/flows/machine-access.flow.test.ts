@@ -68,6 +68,7 @@ suite("the way into a machine", { skip }, () => {
     const seeds = ["web", "web-2"].map((name) => fs.readFileSync(path.join(MACHINES, name, "seed.iso")));
     assert.ok(!seeds[0]!.equals(seeds[1]!));
     vm("restore", "web", "latest");
+    assert.ok(!fs.existsSync(path.join(MACHINES, "web/known_hosts")), "the state may have other host keys");
     assert.equal(inside("web", "true").status, 0, "a restored machine has its port again");
   });
 

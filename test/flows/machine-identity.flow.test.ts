@@ -131,7 +131,16 @@ suite("the identity of a machine", { skip }, () => {
       ["web:relative", to, "usage"],
     ] as const)
       assert.equal(cairn(["vm", "cp", from, where]).error?.code, code, `${from} ${where}`);
-    assert.equal(inside("web", "ls -A /root | grep -c part").out, "0\n");
+    assert.equal(inside("web", "ls -A / /root | grep -c part").out, "0\n");
+    // Python keeps the last bytes of a file until it is flushed.
+    assert.equal(inside("web", "mkdir /small && mount -t tmpfs -o size=4k small /small").status, 0);
+    for (const size of [6000, 20_000, 100_000]) {
+      fs.writeFileSync(file, randomBytes(size));
+      assert.equal(cairn(["vm", "cp", file, "web:/small/file"]).error?.code, "io", `${size}`);
+      assert.equal(inside("web", "ls -A /small").out, "", `${size}`);
+    }
+    vm("cp", "web:/root/copied", back);
+    assert.deepEqual(fs.readdirSync(back), ["copied"]);
   });
 
   test("a clone has its own identity, and a restore has the time and new random numbers", () => {

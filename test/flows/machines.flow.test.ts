@@ -6,9 +6,11 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { after, before, suite, test } from "node:test";
+import { leftoversIn } from "../../src/capture/vm/leftovers.ts";
+import { Machine } from "../../src/capture/vm/machine.ts";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
-import { allocated, boot, type Count, endMachines, findGuest, Guest, MACHINES, vm } from "../fixtures/guest.ts";
+import { allocated, boot, type Count, endMachines, findGuest, Guest, MACHINES, vm, vmIn } from "../fixtures/guest.ts";
 
 /** Virtual machines with a real guest: saved while they run, cloned by many, brought back. */
 
@@ -454,6 +456,7 @@ suite("virtual machines", { skip }, () => {
     assert.equal((await new Guest("as-machine").counted())[0]!.token, saved.token);
     assert.deepEqual(hidden(), [], "nothing of the killed commands is left");
     assert.equal(cairn([...restoring, "as-machine"], { env }).error?.code, "already_exists");
+    assert.equal(cairn([...restoring, "no name"], { env }).error?.code, "usage");
     fs.mkdirSync(SCRATCH_FOLDER);
     fs.writeFileSync(path.join(SCRATCH_FOLDER, "file"), "text");
     cairnOk(["save", SCRATCH_FOLDER]);
@@ -641,6 +644,19 @@ suite("virtual machines", { skip }, () => {
     process.kill(deaf.pid()!, "SIGSTOP");
     assert.equal(vm("stop", "deaf", "--force")["state"], "stopped");
     vm("rm", "deaf");
+  });
+
+  test("vm stop --force ends a machine after a killed restore, and a start leaves no file that nothing needs", async (t) => {
+    const machines = path.join(SCRATCH, "few");
+    t.after(() => endMachines(machines));
+    const run = vmIn(machines);
+    run("clone", "--from", GOLDEN, "x");
+    const machine = Machine.in(machines, "x");
+    machine.restoring.begin({ generation: machine.read().generation, ran: true });
+    run("stop", "x", "--force");
+    assert.equal(run("inspect", "x")["state"], "stopped");
+    run("start", "x");
+    assert.deepEqual(await leftoversIn(machines), []);
   });
 
   test("a machine is stopped, started and saved while stopped, and vm rm requires --delete-points", async () => {

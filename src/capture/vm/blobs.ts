@@ -14,13 +14,14 @@ import { join } from "node:path";
 import { advice, CairnError, option } from "../../errors.ts";
 import { blobsOf, diskFile } from "../../formats/machine/machine.ts";
 import { runTool } from "../../fs/child-pipes.ts";
-import { fsyncDirectory, TEMPORARY_PREFIX, temporaryName } from "../../fs/durable.ts";
+import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { digestOfFile } from "../../fs/file-digest.ts";
 import { moveToFree } from "../../fs/linux/exchange-folders.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
+import { unfinishedIn } from "../../fs/work-directory.ts";
 import { newPacer } from "../../pacer.ts";
 import { programOf } from "./host.ts";
 import { blobFile, machinesIn, type OperationOptions, sharedFile } from "./machine.ts";
@@ -216,7 +217,7 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
 }
 
 /**
- * Calls `work` with the paths of temporary files and of blobs that no machine of a folder needs. Leaves that to a later
+ * Calls `work` with the paths of killed commands' temporary files and of blobs that no machine of a folder needs. Leaves that to a later
  * call while another process adds files. An unreadable machine keeps all blobs.
  */
 export async function withUnused(root: string, work: (places: string[]) => void): Promise<void> {
@@ -228,10 +229,7 @@ export async function withUnused(root: string, work: (places: string[]) => void)
     throw error;
   }
   using _lock = lock;
-  // A killed command left them: each command that works on one holds the lock too.
-  const temporary = [sharedFile(root, ""), sharedFile(root, "blobs")].flatMap((folder) =>
-    readdirSync(folder).flatMap((name) => (name.startsWith(TEMPORARY_PREFIX) ? [join(folder, name)] : [])),
-  );
+  const temporary = [sharedFile(root, ""), sharedFile(root, "blobs")].flatMap(unfinishedIn);
   const used = new Set<string>();
   for (const machine of machinesIn(root)) {
     try {

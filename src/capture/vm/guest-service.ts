@@ -328,7 +328,10 @@ class Put:
         pass
 
     def end(self):
-        self.file.close()
+        try:
+            self.file.close()
+        except OSError:
+            pass
         remove(glob.escape(self.part))
 
 

@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
-import { closeSync, createReadStream, fchmodSync, fstatSync, fsyncSync, openSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { closeSync, createReadStream, fchmodSync, fstatSync, fsyncSync, lstatSync, openSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { advice, CairnError, either, line, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { durableRename, temporaryName, writeAll } from "../../fs/durable.ts";
+import { durableRename, writeAll } from "../../fs/durable.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { openRegular } from "../../fs/regular-file.ts";
-import { removeLeftovers } from "../../fs/work-directory.ts";
+import { unfinishedBeside } from "../../fs/work-directory.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { type Answer, ask, bytesOf, shown } from "./guest.ts";
 import { listens, portOf } from "./identity.ts";
@@ -111,14 +111,18 @@ function named<T>(doing: string, work: () => T): T {
 
 /**
  * Copies a file from a guest under a temporary name, and renames the copy if it has the size and the SHA-256 that the
- * service named. Throws as `ask`, and system errors.
+ * service named. Throws as `ask`, system errors, and `usage` if `file` is not a regular file.
  */
 export async function getFile(place: string, path: string, file: string, signal?: AbortSignal): Promise<Copied> {
-  const temporary = join(dirname(file), temporaryName());
+  const temporary = unfinishedBeside(file);
   const hash = createHash("sha256");
   let [size, mode, bytes] = [-1, 0o600, 0];
   const wrong = (what: string): CairnError => new CairnError("io", `the copy of ${shown(path)} failed: ${what}`);
-  removeLeftovers(dirname(file));
+  const present = lstatSync(file, { throwIfNoEntry: false });
+  if (present?.isFile() === false)
+    throw new CairnError("usage", `${printablePath(file)} exists, and is not a regular file`, {
+      hint: "name a new file",
+    });
   const fd = named(`write ${printablePath(temporary)}`, () => openSync(temporary, "wx", 0o600));
   try {
     const hear = (answer: Answer): void => {

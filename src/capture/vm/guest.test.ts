@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -102,6 +102,23 @@ test("ask fails once the service says that it started again, and waits while it 
   assert.equal(asked, 3);
 });
 
+test("ask sends nothing for a call that was aborted before, and its input once", async () => {
+  const said: Said[] = [];
+  const place = await guest((each) => {
+    said.push(each);
+    return each.in === null ? [{ done: {} }] : [{ began: 2 }, { began: 2 }];
+  });
+  async function* pieces(): AsyncGenerator<Uint8Array> {}
+  const input = { pieces: pieces() };
+  await assert.rejects(ask(place, { do: "exec" }, { input, signal: AbortSignal.abort() }), { code: "interrupted" });
+  assert.deepEqual(said, []);
+  await ask(place, { do: "exec" }, { input });
+  assert.deepEqual(
+    said.map(({ in: piece }) => piece),
+    [undefined, null],
+  );
+});
+
 test("runIn passes output on, and accepts only an exit status", async () => {
   async function* nothing(): AsyncGenerator<Uint8Array> {}
   const streams = (said: string[]) => ({
@@ -169,5 +186,9 @@ test("getFile leaves a whole file or none", async () => {
     sha256,
   });
   assert.deepEqual(readFileSync(to), bytes);
-  assert.deepEqual(readdirSync(folder), ["file"]);
+  symlinkSync(to, path.join(folder, "link"));
+  for (const name of ["link", "."])
+    await assert.rejects(getFile(await guest(() => []), "/x", path.join(folder, name)), { code: "usage" });
+  await assert.rejects(getFile(await guest(() => []), "/x", "/dev/null"), { code: "usage" });
+  assert.deepEqual(readdirSync(folder), ["file", "link"]);
 });

@@ -22,7 +22,7 @@ const BEGIN_MS = 15_000;
 /** Milliseconds between two questions whether the service still works on a request. */
 const STILL_MS = 5000;
 /** Milliseconds without an answer to them: a pause while a large memory is saved is shorter. */
-const SILENT_MS = 300_000;
+const SILENT_MS = 600_000;
 
 export type Answer = Readonly<Record<string, unknown>>;
 
@@ -49,6 +49,7 @@ interface Asked {
  */
 export async function ask(place: string, request: object, asked: Asked = {}): Promise<Answer> {
   const { hear, input, quietMs, totalMs, signal } = asked;
+  throwIfAborted(signal);
   const id = randomBytes(12).toString("hex");
   const text = JSON.stringify({ id, ...request });
   if (text.length > REQUEST) throw new CairnError("usage", `a command for a guest has at most ${REQUEST} bytes`);
@@ -59,6 +60,7 @@ export async function ask(place: string, request: object, asked: Asked = {}): Pr
   const total = totalMs === undefined ? undefined : late(totalMs);
   let quiet: NodeJS.Timeout | undefined = late(BEGIN_MS);
   let asking: NodeJS.Timeout | undefined;
+  let hasBegun = false;
   const stopped = (): void => end(new CairnError("interrupted", "stopped"));
   signal?.addEventListener("abort", stopped, { once: true });
   const sent = new Sent(socket, id);
@@ -74,9 +76,11 @@ export async function ask(place: string, request: object, asked: Asked = {}): Pr
         continue;
       }
       clearTimeout(quiet);
-      if (answer["began"] !== undefined && input !== undefined) void sent.all(input).catch(end);
+      const version: number = hasBegun ? 0 : Number(answer["began"] ?? 0);
+      hasBegun ||= version > 0;
+      if (version > 0 && input !== undefined) void sent.all(input).catch(end);
       // A service that starts again, as at a reboot, knows nothing of the request. Version 1 does not know the question.
-      if (Number(answer["began"]) >= 2) asking = setInterval(() => sent.message({ still: true }), STILL_MS);
+      if (version > 1) asking = setInterval(() => sent.message({ still: true }), STILL_MS);
       if (answer["done"] !== undefined) return answer["done"] as Answer;
       if (answer["failed"] !== undefined)
         throw new CairnError("io", `the guest's service: ${shown(answer["failed"])}`, { details: { refused: true } });

@@ -42,9 +42,10 @@ export const portOf = ({ live }: Machine): string => socketOf(processIn(live) ??
 
 export const hostNameOf = (name: string): string => name.replaceAll(/[^A-Za-z0-9-]/g, "-");
 
-/** Puts the links up if the guest has no service. The guest does not run yet, so it does not see that they were down. */
-export async function linkWithoutService(qmp: Qmp, { foreignNics, hardware }: MachineRecord): Promise<void> {
-  if (!foreignNics && !(await listens(qmp))) await setLinks(qmp, hardware, true);
+/** Puts the links up if the guest keeps its identity and has no service. It does not run yet, so it does not see that they were down. */
+export async function linkWithoutService(qmp: Qmp, { foreignNics, identity, hardware }: MachineRecord): Promise<void> {
+  // QEMU may know only of a running guest whether its service listens.
+  if (!foreignNics && identity !== "new" && !(await listens(qmp))) await setLinks(qmp, hardware, true);
 }
 
 /** Sets the links of all network devices. */
@@ -77,12 +78,12 @@ export async function tell(
 }
 
 /** Returns the milliseconds by which the guest's clock is behind. The error is at most half of the shortest round trip. */
-async function behind(place: string): Promise<number> {
+async function behind(place: string, totalMs: () => number): Promise<number> {
   let best = Number.POSITIVE_INFINITY;
   let found = Number.NaN;
   for (let i = 0; i < PROBES && best > CLOCK_MS / 10; i++) {
     const sent = Date.now();
-    const { time } = await ask(place, { do: "hello" }, { totalMs: QUIET_MS });
+    const { time } = await ask(place, { do: "hello" }, { totalMs: Math.min(QUIET_MS, totalMs()) });
     const took = Date.now() - sent;
     if (took >= best) continue;
     best = took;
@@ -108,13 +109,16 @@ async function askFor(machine: Machine, record: MachineRecord, told: Renewed): P
     if (answer["did"] === item) told.confirmed.push(item);
     else told.reasons.push(`${item}: ${shown(answer["why"])}`);
   };
+  const ends = performance.now() + TOTAL_MS;
+  const totalMs = (): number => Math.max(1, ends - performance.now());
   try {
-    const by = await behind(place);
+    const by = await behind(place, totalMs);
     told.behindMs = by;
-    const { time } = await ask(place, { ...request, add_ms: by }, { hear, quietMs: QUIET_MS, totalMs: TOTAL_MS });
+    // It may make its host keys for long without an answer.
+    const { time } = await ask(place, { ...request, add_ms: by }, { hear, totalMs: totalMs() });
     // The answer took some time.
     const isRight = typeof time === "number" && Math.abs(Date.now() - time) <= CLOCK_MS;
-    if (isRight || Math.abs(await behind(place)) <= CLOCK_MS) return;
+    if (isRight || Math.abs(await behind(place, totalMs)) <= CLOCK_MS) return;
     told.confirmed = told.confirmed.filter((item) => item !== "clock");
     told.reasons.push("clock: it is not that of this host");
   } catch (error) {

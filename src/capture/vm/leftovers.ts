@@ -2,7 +2,6 @@ import { existsSync, lstatSync, readdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { isMachineName } from "../../formats/machine/machine.ts";
-import { TEMPORARY_PREFIX } from "../../fs/durable.ts";
 import { removeUnfinished, unfinishedIn } from "../../fs/work-directory.ts";
 import { removeUnusedBlobs, withUnused } from "./blobs.ts";
 import { leftOf, removeLeft } from "./life.ts";
@@ -48,13 +47,9 @@ export async function leftoversIn(folder: string): Promise<Leftovers[]> {
   if (existsSync(sharedFile(root, "blobs"))) {
     let unused: string[] = [];
     await withUnused(root, (places) => (unused = places));
-    // A `vm rm` that runs holds another lock.
-    const dead = new Set([sharedFile(root, ""), sharedFile(root, "blobs")].flatMap(unfinishedIn));
-    const isLeft = (place: string): boolean =>
-      existsSync(place) && (!place.includes(`/${TEMPORARY_PREFIX}`) || dead.has(place));
     found.push(
       leftovers(
-        () => unused.filter(isLeft),
+        () => unused.filter(existsSync),
         async () => removeUnusedBlobs(root),
       ),
     );
@@ -70,7 +65,7 @@ function leftovers(left: () => string[], remove: () => void | Promise<void>): Le
     async remove() {
       await remove();
       const [first] = left();
-      if (first !== undefined) throw new CairnError("busy", `a process uses ${first}`);
+      if (first !== undefined) throw new CairnError("busy", `a process uses ${first}, or it cannot be removed`);
     },
   };
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { advice, CairnError, line, word } from "../../errors.ts";
@@ -28,7 +28,7 @@ import {
 import { openForwards } from "./network.ts";
 import { endQemu, howEnded, MOVE_MS, quitQemu, resume, runningIn, statusOf, waitUntilGone } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
-import { forgetMemory, growDisks, newGeneration, renewNics } from "./state.ts";
+import { forgetMemory, forgetStage, growDisks, newGeneration, renewNics } from "./state.ts";
 
 /** The life of machines: one operation at a time changes a machine, and the next one cleans up after a killed one. */
 
@@ -48,6 +48,8 @@ export async function withMachine<T>(
   using _lock = await acquireLock(machine.lock, { purpose: `vm ${purpose}`, signal, timeoutMs: lockTimeoutMs });
   if (ends && undecided(machine, machine.read()) === null) await quitQemu(machine.live);
   await settle(machine);
+  // A restore that was taken back has resumed its guest.
+  if (ends && processIn(machine.live) !== null) await quitQemu(machine.live);
   const record = machine.read();
   const isLeft = record.foreignNics || record.identity !== null;
   return await work(machine, isLeft && purpose !== "stop" && purpose !== "rm" ? await mended(machine, record) : record);
@@ -80,6 +82,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
     await endQemu(machine.live);
     return record;
   }
+  forgetStage(machine, record);
   let status = "";
   try {
     using qmp = await runningIn(machine.live);
@@ -477,6 +480,8 @@ export async function swapState(
     throw error;
   }
   failpoint("vm-restore.committed");
+  // The state may have other host keys.
+  rmSync(machine.knownHosts, { force: true });
   restoring.end();
   failpoint("vm-restore.record-removed");
   running?.close();

@@ -242,12 +242,17 @@ export async function giveState(machine: Machine, { saved }: Taken, from: string
 export async function hibernate(machine: Machine, record: MachineRecord, { saved }: Taken): Promise<void> {
   const { live } = machine;
   const memory = record.mapped === null ? [] : [MEMORY];
-  await copyFiles(
-    [DEVICES, ...memory].map((name) => join(machine.saved, name)),
-    live,
-  );
-  durableWrite(join(live, SIDECAR), encodeSaved(saved));
-  await flushFiles(live);
+  try {
+    await copyFiles(
+      [DEVICES, ...memory].map((name) => join(machine.saved, name)),
+      live,
+    );
+    durableWrite(join(live, SIDECAR), encodeSaved(saved));
+    await flushFiles(live);
+  } catch (error) {
+    forgetStage(machine, record);
+    throw error;
+  }
   failpoint("vm-hibernate.staged");
   machine.write({ ...record, state: "hibernated", error: null, mapped: null });
   failpoint("vm-hibernate.committed");
@@ -269,6 +274,12 @@ export function hibernatedIn({ live, name }: Machine): SavedMachine {
       hint: advice`boot it from its disks without the memory: power it off, then start it: ${line(`vm stop --force ${name}`, "stopMachine", word("machines"), name, { force: true })}`,
     },
   );
+}
+
+/** Removes what a hibernation left without its commit. Without a mapped memory the file in `live` is that of the running guest. */
+export function forgetStage({ live }: Machine, { mapped }: MachineRecord): void {
+  for (const name of [SIDECAR, DEVICES, ...(mapped === null ? [] : [MEMORY])])
+    rmSync(join(live, name), { force: true });
 }
 
 /** Removes a hibernated guest's memory and devices. Its disks stay. */

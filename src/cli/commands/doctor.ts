@@ -53,13 +53,13 @@ async function noteAgents(context: Context, client: Client, { findings }: Doctor
   }
 }
 
-/** Returns the findings of `doctor` about this user's machines: files of killed commands, which a repair removes. */
+/** Returns the findings of `doctor` about this user's machines: files of killed and failed commands, which a repair removes. */
 async function machineFindings(context: Context, isRepair: boolean): Promise<Finding[]> {
   const { leftoversIn } = await import("../../capture/vm/leftovers.ts");
   const findings: Finding[] = [];
   try {
     for (const { places, bytes, remove } of await leftoversIn(machinesRoot(context.env))) {
-      const detail = `files of killed commands on virtual machines, ${formatBytes(bytes)}: ${listedNames(places.map(printable))}`;
+      const detail = `files that killed or failed commands on virtual machines left, ${formatBytes(bytes)}: ${listedNames(places.map(printable))}`;
       const finding: Finding = { kind: "leftovers", severity: "info", detail, repair: "they are removed" };
       findings.push(finding);
       if (!isRepair) continue;

@@ -255,10 +255,12 @@ async function asMachine(context: Context, input: Input, name: string): Promise<
   const [snapshot, subfolder] = splitSnapshot(input.required(0));
   const root = machinesRoot(context.env);
   makeFolder(root);
+  const [{ requireFreeName }, { Machine }] = await Promise.all([
+    import("../../../capture/vm/life.ts"),
+    import("../../../capture/vm/machine.ts"),
+  ]);
+  requireFreeName(new Machine(root, name));
   const library = await context.library();
-  const { machines } = await library.listMachines(root, context.callOptions());
-  if (machines.some((each) => each.name === name))
-    throw new CairnError("already_exists", `there already is a machine called ${name}`);
   const stage = unfinishedBeside(join(root, "restored"));
   const restore = async (repository: BackupRepository): Promise<Outcome> => {
     try {

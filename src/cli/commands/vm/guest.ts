@@ -1,4 +1,6 @@
 import { once } from "node:events";
+import { statSync } from "node:fs";
+import { basename, join } from "node:path";
 import { atPort, getFile, putFile, runIn } from "../../../capture/vm/guest-work.ts";
 import { isMachineName } from "../../../formats/machine/machine.ts";
 import type { CommandDefinition } from "../../command.ts";
@@ -58,7 +60,7 @@ export const cp: CommandDefinition = {
   name: "vm cp",
   arguments: [
     { name: "<from>", text: "a file, or NAME:PATH in a guest" },
-    { name: "<to>", text: "NAME:PATH in a guest, or a file; an existing file is replaced" },
+    { name: "<to>", text: "NAME:PATH in a guest, or a file or folder; an existing file is replaced" },
   ],
   examples: [
     { line: "cairn vm cp app.conf web:/etc/app.conf", text: "copy a file into a guest" },
@@ -74,7 +76,9 @@ export const cp: CommandDefinition = {
       );
     const { name, path } = guest;
     const { signal } = context;
-    const file = context.absolute(toGuest === null ? to : from);
+    const given = context.absolute(toGuest === null ? to : from);
+    const isInto = toGuest === null && statSync(given, { throwIfNoEntry: false })?.isDirectory() === true;
+    const file = isInto ? join(given, basename(path)) : given;
     const { bytes, sha256 } = await atPort(machinesOf(context), name, "cp", context.callOptions(), async (place) =>
       toGuest === null ? getFile(place, path, file, signal) : putFile(place, file, path, signal),
     );
