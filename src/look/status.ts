@@ -4,6 +4,7 @@ import { holdersOf } from "../workspace/open/holders.ts";
 import { type HeadCall, lookBesideHead, recoverIfIdle } from "../workspace/save/look.ts";
 import { requireFolder } from "../workspace/open/missing-folder.ts";
 import { whyUnmounted } from "../workspace/place/mounted.ts";
+import type { SavePointId } from "../ids.ts";
 import { readBackupNotes } from "../workspace/place/backup-notes.ts";
 import type { Point } from "../workspace/points/point-files.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
@@ -97,7 +98,7 @@ function lastBackup(workspace: Workspace): StatusResult["last_backup"] {
   const [note] = readBackupNotes(found.paths);
   if (note === undefined) return null;
   const { at, save_point_id: id, snapshot_id: snapshot, location } = note;
-  const sent = workspace.readable(id)?.sequence ?? 0;
+  const sent = workspace.readable(id)?.sequence ?? points.ids().get(id as SavePointId) ?? 0;
   const since = points.saved().filter((sequence) => sequence > sent).length;
   return { at, save_point_id: id, snapshot_id: snapshot, location, saved_since: since };
 }

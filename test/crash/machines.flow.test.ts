@@ -112,7 +112,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
 
   test("a machine runs after vm restore was killed at any step", async () => {
     const restoring = line("restore", "a", "--from", GOLDEN);
-    for (const at of [...PAUSED.restore, ...chosenPasses(passesOf(restoring), 6)]) {
+    for (const at of [...PAUSED.restore, ...chosenPasses(passesOf(restoring), 4)]) {
       kill(restoring, at);
       await eventually("the machine runs", () => a.pid() !== null);
       await a.counted(2);
@@ -123,7 +123,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
 
   test("vm clone, vm create and vm rm, if killed, leave a machine that can be used or removed, or none", async () => {
     const cloning = (name: string): string[] => line("clone", "--from", GOLDEN, name);
-    for (const at of ["vm-go-on.waits", ...chosenPasses(passesOf(cloning("traced")), 6)]) {
+    for (const at of ["vm-go-on.waits", ...chosenPasses(passesOf(cloning("traced")), 4)]) {
       kill(cloning("killed"), at);
       let found = cairn(line("inspect", "killed"));
       // The process beside may still settle it.
@@ -153,7 +153,7 @@ suite("killed commands on machines", { skip: "reason" in files ? files.reason : 
     const { kernel, initrd } = files as { kernel: string; initrd: string };
     const creating = (name: string): string[] =>
       line("create", name, "--kernel", kernel, "--initrd", initrd, "--disk", "1M");
-    for (const pass of chosenPasses(passesOf(creating("traced-2")), 6)) {
+    for (const pass of chosenPasses(passesOf(creating("traced-2")), 4)) {
       killAt(creating("made"), pass);
       if (cairn(line("inspect", "made")).status !== 0) vm(...creating("made").slice(1, -2));
       const removing = line("rm", "made");

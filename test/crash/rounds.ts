@@ -24,7 +24,7 @@ export function passesOf(args: readonly string[], options: RunOptions = {}): str
 }
 
 /** So many passes of a command are killed in a run; the seed of each run chooses others. */
-const PASSES = 5;
+const PASSES = 4;
 
 /**
  * Which passes to kill at, 1-based: all when they are few or CAIRN_TEST_LONG is set; otherwise the first of each name,

@@ -287,7 +287,7 @@ test("one damaged point keeps status, turns and receipts from nothing", async ()
   for (const each of fs.readdirSync(points)) if (each !== newest) flip(path.join(points, each, "descriptor.json"));
   const last = cairn(["status", "-C", folder]);
   assert.equal(last.status, 0, last.error?.message);
-  assert.equal((last.data["last_backup"] as { saved_since: number }).saved_since, 1);
+  assert.equal((last.data["last_backup"] as { saved_since: number }).saved_since, 2);
   const { turns } = await client.turns();
   assert.equal(turns.length, 1);
   const { debt } = await client.receipts();

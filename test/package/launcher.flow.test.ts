@@ -139,7 +139,7 @@ test("the launcher builds the bundle again if a source file in the deepest folde
   assert.ok(builtAt() > before, deepest);
 });
 
-test("the launcher installs nothing if the lockfile was only touched", (t) => {
+test("the launcher installs nothing if the lockfile was only touched", variant, (t) => {
   if (!needsRegistry(t)) return;
   const file = path.join(clone.folder, "package-lock.json");
   writeFileSync(file, readFileSync(file));

@@ -187,11 +187,20 @@ test("a user reads what an agent's turn did, and rewinds to before it", { skip: 
     hook("--event", "after");
   };
   turn("1", "rename the total\nand tell me why", () => shop.write("src/total.ts", "renamed\n"));
-  turn("2", "add a file", () => shop.write("src/more.ts", "more\n"));
+  shop.write("src/both.ts", "of a person\n");
+  turn("2", "add a file", () => {
+    shop.write("src/more.ts", "more\n");
+    shop.write("src/both.ts", "of the agent\n");
+  });
   const { page, go } = await open(t, shop.folder);
   await go({ view: "file-history", workspace: shop.folder, at: { path: "src/more.ts" } });
   await page.locator(".version").getByRole("link", { name: "add a file", exact: true }).waitFor();
   await page.locator(".versions-diff .preview-text", { hasText: "more" }).waitFor();
+  // The first hook of a turn saves what a person wrote before it.
+  await go({ view: "file-history", workspace: shop.folder, at: { path: "src/both.ts" } });
+  await page.locator(".version").getByRole("link", { name: "add a file", exact: true }).waitFor();
+  await page.locator(".version").nth(1).waitFor();
+  assert.equal(await page.locator(".version-turn").count(), 1);
   await go({ view: "timeline", workspace: shop.folder });
   const row = page.locator(".turn-row", { hasText: "rename the total" });
   await row.getByText("1 changed").waitFor();
@@ -210,6 +219,7 @@ test("a user reads what an agent's turn did, and rewinds to before it", { skip: 
     .waitFor();
   assert.match(read(shop.folder, "src/total.ts"), /1\.19/);
   assert.equal(fs.existsSync(path.join(shop.folder, "src/more.ts")), false);
+  assert.equal(read(shop.folder, "src/both.ts"), "of a person\n");
   await page.locator(".turn-row", { hasText: "rename the total" }).getByText("taken back").waitFor();
   await page.getByRole("status").getByRole("button", { name: "Undo" }).click();
   await page.getByRole("status").getByText("Undone").waitFor();

@@ -400,7 +400,7 @@ describe("a watch of a whole file system", { skip: why }, () => {
       const { folder } = kept;
       const random = seeded(kind.length * 7919);
       let byJournal = 0;
-      const rounds = LONG ? 2000 : 25;
+      const rounds = LONG ? 2000 : 15;
       for (let round = 0; round < rounds; round++) {
         const done = Array.from({ length: 1 + random(6) }, () =>
           act(folder, path.join(place.root, "beside"), random, isSingle),

@@ -20,14 +20,18 @@ export async function turnById(workspace: string, id: string, signal: AbortSigna
   return (await turnsIn(workspace, signal)).find(({ turn_id }) => turn_id === id) ?? null;
 }
 
-/** Returns the turn of the point's session that began last before the point. `turns`: the newest one first. */
+/**
+ * Returns the turn of the point's session that began last before the point, and had not ended: the first hook of the next
+ * turn saves what others changed meanwhile. `turns`: the newest one first.
+ */
 export function turnThatMade(turns: readonly Turn[], point: SavePoint): Turn | undefined {
   const own = turnOf(point);
   if (own === null) return undefined;
   const at = Date.parse(point.created_at);
-  return turns.find(
+  const last = turns.find(
     ({ agent, session, started_at }) => agent === own.agent && session === own.session && Date.parse(started_at) <= at,
   );
+  return last?.ended_at === null || Date.parse(last?.ended_at ?? "") >= at ? last : undefined;
 }
 
 /** The entries that a turn's session alone changed in the turn, and the paths that take them back. */
