@@ -9,7 +9,7 @@ import { Dialog } from "../../parts/dialog.tsx";
 import { Name, PathName, visible } from "../../parts/name.tsx";
 import { type Found, Late, Problem } from "../../parts/problem.tsx";
 import { Told, When } from "../../parts/values.tsx";
-import { changeWords, doneWords } from "./change-words.ts";
+import { changeWords, doneWords, type Work } from "./change-words.ts";
 import { promptWithoutHook } from "./facts.ts";
 
 type Agent = AgentsIn["agents"][number];
@@ -36,7 +36,6 @@ export function AgentsDialog({ workspace, close }: { workspace: string; close():
   );
 }
 
-type Work = "install" | "remove";
 const NAMES: Readonly<Record<Work, readonly [title: string, busy: string]>> = {
   install: ["Install", "Installing…"],
   remove: ["Remove", "Removing…"],
@@ -47,7 +46,7 @@ function useWork({ workspace, tool, work, changed }: { workspace: string; tool: 
   const plan = useSignal<InstalledAgent | null>(null);
   const problem = useSignal<Found | null>(null);
   const isBusy = useSignal(false);
-  const done = useSignal<InstalledAgent | null>(null);
+  const done = useSignal<{ work: Work; told: InstalledAgent } | null>(null);
   const button = useRef<HTMLButtonElement>(null);
   const isAsked = useRef(false);
   // The button that was pressed has gone, or is another one now.
@@ -60,7 +59,7 @@ function useWork({ workspace, tool, work, changed }: { workspace: string; tool: 
     const asked = { workspace, tool, plan: shown ?? (true as const) };
     const told = await (work === "install" ? client().installAgent(asked) : client().removeAgent(asked));
     plan.value = shown === undefined ? told : null;
-    done.value = shown === undefined ? null : told;
+    done.value = shown === undefined ? null : { work, told };
     if (shown === undefined) return;
     problem.value = told.problem === null ? null : { code: "internal", message: told.problem };
     changed();
@@ -126,7 +125,7 @@ function AgentRow({ workspace, agent, changed }: { workspace: string; agent: Age
         </div>
       )}
       <p class="faint" role="status">
-        {done.value !== null && doneWords(covered, done.value)}
+        {done.value !== null && doneWords(done.value.work, done.value.told)}
       </p>
       {problem.value !== null && <Problem problem={problem.value} />}
     </li>
@@ -135,7 +134,12 @@ function AgentRow({ workspace, agent, changed }: { workspace: string; agent: Age
 
 function Files({ work, files, folder }: { work: Work; files: InstalledAgent["files"]; folder: string }): JSX.Element {
   if (work === "remove" && !files.some(({ changed }) => changed))
-    return <p>No file changes, because the hooks serve other folders, too. They do not save this folder any more.</p>;
+    return (
+      <p>
+        No file changes: only this folder's own entry in Cairn's list goes. Hooks for all workspaces, or for everybody
+        in the project, go on saving it.
+      </p>
+    );
   return (
     <>
       {work === "install" ? (

@@ -4,9 +4,10 @@ import { plural } from "../../parts/numbers.ts";
 /** The words for the files that an installation or a removal of hooks changes. */
 
 type Changed = InstalledAgent["files"][number];
+export type Work = "install" | "remove";
 
 /** Tells how a file changes, for example `is edited: 7 hooks and the MCP server cairn go`. */
-export function changeWords(work: "install" | "remove", { changed, how, entries = [] }: Changed): string {
+export function changeWords(work: Work, { changed, how, entries = [] }: Changed): string {
   if (!changed || how === "unchanged") return "stays as it is";
   if (how === "deleted") return "is deleted: only Cairn's entries are in it";
   const hooks = entries.filter((each) => each.startsWith("hooks.")).length;
@@ -24,10 +25,11 @@ export function changeWords(work: "install" | "remove", { changed, how, entries 
   return named.length === 0 ? words : `${words}: ${named.join(", ")} ${verb}`;
 }
 
-/** Tells the outcome of an installation (`isInstalled`) or a removal. */
-export function doneWords(isInstalled: boolean, { files }: Pick<InstalledAgent, "files">): string {
+/** Tells the outcome of an installation or a removal. After a removal, `problem` may tell that other hooks save the folder. */
+export function doneWords(work: Work, { files, problem }: Pick<InstalledAgent, "files" | "problem">): string {
   const changed = files.filter((each) => each.changed).length;
-  if (isInstalled) return `Hooks installed: ${plural(changed, "file")} changed.`;
-  if (changed === 0) return "Hooks do not save this folder any more. No file changed.";
-  return `Hooks removed: ${plural(changed, "file")} changed. The save points stay.`;
+  if (work === "install") return `Hooks installed: ${plural(changed, "file")} changed.`;
+  if (changed > 0) return `Hooks removed: ${plural(changed, "file")} changed. The save points stay.`;
+  const outcome = problem === null ? "Hooks do not save this folder any more." : "This folder's own entry is removed.";
+  return `${outcome} No file changed.`;
 }
