@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { cairnOk } from "../fixtures/command.ts";
 import { violations } from "./axe.ts";
 import { open, SKIP } from "./browser.ts";
 import { makeShop, unzipped } from "./shop.ts";
@@ -156,6 +157,41 @@ test("taking a file back names the later save points whose changes of the file g
     paths: [{ path: "src/total.ts" }],
     back: true,
   });
-  await page.locator(".plan-row", { hasText: "total.ts" }).waitFor();
+  await page.locator(".point-head > .facts").getByText("edit the total").waitFor();
+  await page.locator(LOOKED).waitFor({ state: "attached" });
   assert.equal(await page.getByRole("note").count(), 0, "only the shown change goes");
+});
+
+/** The note on later changes, once it is the one of the plan that is shown. */
+const LOOKED = ".also-goes:not([aria-busy])";
+
+test("the note on later changes is that of the chosen paths and of the present plan", { skip: SKIP }, async (t) => {
+  const { folder: workspace, ids, write, save } = makeShop("goes-with-plan");
+  const point = ids["the template"]!;
+  write("blob.bin", "more");
+  save("the blob again");
+  cairnOk(["restore", point, "docs/readme.md", "-C", workspace]);
+  save("the readme is back");
+  const { page, go } = await open(t, workspace, { expected: /Failed to load resource/ });
+  const paths = ["src/total.ts", "blob.bin", "docs/readme.md"].map((each) => ({ path: each }));
+  await go({ view: "restore", workspace, point, paths, back: true });
+  const note = page.locator(LOOKED);
+  const blob = note.getByRole("link", { name: "the blob again" });
+  await blob.waitFor();
+  assert.equal(await note.getByText("readme.md").count(), 0, "a path that is already so has nothing that goes");
+  await page.getByRole("checkbox", { name: "Restore blob.bin" }).uncheck();
+  await page.getByRole("button", { name: "Take back 1 file" }).waitFor();
+  await note.getByRole("link", { name: "tabs" }).waitFor();
+  assert.equal(await blob.count(), 0, "an unticked path stays");
+  write("src/total.ts", "again\n");
+  save("the total again");
+  await note.getByRole("link", { name: "the total again" }).waitFor();
+
+  await page.route("**/v1/why", (route) => route.abort());
+  await page.getByRole("checkbox", { name: "Restore blob.bin" }).check();
+  const problem = page.getByRole("alert").filter({ hasText: "could not look for later changes of 2 paths" });
+  await problem.waitFor();
+  await page.unroute("**/v1/why");
+  await problem.getByRole("button", { name: "Try again" }).click();
+  await blob.waitFor();
 });

@@ -1,29 +1,41 @@
 import type { JSX } from "preact";
-import { href, isBackup, type PathRef, toInput, toText } from "../app/address.ts";
+import { useMemo } from "preact/hooks";
+import { foldersOf, href, isBackup, type Route, toInput, toText } from "../app/address.ts";
 import { call } from "../app/calls.ts";
 import { useResource } from "../app/resource.ts";
 import { CauseName } from "../parts/cause.tsx";
 import { PathName, Words } from "../parts/name.tsx";
 import { count, plural } from "../parts/numbers.ts";
+import { Problem, waiting } from "../parts/problem.tsx";
 import { When, wholeTime } from "../parts/values.tsx";
+import type { ShownPlan } from "./restore-plan.tsx";
 
 /** Paths whose save points are asked for, and save points of a path that are named. */
 const MOST_PATHS = 8;
 const MOST_NAMED = 6;
+/** Number of plans so far for which later changes were looked for. */
+let plans = 0;
 
-/** Names the save points whose changes of the restored paths go: all those after `point`, also the later ones. */
+/**
+ * Names the save points whose changes of the restored paths go: all those after the restored point, also the later ones.
+ * Looks at the chosen paths that the plan changes, again with each plan.
+ */
 export function AlsoGoes({
-  workspace,
-  point,
-  paths,
+  route: { workspace, point, paths: wanted },
+  plan: { shown, chosen, isNone },
 }: {
-  workspace: string;
-  point: string;
-  paths: readonly PathRef[];
-}): JSX.Element | null {
-  const asked = isBackup(point) ? [] : paths.slice(0, MOST_PATHS);
-  const { value } = useResource(
-    `goes ${workspace} ${point} ${asked.map(toText).join("\n")}`,
+  route: Extract<Route, { view: "restore" }>;
+  plan: ShownPlan;
+}): JSX.Element {
+  const number = useMemo(() => ++plans, [shown]);
+  const changing = useMemo(() => {
+    const entries = (shown?.entries ?? []).filter(({ action }) => action !== "keep");
+    return new Set(entries.flatMap((each) => [toText(each), ...foldersOf(each)]));
+  }, [shown]);
+  const paths = isBackup(point) || wanted.length === 0 ? [] : chosen.filter((each) => changing.has(toText(each)));
+  const asked = paths.slice(0, MOST_PATHS);
+  const { value, problem, isOld, reload } = useResource(
+    `goes ${number} ${workspace} ${point} ${asked.map(toText).join("\n")}`,
     async (signal) => {
       if (asked.length === 0) return [];
       const options = { limit: 1 };
@@ -35,12 +47,16 @@ export function AlsoGoes({
         }),
       );
     },
-    { isFresh: true },
   );
   const found = value.value?.filter(({ gone }) => gone.length > 1) ?? [];
-  if (found.length === 0) return null;
+  if (problem.value !== null) {
+    const of = asked.length === 1 ? asked[0]!.path : plural(asked.length, "path");
+    const message = `could not look for later changes of ${of}: ${problem.value.message}`;
+    return <Problem problem={{ ...problem.value, message }} again={reload} />;
+  }
+  const isLoading = value.value === undefined || isOld || (shown === undefined && !isNone);
   return (
-    <div class="note" role="note">
+    <div class="note also-goes" role="note" hidden={found.length === 0} {...waiting(isLoading)}>
       {found.map(({ path, gone }) => (
         <div key={toText(path)}>
           <p>

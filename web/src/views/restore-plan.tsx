@@ -27,7 +27,7 @@ const ACTIONS: Readonly<Record<Action, readonly [sign: string, title: string]>> 
   keep: ["=", "kept"],
 };
 
-interface ShownPlan {
+export interface ShownPlan {
   /** The plan of the chosen paths, which the restore does. Undefined while it is made, and if no path is chosen. */
   shown: Planned | undefined;
   /** The paths of `shown`; none: the whole folder. */

@@ -19,7 +19,7 @@ import { Counts, When, wholeTime } from "../parts/values.tsx";
 import { AlsoGoes } from "./also-goes.tsx";
 import { sumsOf } from "./point/changed-tree.ts";
 import { changedText } from "./restore-choice.ts";
-import { Plan, type Planned, usePlan } from "./restore-plan.tsx";
+import { Plan, type Planned, type ShownPlan, usePlan } from "./restore-plan.tsx";
 
 type RestoreRoute = Extract<Route, { view: "restore" }>;
 /** The plan of a restore, and the button that runs it. */
@@ -57,7 +57,7 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
   if (isReadOnly()) return <Empty title="This page is read-only" />;
   return (
     <section class="restore" aria-label="Restore">
-      <Head route={route} folder={folder} into={into} keepPresent={keepPresent} />
+      <Head route={route} plan={plan} folder={folder} into={into} keepPresent={keepPresent} />
       <Late isLate={plan.isLate} />
       {plan.problem !== null && <Problem problem={plan.problem} again={plan.reload} />}
       {isElsewhere ? (
@@ -88,11 +88,13 @@ function isTakeBack({ back, turn }: RestoreRoute): boolean {
 /** The title of a restore, the state that comes back, and the choices. */
 function Head({
   route,
+  plan,
   folder,
   into,
   keepPresent,
 }: {
   route: RestoreRoute;
+  plan: ShownPlan;
   folder: Signal<string>;
   into: Signal<"folder" | "elsewhere">;
   keepPresent: Signal<boolean>;
@@ -115,7 +117,7 @@ function Head({
         )}
       </p>
       {paths.length > 0 && <Paths paths={paths} />}
-      {into.value === "folder" && <AlsoGoes workspace={workspace} point={point} paths={paths} />}
+      {into.value === "folder" && <AlsoGoes route={route} plan={plan} />}
       <Where folder={folder} into={isBackup(point) ? null : into} keepPresent={keepPresent} />
     </header>
   );
