@@ -1,4 +1,5 @@
 import type { DiffEntry } from "cairnstate/client";
+import type { PathRef } from "../../app/address.ts";
 import { plural } from "../../parts/numbers.ts";
 
 /** Changed entries as a tree of folders with counts, flattened to its visible rows. */
@@ -61,6 +62,18 @@ export function sumsOf(entries: readonly DiffEntry[]): Sums {
 /** True for a folder of which only times, mode or owner changed. */
 export function isFolderItself({ kind, change }: DiffEntry): boolean {
   return kind === "directory" && change === "modified";
+}
+
+/**
+ * Returns the paths of entries, both paths of a renamed one. Leaves out folders that still exist, because a restore of
+ * a folder restores everything below it.
+ */
+export function pathsOf(entries: readonly DiffEntry[]): PathRef[] {
+  return entries.flatMap((entry) => {
+    if (isFolderItself(entry)) return [];
+    const { from_path: path, from_path_b64: path_b64 } = entry;
+    return path === undefined ? [entry] : [entry, { path, path_b64 }];
+  });
 }
 
 /** `the times of 2 folders`, for folders of which only that changed; null if there are none. */

@@ -26,6 +26,7 @@ import {
   firstOf,
   foldersText,
   isFolderItself,
+  pathsOf,
   sumsOf,
 } from "./changed-tree.ts";
 import { FileDiff } from "./file-diff.tsx";
@@ -295,18 +296,6 @@ function TakeBack({
       {folders !== null && <span class="faint">{folders} stay</span>}
     </div>
   );
-}
-
-/**
- * Returns the paths of entries, both paths of a renamed one. Leaves out folders that still exist, because a restore of
- * a folder restores everything below it.
- */
-function pathsOf(entries: readonly DiffEntry[]): PathRef[] {
-  return entries.flatMap((entry) => {
-    if (isFolderItself(entry)) return [];
-    const { from_path: path, from_path_b64: path_b64 } = entry;
-    return path === undefined ? [entry] : [entry, { path, path_b64 }];
-  });
 }
 
 /** Returns the entry in the address, if it is one of the changes. */
