@@ -14,7 +14,8 @@ import { chooseIn, chosenPaths, type Mark, marksOf, rowsOf } from "./restore-cho
 
 /** The plan of a restore: lists each change, with a checkbox that keeps the present state of its path. */
 
-export type Planned = Pick<RestorePlan, "id" | "entries" | "left_out" | "holders">;
+/** `later`: the folder's newer head, whose changes the plan must not take back. */
+export type Planned = Pick<RestorePlan, "id" | "entries" | "left_out" | "holders"> & { later?: string | undefined };
 type Action = PlanEntry["action"];
 
 /** Height of a row of the plan in pixels, as in restore.css. */

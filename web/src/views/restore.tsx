@@ -34,18 +34,19 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
   );
   const { shown, chosen } = plan;
   const isElsewhere = into.value === "elsewhere";
+  const later = isElsewhere ? undefined : plan.all?.later;
   const back: Route = { view: "point", workspace, point };
   const run = async (): Promise<void> => {
     if (isElsewhere && folder.value === "") return;
     const to = isElsewhere ? folder.value : null;
     const done = await act(
       // The plan on the screen is done exactly, or nothing is.
-      async () =>
-        restored(to === null ? { ...route, paths: chosen } : route, {
-          keepPresent: keepPresent.value,
-          plan: shown?.id,
-          to,
-        }),
+      async () => {
+        if (to === null && (await laterHead(route)) !== undefined)
+          throw new Error("The folder was saved after this plan was made");
+        const asked = to === null ? { ...route, paths: chosen } : route;
+        return restored(asked, { keepPresent: keepPresent.value, plan: shown?.id, to });
+      },
       (answer) => {
         if (route === current.value) go({ view: "timeline", workspace });
         return outcomeOf(workspace, answer, { folder: to, ...(isTakeBack(route) ? { done: "Taken back" } : {}) });
@@ -65,15 +66,22 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
           The workspace stays as it is. The other folder must be absent or empty.
           {chosen !== paths && " All paths are written there, also those without a check mark in the plan."}
         </p>
-      ) : (
+      ) : later === undefined ? (
         <Plan plan={plan} paths={paths} />
+      ) : (
+        <p class="note" role="alert">
+          The folder has another save point now, so this plan would take back saved changes, too.{" "}
+          <a class="button" href={href({ ...route, point: later })}>
+            Plan what is not saved now
+          </a>
+        </p>
       )}
       <Foot
         back={back}
         name={`${isTakeBack(route) ? "Take back" : "Restore"}${isElsewhere ? "" : changedText(shown?.entries ?? [])}`}
         icon={isTakeBack(route) ? "undo" : "restore"}
         isElsewhere={isElsewhere}
-        isReady={isElsewhere ? folder.value !== "" : shown !== undefined && shown.entries.length > 0}
+        isReady={isElsewhere ? folder.value !== "" : later === undefined && (shown?.entries.length ?? 0) > 0}
         run={() => void run()}
       />
     </section>
@@ -83,6 +91,14 @@ export function View({ route }: { route: RestoreRoute }): JSX.Element {
 /** True if the restore takes back changes: those of a turn, those of a save point, or unsaved ones. */
 function isTakeBack({ back, turn }: RestoreRoute): boolean {
   return back === true || turn !== undefined;
+}
+
+/** Returns the folder's head if unsaved changes are taken back, and the folder was saved after the address was made. */
+async function laterHead(route: RestoreRoute, signal?: AbortSignal): Promise<string | undefined> {
+  const { workspace, point, paths, turn } = route;
+  if (route.back !== true || turn !== undefined || paths.length > 0 || isBackup(point)) return undefined;
+  const { head } = await call("history", { workspace, limit: 1 }, { signal });
+  return head === null || head === point ? undefined : head;
 }
 
 /** The title of a restore, the state that comes back, and the choices. */
@@ -186,7 +202,10 @@ async function planOf(route: RestoreRoute, keepPresent: boolean, signal: AbortSi
   const { workspace, point, turn } = route;
   if (turn !== undefined) return call("planRewind", { workspace, turn, options: pathsOf(route) }, { signal });
   const options = { ...pathsOf(route), ...(keepPresent ? { keepPresent } : {}) };
-  if (!isBackup(point)) return call("planRestore", { workspace, options: { ...options, target: point } }, { signal });
+  if (!isBackup(point)) {
+    const plan = await call("planRestore", { workspace, options: { ...options, target: point } }, { signal });
+    return { ...plan, later: await laterHead(route, signal) };
+  }
   const asked = { workspace, snapshot: snapshotOf(point), options: { ...options, dryRun: true } };
   const { plan_id: id, planned_entries: entries, left_out } = await call("restoreFromBackup", asked, { signal });
   return { id: id ?? "", entries: entries ?? [], left_out, holders: [] };
