@@ -256,3 +256,26 @@ test("taking back what is not saved takes back nothing that was saved meanwhile"
     .waitFor();
   assert.equal(fs.readFileSync(path.join(workspace, "src/a.ts"), "utf8"), "not saved\n");
 });
+
+test("changes that come while a plan is open stay, once the user has chosen in it", { skip: SKIP }, async (t) => {
+  const { folder: workspace, ids, write, save } = makeShop("renewed-choice");
+  const { page, go } = await open(t, workspace);
+  await go({ view: "restore", workspace, point: ids["the template"]!, paths: [] });
+  const mark = (name: string) => page.getByRole("checkbox", { name: `Restore ${name}`, exact: true });
+  await mark("blob.bin").uncheck();
+  await page.locator(".plan-row", { hasText: "blob.bin" }).getByText("stays as it is").waitFor();
+  write("late.txt", "late\n");
+  save("a late file");
+  await page.getByText("this is the plan of now. 1 new entry is not chosen.").waitFor();
+  await mark("late.txt").waitFor();
+  assert.equal(await mark("late.txt").isChecked(), false);
+  assert.equal(await mark("src/total.ts").isChecked(), true);
+  assert.equal(await mark("blob.bin").isChecked(), false);
+  await page.getByRole("button", { name: /^Restore \d+ entries$/ }).click();
+  await page
+    .getByRole("status")
+    .getByText(/^Restored/)
+    .waitFor();
+  assert.equal(fs.readFileSync(path.join(workspace, "late.txt"), "utf8"), "late\n");
+  assert.equal(fs.existsSync(path.join(workspace, "src/a.ts")), false);
+});

@@ -37,6 +37,8 @@ export interface ShownPlan {
   all: Planned | undefined;
   /** True if no path of `all` is chosen. */
   isNone: boolean;
+  /** Number of changes that came after the user had chosen. They are not chosen. */
+  added: number;
   /** After an event of the workspace: `renewed` if the plan is another one now, `old` if no plan was made after it. */
   changed: "renewed" | "old" | null;
   isLate: boolean;
@@ -46,6 +48,15 @@ export interface ShownPlan {
   /** Null: the plan is done as a whole. */
   choose: ((entry: PlanEntry, isWanted: boolean) => void) | null;
   chooseAll(isWanted: boolean): void;
+}
+
+/** What the user chose last. */
+interface Choice {
+  of: string;
+  /** The keys of the entries that stay. */
+  without: ReadonlySet<string>;
+  /** The keys of all entries that had a checkbox. */
+  known: ReadonlySet<string>;
 }
 
 /**
@@ -63,12 +74,20 @@ export function usePlan(
   }: { of: string; choice?: string; workspace: string; paths?: readonly PathRef[]; isBackup?: boolean },
   make: (paths: readonly PathRef[], signal: AbortSignal) => Promise<Planned>,
 ): ShownPlan {
-  const without = useSignal<{ choice: string; keys: ReadonlySet<string> }>({ choice, keys: new Set() });
-  const keys = without.value.choice === choice ? without.value.keys : new Set<string>();
+  const choices = useSignal<Choice>({ of: "", without: new Set(), known: new Set() });
+  const made = choices.value.of === choice ? choices.value : null;
   const whole = useResource(`plan ${of}`, (signal) => make(paths, signal), { isFresh: true });
   const all = whole.value.value;
+  const entries = all?.entries ?? [];
+  const offered = entries.filter(({ action }) => action !== "keep");
+  // Nobody has chosen these.
+  const added = made === null ? [] : offered.filter((each) => !made.known.has(toText(each)));
+  const keys = new Set([...(made?.without ?? []), ...added.map(toText)]);
+  const set = (without: ReadonlySet<string>): void => {
+    choices.value = { of: choice, without, known: new Set([...(made?.known ?? []), ...offered.map(toText)]) };
+  };
   const isPart = keys.size > 0 && all !== undefined;
-  const chosen = isPart ? chosenPaths(all.entries, keys, { asked: paths, isBackup }) : paths;
+  const chosen = isPart ? chosenPaths(entries, keys, { asked: paths, isBackup }) : paths;
   const isNone = isPart && chosen.length === 0;
   const key = `part ${of} ${isPart ? chosen.map(toText).join("\n") : ""}`;
   const part = useResource(
@@ -94,16 +113,15 @@ export function usePlan(
     chosen,
     all,
     isNone,
+    added: added.length,
     changed: changed.value?.of === of ? changed.value.how : null,
     isLate: whole.isLate.value || part.isLate.value,
     problem: whole.problem.value ?? part.problem.value,
     reload,
     isChosen: (entry) =>
       planned === null || shown === undefined ? !keys.has(toText(entry)) : planned.has(toText(entry)),
-    choose: (entry, isWanted) =>
-      (without.value = { choice, keys: chooseIn(all?.entries ?? [], keys, { entry, isWanted }) }),
-    chooseAll: (isWanted) =>
-      (without.value = { choice, keys: new Set(isWanted ? [] : (all?.entries ?? []).map(toText)) }),
+    choose: (entry, isWanted) => set(chooseIn(entries, keys, { entry, isWanted })),
+    chooseAll: (isWanted) => set(new Set(isWanted ? [] : entries.map(toText))),
   };
 }
 
@@ -138,7 +156,7 @@ function useChanged(
 
 /** The rows of a plan with a checkbox for each path, and what the plan warns of. */
 export function Plan({ plan, paths = [] }: { plan: ShownPlan; paths?: readonly PathRef[] }): JSX.Element | null {
-  const { all, shown, isNone, changed, reload } = plan;
+  const { all, shown, isNone, added, changed, reload } = plan;
   const rows = useMemo(() => (all === undefined ? [] : rowsOf(all.entries, shown?.entries ?? [])), [all, shown]);
   const marks = marksOf(rows, plan.isChosen);
   if (all === undefined) return null;
@@ -147,7 +165,7 @@ export function Plan({ plan, paths = [] }: { plan: ShownPlan; paths?: readonly P
       {changed !== null && (
         <p class="note plan-changed" role="status">
           {changed === "renewed"
-            ? "The folder changed while this plan was open: this is the plan of now."
+            ? `The folder changed while this plan was open: this is the plan of now.${added > 0 ? ` ${plural(added, "new entry is", "new entries are")} not chosen.` : ""}`
             : "The folder changed after this plan was made."}
           {changed === "old" && (
             <button type="button" onClick={reload}>
