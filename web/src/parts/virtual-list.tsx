@@ -37,7 +37,7 @@ export function VirtualList(props: VirtualListProps): JSX.Element {
   const isShown = active !== undefined && active < count;
   useLayoutEffect(() => {
     const { current } = box;
-    if (active === undefined || active < 0 || current === null) return;
+    if (!isShown || active < 0 || current === null) return;
     const start = active * rowHeight;
     if (start < current.scrollTop) current.scrollTop = start;
     else if (start + rowHeight > current.scrollTop + current.clientHeight)

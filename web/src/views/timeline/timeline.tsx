@@ -51,7 +51,6 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   useEffect(() => {
     if (isUndoAsked) withUndo.value = true;
   }, [isUndoAsked]);
-  const active = selectedIn(workspace);
   const filter = useRef<HTMLInputElement>(null);
 
   const points = usePoints(workspace, { all: withUndo.value, text: asked.value });
@@ -59,7 +58,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   const lanes = (forks.value.value ?? []).filter(({ present }) => present).slice(0, MOST_LANES);
   void points.version.value;
 
-  const { at, openedAt, row, open } = useSelection(route, points, active);
+  const { at, openedAt, row, pick, open } = useSelection(route, points);
   const isNow = route.view === "point" && route.to === "now";
   useTimelineKeys(workspace, { points, at, open, filter });
 
@@ -104,7 +103,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
               workspace={workspace}
               // What is open beside the list may be no point: the folder now, or a backup.
               activeAt={opened === null ? at : openedAt}
-              pick={(picked) => (active.value = picked)}
+              pick={pick}
             />
           )}
         />
@@ -114,44 +113,60 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
   );
 }
 
+/** A point of a list; -1: none. Its page may not have been loaded then, so that its id is unknown. */
+interface Selected {
+  id: string | undefined;
+  at: number;
+}
+
+/** By workspace the selected point, or the point below the backup that was open last. */
+const selected = new Map<string, Signal<Selected>>();
+
+function selectedIn(workspace: string): Signal<Selected> {
+  const known = selected.get(workspace) ?? signal({ id: undefined, at: -1 });
+  selected.set(workspace, known);
+  return known;
+}
+
+/** Returns the present index of a selected point; -1 if the list does not have the point. */
+function placeOf({ id, at }: Selected, points: TimelinePoints): number {
+  const found = id === undefined ? -1 : points.indexOf(id);
+  const isUnknown = id === undefined || (!points.isFiltered && points.point(at) === undefined);
+  return found < 0 && isUnknown ? at : found;
+}
+
 /**
- * Returns the index of the selected point, that of the open point, the row to scroll to, and a function that opens the next
- * or the previous point. After another view the list is scrolled to the row that was open last.
+ * Returns the index of the selected point, that of the open point, the row to scroll to, and functions that select a point
+ * and open the next or the previous one. After another view the list is scrolled to the row that was open last.
  */
 function useSelection(
   route: TimelineRoute,
   points: TimelinePoints,
-  active: Signal<number>,
-): { at: number; openedAt: number; row: number | undefined; open(by: 1 | -1): void } {
+): { at: number; openedAt: number; row: number | undefined; pick(at: number): void; open(by: 1 | -1): void } {
   const { workspace } = route;
+  const active = selectedIn(workspace);
   const opened = route.view === "point" ? route.point : null;
   const backup = opened === null || !isBackup(opened) ? null : points.placeOf(snapshotOf(opened));
   // The open point stays selected when newer points are added above it.
   const openedAt = route.view !== "point" || route.to === "now" ? -1 : points.indexOf(route.point);
   const shownAt = backup?.below ?? openedAt;
-  const at = shownAt >= 0 ? shownAt : active.value;
+  const at = shownAt >= 0 ? shownAt : placeOf(active.value, points);
+  const pick = (picked: number): void => {
+    active.value = { id: points.point(picked)?.save_point_id, at: picked };
+  };
   useEffect(() => {
-    if (shownAt >= 0) active.value = shownAt;
+    if (shownAt >= 0) pick(shownAt);
   }, [shownAt]);
   const open = (by: 1 | -1): void => {
     // The point below a backup is the next one.
     const to = backup !== null && by > 0 ? at : at + by;
     const next = Math.max(0, Math.min(points.total - 1, to));
-    active.value = next;
+    pick(next);
     const point = points.point(next);
     if (route.view === "point" && point !== undefined)
       go({ view: "point", workspace, point: point.save_point_id }, { replace: true });
   };
-  return { at, openedAt, row: backup?.row ?? (at < 0 ? undefined : points.rowOf(at)), open };
-}
-
-/** By workspace the index of the selected point, or of the point below the backup that was open last; -1: none. */
-const selected = new Map<string, Signal<number>>();
-
-function selectedIn(workspace: string): Signal<number> {
-  const known = selected.get(workspace) ?? signal(-1);
-  selected.set(workspace, known);
-  return known;
+  return { at, openedAt, row: backup?.row ?? (at < 0 ? undefined : points.rowOf(at)), pick, open };
 }
 
 /** The workspaces whose timelines show backups, until the page is closed. */
