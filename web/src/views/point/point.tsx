@@ -19,16 +19,7 @@ import { plural, size } from "../../parts/numbers.ts";
 import { Empty, Late, Problem, waiting } from "../../parts/problem.tsx";
 import { Counts } from "../../parts/values.tsx";
 import { VirtualList } from "../../parts/virtual-list.tsx";
-import {
-  type ChangedRow,
-  ChangedTree,
-  entriesText,
-  firstOf,
-  foldersText,
-  isFolderItself,
-  pathsOf,
-  sumsOf,
-} from "./changed-tree.ts";
+import { type ChangedRow, ChangedTree, entriesText, firstOf, foldersText, pathsOf, sumsOf } from "./changed-tree.ts";
 import { FileDiff } from "./file-diff.tsx";
 import { ForkHead } from "./fork-head.tsx";
 import { BackupHead, type Compare, NowHead, PointHead } from "./point-head.tsx";
@@ -269,14 +260,15 @@ function TakeBack({
   const { workspace } = route;
   const to = (paths: readonly PathRef[]): string =>
     href({ view: "restore", workspace, point: from, paths, back: true });
-  // A backup does not have the paths of added entries, and a restore of it cannot name them.
-  const known = (list: readonly DiffEntry[]): readonly DiffEntry[] =>
-    isBackup(from) ? list.filter(({ change }) => change !== "added" && change !== "renamed") : list;
-  const all = pathsOf(known(entries));
+  // A backup does not have the new paths of added and renamed entries, and a restore of it cannot name them.
+  const isNew = ({ change }: DiffEntry): boolean => isBackup(from) && (change === "added" || change === "renamed");
+  const known = (list: readonly DiffEntry[]): PathRef[] =>
+    list.flatMap((each) => pathsOf([each]).slice(isNew(each) ? 1 : 0));
+  const all = known(entries);
   const folders = foldersText(entries);
-  const stay = entries.filter((each) => !isFolderItself(each)).length;
-  const changed = known(entries).filter((each) => !isFolderItself(each)).length;
-  const own = chosen === undefined ? [] : pathsOf(known([chosen]));
+  const stay = entries.filter(isNew).length;
+  const changed = entries.filter((each) => known([each]).length > 0).length;
+  const own = chosen === undefined ? [] : known([chosen]);
   // A restore without paths would restore everything.
   if (all.length === 0) return null;
   return (
@@ -292,7 +284,7 @@ function TakeBack({
           <Icon name="undo" /> This file…
         </a>
       )}
-      {stay > changed && <span class="faint">{plural(stay - changed, "new entry", "new entries")} stay</span>}
+      {stay > 0 && <span class="faint">{plural(stay, "new entry", "new entries")} stay</span>}
       {folders !== null && <span class="faint">{folders} stay</span>}
     </div>
   );
