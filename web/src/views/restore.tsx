@@ -1,5 +1,5 @@
 import { type Signal, useSignal } from "@preact/signals";
-import type { RestoreResult, SavePoint } from "cairnstate/client";
+import type { LeftOutReason, RestoreResult, SavePoint } from "cairnstate/client";
 import type { JSX } from "preact";
 import "../styles/restore.css";
 import { call } from "../app/calls.ts";
@@ -311,7 +311,6 @@ export function outcomeOf(
             ["removed", changes.deleted],
           ] as const
         ).flatMap(([name, value]) => (value > 0 ? [`${count(value)} ${name}`] : []));
-  const left = left_out.length === 0 ? "" : ` ${plural(left_out.length, "entry", "entries")} could not be restored.`;
   const text = (
     <>
       {done}
@@ -321,7 +320,7 @@ export function outcomeOf(
           into <Name text={folder} />
         </>
       )}
-      : {parts.length === 0 ? "nothing had to change" : parts.join(", ")}.{left}
+      : {parts.length === 0 ? "nothing had to change" : parts.join(", ")}.{leftText(left_out)}
     </>
   );
   if (folder !== null || undo_id === null) return { text };
@@ -362,7 +361,7 @@ export async function revert(
         results.length === 1
           ? `${done[0]!.toUpperCase()}${done.slice(1)}`
           : `${plural(results.length, "operation")} ${done}`;
-      const text = `${name}: ${changedBy(results)}.${keptBy(results)}`;
+      const text = `${name}: ${changedBy(results)}.${leftText(results.flatMap(({ left_out: left }) => left))}`;
       const ids = results.map(({ undo_id: id }) => id).toReversed();
       const [point = null] = ids;
       const again = (): void => void revert(workspace, other, { expected: ids });
@@ -380,9 +379,15 @@ function changedBy(results: readonly RestoreResult[]): string {
   return `${plural(sum, "entry", "entries")} changed`;
 }
 
-function keptBy(results: readonly RestoreResult[]): string {
-  const kept = results.reduce((sum, { left_out: left }) => sum + left.length, 0);
-  return kept === 0 ? "" : ` ${plural(kept, "entry", "entries")} that changed since stayed.`;
+const STAYED: Readonly<Partial<Record<LeftOutReason, string>>> = {
+  changed_since: "that changed since stayed",
+  keep_present: "stayed as chosen",
+};
+
+/** Tells how many entries stayed on purpose, and how many could not be restored. */
+function leftText(left: RestoreResult["left_out"]): string {
+  const groups = Map.groupBy(left, ({ reason }) => STAYED[reason] ?? "could not be restored");
+  return [...groups].map(([words, each]) => ` ${plural(each.length, "entry", "entries")} ${words}.`).join("");
 }
 
 function Paths({ paths }: { paths: readonly PathRef[] }): JSX.Element {
