@@ -36,10 +36,11 @@ export function UndoBar({ workspace, undo: point }: { workspace: string; undo: S
 }
 
 /** Names the operation as the activity does. Its undo point cannot tell a merge from an adoption, so the operations are read. */
-function Done({ workspace, undo: { save_point_id: id } }: { workspace: string; undo: SavePoint }): JSX.Element {
+function Done({ workspace, undo: { save_point_id: id, cause } }: { workspace: string; undo: SavePoint }): JSX.Element {
   const { value } = useResource(`operation ${id}`, async (signal) => {
     const { operations } = await call("operations", { workspace }, { signal });
     return operations.find(({ undo_id: each }) => each === id);
   });
-  return <>{value.value === undefined ? "Changed" : doneName(value.value)}</>;
+  const known = cause.kind === "undo" ? "Undone" : cause.kind === "restore" ? "Restored" : "Changed";
+  return <>{value.value === undefined ? known : doneName(value.value)}</>;
 }
