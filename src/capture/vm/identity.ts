@@ -42,7 +42,7 @@ export const portOf = ({ live }: Machine): string => socketOf(processIn(live) ??
 
 export const hostNameOf = (name: string): string => name.replaceAll(/[^A-Za-z0-9-]/g, "-");
 
-/** Puts the links up if the guest keeps its identity and has no service. It does not run yet, so it does not see that they were down. */
+/** Puts the links up if the guest keeps its identity and has no service. A guest that does not run yet does not see that they were down. */
 export async function linkWithoutService(qmp: Qmp, { foreignNics, identity, hardware }: MachineRecord): Promise<void> {
   // QEMU may know only of a running guest whether its service listens.
   if (!foreignNics && identity !== "new" && !(await listens(qmp))) await setLinks(qmp, hardware, true);
@@ -114,7 +114,7 @@ async function askFor(machine: Machine, record: MachineRecord, told: Renewed): P
   try {
     const by = await behind(place, totalMs);
     told.behindMs = by;
-    // It may make its host keys for long without an answer.
+    // The guest may make its host keys for long without an answer.
     const { time } = await ask(place, { ...request, add_ms: by }, { hear, totalMs: totalMs() });
     // The answer took some time.
     const isRight = typeof time === "number" && Math.abs(Date.now() - time) <= CLOCK_MS;

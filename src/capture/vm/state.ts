@@ -276,7 +276,7 @@ export function hibernatedIn({ live, name }: Machine): SavedMachine {
   );
 }
 
-/** Removes what a hibernation left without its commit. Without a mapped memory the file in `live` is that of the running guest. */
+/** Removes files of a hibernation that was not committed. Without a mapped memory the file in `live` is that of the running guest. */
 export function forgetStage({ live }: Machine, { mapped }: MachineRecord): void {
   for (const name of [SIDECAR, DEVICES, ...(mapped === null ? [] : [MEMORY])])
     rmSync(join(live, name), { force: true });

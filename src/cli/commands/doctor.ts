@@ -59,7 +59,7 @@ async function machineFindings(context: Context, isRepair: boolean): Promise<Fin
   const findings: Finding[] = [];
   try {
     for (const { places, bytes, remove } of await leftoversIn(machinesRoot(context.env))) {
-      const detail = `files that killed or failed commands on virtual machines left, ${formatBytes(bytes)}: ${listedNames(places.map(printable))}`;
+      const detail = `files of killed or failed commands on virtual machines, ${formatBytes(bytes)}: ${listedNames(places.map(printable))}`;
       const finding: Finding = { kind: "leftovers", severity: "info", detail, repair: "they are removed" };
       findings.push(finding);
       if (!isRepair) continue;
