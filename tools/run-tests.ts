@@ -17,7 +17,7 @@ const FILE_TIMEOUT_MS = 15 * 60_000;
 /** Processes at a time: one more than CI has cores, because a test waits for disks and servers a quarter of its time. */
 const AT_ONCE = 3;
 /** A heap that is collected less often: collections took a quarter of the processor time of tests that run in one process. */
-const HEAP = ["--initial-old-space-size=256", "--min-semi-space-size=16"];
+export const HEAP = ["--initial-old-space-size=256", "--min-semi-space-size=16"];
 
 /**
  * Rooms whose tests make thousands of small files and ask nothing of a file system that one in memory lacks. Their temporary

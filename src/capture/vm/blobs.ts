@@ -217,8 +217,8 @@ export async function removeUnusedBlobs(root: string): Promise<void> {
 }
 
 /**
- * Calls `work` with the paths of killed commands' temporary files and of blobs that no machine of a folder needs. Leaves that to a later
- * call while another process adds files. An unreadable machine keeps all blobs.
+ * Calls `work` with the paths of killed commands' temporary files and of blobs that no machine of a folder needs. While
+ * another process adds files, does nothing. An unreadable machine keeps all blobs.
  */
 export async function withUnused(root: string, work: (places: string[]) => void): Promise<void> {
   let lock: Lock;

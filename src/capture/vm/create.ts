@@ -2,11 +2,11 @@ import { mkdirSync, realpathSync } from "node:fs";
 import { advice, CairnError, line, toCairnError, word } from "../../errors.ts";
 import type { Hardware, MachineNames } from "../../formats/machine/machine.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { addBlob, addDisc, addImage, imageSize, newDisk, shareBlobs } from "./blobs.ts";
+import { addBlob, addDisc, addImage, imageSize, newDisk, removeUnusedBlobs, shareBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
 import { linkWithoutService, tell, type Renewed } from "./identity.ts";
 import { inSectors, makeMachine, newRecord, requireFreeName } from "./life.ts";
-import { Machine, type MachineRecord, type OperationOptions } from "./machine.ts";
+import type { Machine, MachineRecord, OperationOptions } from "./machine.ts";
 import { type Network, newNics, openForwards } from "./network.ts";
 import { hasRoom, isPaused, noRoom, orEnded, resume, runningIn, startQemu } from "./qemu.ts";
 import { requireSeed, type Seed, writeSeed } from "./seed.ts";
@@ -43,7 +43,7 @@ export async function createMachine(
 ): Promise<MachineRecord> {
   const { name, description, images, imageDigests, disks, network, kernel, initrd, cdrom, seed, ...rest } = given;
   const { signal } = options;
-  requireFreeName(new Machine(root, name));
+  requireFreeName(root, name);
   using _shared = await shareBlobs(root, options);
   const kept = async (file: string | null): Promise<string | null> =>
     file === null ? null : addBlob(root, realFile(file), { signal });
@@ -110,6 +110,7 @@ export async function startMachine(host: Host, machine: Machine, record: Machine
     await openForwards(qmp, machine, { ...fresh, state: "stopped", mapped: null, foreignNics: false, identity: null });
     await resume(qmp);
   });
+  if (record.mapped !== null) await removeUnusedBlobs(machine.root);
   return null;
 }
 

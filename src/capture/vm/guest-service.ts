@@ -451,7 +451,7 @@ class Port:
             if "do" in said:
                 self.begin(said)
             elif "still" in said:
-                failed = "it started again, and what the request began may have ended midway"
+                failed = "it started again, and may have ended the command"
                 answer = {"still": True} if said["id"] == self.id else {"failed": failed}
                 self.send({**answer, "id": said["id"]})
             elif self.job is not None and said["id"] == self.id and "in" in said:

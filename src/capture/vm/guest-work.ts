@@ -114,15 +114,14 @@ function named<T>(doing: string, work: () => T): T {
  * service named. Throws as `ask`, system errors, and `usage` if `file` is not a regular file.
  */
 export async function getFile(place: string, path: string, file: string, signal?: AbortSignal): Promise<Copied> {
-  const temporary = unfinishedBeside(file);
   const hash = createHash("sha256");
   let [size, mode, bytes] = [-1, 0o600, 0];
   const wrong = (what: string): CairnError => new CairnError("io", `the copy of ${shown(path)} failed: ${what}`);
-  const present = lstatSync(file, { throwIfNoEntry: false });
-  if (present?.isFile() === false)
+  if (lstatSync(file, { throwIfNoEntry: false })?.isFile() === false)
     throw new CairnError("usage", `${printablePath(file)} exists, and is not a regular file`, {
       hint: "name a new file",
     });
+  const temporary = unfinishedBeside(file);
   const fd = named(`write ${printablePath(temporary)}`, () => openSync(temporary, "wx", 0o600));
   try {
     const hear = (answer: Answer): void => {

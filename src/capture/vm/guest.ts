@@ -21,7 +21,7 @@ const WINDOW = 256 << 10;
 const BEGIN_MS = 15_000;
 /** Milliseconds between two questions whether the service still works on a request. */
 const STILL_MS = 5000;
-/** Milliseconds without an answer to them: a pause while a large memory is saved is shorter. */
+/** Milliseconds without an answer to these questions after which a request fails. A pause while a large memory is saved is shorter. */
 const SILENT_MS = 600_000;
 
 export type Answer = Readonly<Record<string, unknown>>;
@@ -76,11 +76,12 @@ export async function ask(place: string, request: object, asked: Asked = {}): Pr
         continue;
       }
       clearTimeout(quiet);
-      const version: number = hasBegun ? 0 : Number(answer["began"] ?? 0);
-      hasBegun ||= version > 0;
-      if (version > 0 && input !== undefined) void sent.all(input).catch(end);
-      // A service that starts again, as at a reboot, knows nothing of the request. Version 1 does not know the question.
-      if (version > 1) asking = setInterval(() => sent.message({ still: true }), STILL_MS);
+      if (answer["began"] !== undefined && !hasBegun) {
+        hasBegun = true;
+        if (input !== undefined) void sent.all(input).catch(end);
+        // A service that starts again, as at a reboot, knows nothing of the request. Version 1 does not know the question.
+        if (Number(answer["began"]) > 1) asking = setInterval(() => sent.message({ still: true }), STILL_MS);
+      }
       if (answer["done"] !== undefined) return answer["done"] as Answer;
       if (answer["failed"] !== undefined)
         throw new CairnError("io", `the guest's service: ${shown(answer["failed"])}`, { details: { refused: true } });

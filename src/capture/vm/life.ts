@@ -28,7 +28,7 @@ import {
 import { openForwards } from "./network.ts";
 import { endQemu, howEnded, MOVE_MS, quitQemu, resume, runningIn, statusOf, waitUntilGone } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
-import { forgetMemory, forgetStage, growDisks, newGeneration, renewNics } from "./state.ts";
+import { forgetMemory, growDisks, newGeneration, renewNics } from "./state.ts";
 
 /** The life of machines: one operation at a time changes a machine, and the next one cleans up after a killed one. */
 
@@ -82,7 +82,8 @@ async function settle(machine: Machine): Promise<MachineRecord> {
     await endQemu(machine.live);
     return record;
   }
-  forgetStage(machine, record);
+  // A hibernation may have been killed before its commit. A guest without a mapped memory uses that in `live`.
+  forgetMemory(machine, record.mapped === null);
   let status = "";
   try {
     using qmp = await runningIn(machine.live);
@@ -236,7 +237,8 @@ function isUnfinished(machine: Machine): boolean {
 }
 
 /** Throws `already_exists` if a name is taken, before a long operation begins. */
-export function requireFreeName(machine: Machine): void {
+export function requireFreeName(root: string, name: string): void {
+  const machine = new Machine(root, name);
   if (isThere(machine.folder) && !isUnfinished(machine)) throw taken(machine);
 }
 

@@ -32,7 +32,7 @@ import { durableWrite, fsyncDirectory, readSmallFile } from "../../fs/durable.ts
 import { flushFileSystem } from "../../fs/linux/flush.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
-import { checkDisk, checkImage, copyFiles, growDisk, moveFile } from "./blobs.ts";
+import { checkDisk, checkImage, copyFiles, growDisk, moveFile, removeUnusedBlobs } from "./blobs.ts";
 import type { Host } from "./host.ts";
 import { setLinks } from "./identity.ts";
 import { blobFile, type Machine, type MachineRecord } from "./machine.ts";
@@ -250,13 +250,14 @@ export async function hibernate(machine: Machine, record: MachineRecord, { saved
     durableWrite(join(live, SIDECAR), encodeSaved(saved));
     await flushFiles(live);
   } catch (error) {
-    forgetStage(machine, record);
+    forgetMemory(machine, record.mapped === null);
     throw error;
   }
   failpoint("vm-hibernate.staged");
   machine.write({ ...record, state: "hibernated", error: null, mapped: null });
   failpoint("vm-hibernate.committed");
   await endQemu(live);
+  if (record.mapped !== null) await removeUnusedBlobs(machine.root);
 }
 
 /** Returns the description of a hibernated machine's state. Throws `damaged` if a file of the state is missing or truncated: QEMU would make a memory file of zeros, and run the guest on its real disks. */
@@ -276,15 +277,9 @@ export function hibernatedIn({ live, name }: Machine): SavedMachine {
   );
 }
 
-/** Removes files of a hibernation that was not committed. Without a mapped memory the file in `live` is that of the running guest. */
-export function forgetStage({ live }: Machine, { mapped }: MachineRecord): void {
-  for (const name of [SIDECAR, DEVICES, ...(mapped === null ? [] : [MEMORY])])
-    rmSync(join(live, name), { force: true });
-}
-
-/** Removes a hibernated guest's memory and devices. Its disks stay. */
-export function forgetMemory({ live }: Machine): void {
-  for (const name of [SIDECAR, DEVICES, MEMORY]) rmSync(join(live, name), { force: true });
+/** Removes a hibernated guest's memory and devices. Its disks stay. `used`: a running guest uses the memory, which stays too. */
+export function forgetMemory({ live }: Machine, used = false): void {
+  for (const name of [SIDECAR, DEVICES, ...(used ? [] : [MEMORY])]) rmSync(join(live, name), { force: true });
 }
 
 /** Flushes the files of a folder to the disk. */

@@ -176,7 +176,7 @@ export class Running {
 
   /**
    * Calls that the caller may see, the oldest first: the own ones, for operators all. Scheduled work is the operators'.
-   * An event tells of the end of each, also of a short one.
+   * An event then tells of the end of each call, also of a short one.
    */
   list(peer: Caller): RunningCall[] {
     const seen = [...this.#live.values()].filter(({ owner, call: { scheduled, uid } }) =>

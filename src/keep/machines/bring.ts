@@ -53,7 +53,7 @@ export async function cloneMachine(
     throw new CairnError("usage", "a save point or an export directory is named, and not both");
   const folder = machinesFolder(root);
   const machine = new Machine(folder, name);
-  requireFreeName(machine);
+  requireFreeName(folder, name);
   const seed = readSeed({ userData, sshKeys });
   const [, from = "", at = "latest"] = /^([^@]*)(?:@(.*))?$/s.exec(point ?? "") ?? [];
   const source = fromDirectory === undefined ? { machine: from, point: at } : { fromDirectory, isRestored };

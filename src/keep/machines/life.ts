@@ -128,7 +128,6 @@ export async function createMachine(root: string, name: string, options: CreateM
 export async function startMachine(root: string, name: string, options: CallOptions): Promise<MachineInfo> {
   return await withMachine(root, name, "start", options, async (machine, record) => {
     warnOfClock(name, await start(await hostOf(machine.root), machine, record), options);
-    if (record.mapped !== null) await removeUnusedBlobs(machine.root);
     return ownInfo(machine);
   });
 }
@@ -138,14 +137,13 @@ export async function setMachine(root: string, name: string, options: SetMachine
   if ([memory, cpus, diskSize, disc].every((each) => each === undefined) && !eject)
     throw new CairnError("usage", "nothing is given to change: memory, CPUs, the size of the disk or the CD drive");
   if (eject && disc !== undefined) throw new CairnError("usage", "a disc is given, and the CD drive is to be removed");
-  const isDisc = eject || disc !== undefined;
   return await withMachine(root, name, "set", options, async (machine, record) => {
     {
       using _shared = await shareBlobs(machine.root, options);
       const added = disc === undefined ? undefined : await addDisc(machine.root, realFile(disc), options.signal);
       await change(machine, record, { memory, cpus, diskSize, cdrom: eject ? null : added });
     }
-    if (isDisc) await removeUnusedBlobs(machine.root);
+    await removeUnusedBlobs(machine.root);
     return ownInfo(machine);
   });
 }

@@ -1,6 +1,5 @@
 import { chmodSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { removeUnusedBlobs } from "../../capture/vm/blobs.ts";
 import { hostOf } from "../../capture/vm/host.ts";
 import { withMachine } from "../../capture/vm/life.ts";
 import { Machine } from "../../capture/vm/machine.ts";
@@ -77,7 +76,6 @@ async function saved(
         failpoint("vm-save.given");
         const point = await pointOf(hand, machine, options, (isMade) => (hasPoint = isMade));
         if (staysPaused) await hibernate(machine, entered, taken);
-        if (staysPaused && record.mapped !== null) await removeUnusedBlobs(machine.root);
         return {
           name,
           state_id: taken.saved.id,

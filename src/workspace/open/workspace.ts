@@ -192,7 +192,7 @@ export class Workspace {
     return id === null ? null : this.points.byId(id);
   }
 
-  /** The point; null also if it is damaged. For answers about many points, which one damaged point does not prevent. */
+  /** The point; null also if it is damaged, so that an answer about many points does not fail. */
   readable(id: SavePointId | null): Point | null {
     try {
       return this.byId(id);

@@ -31,7 +31,7 @@ export function turnThatMade(turns: readonly Turn[], point: SavePoint): Turn | u
   const last = turns.find(
     ({ agent, session, started_at }) => agent === own.agent && session === own.session && Date.parse(started_at) <= at,
   );
-  return last?.ended_at === null || Date.parse(last?.ended_at ?? "") >= at ? last : undefined;
+  return last === undefined || last.ended_at === null || Date.parse(last.ended_at) >= at ? last : undefined;
 }
 
 /** The entries that a turn's session alone changed in the turn, and the paths that take them back. */

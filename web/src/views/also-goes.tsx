@@ -11,11 +11,11 @@ import { When, wholeTime } from "../parts/values.tsx";
 import { pathsOf } from "./point/changed-tree.ts";
 import type { ShownPlan } from "./restore-plan.tsx";
 
-/** Paths whose save points are asked for, save points of a path that are asked for, and those that are named. */
+/** The most paths that the note looks at. For each path, the most save points that the server lists, and that the note names. */
 const MOST_PATHS = 8;
 const MOST_ASKED = 50;
 const MOST_NAMED = 6;
-/** Number of plans so far for which later changes were looked for. */
+/** Numbers the plans, so that later changes are looked for again with each plan. */
 let plans = 0;
 
 /** The keys of paths, and of all folders above. */

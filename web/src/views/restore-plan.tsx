@@ -50,7 +50,7 @@ export interface ShownPlan {
   chooseAll(isWanted: boolean): void;
 }
 
-/** What the user chose last. */
+/** The entries of a plan that the user has ticked and unticked. */
 interface Choice {
   of: string;
   /** The keys of the entries that stay. */

@@ -255,11 +255,8 @@ async function asMachine(context: Context, input: Input, name: string): Promise<
   const [snapshot, subfolder] = splitSnapshot(input.required(0));
   const root = machinesRoot(context.env);
   makeFolder(root);
-  const [{ requireFreeName }, { Machine }] = await Promise.all([
-    import("../../../capture/vm/life.ts"),
-    import("../../../capture/vm/machine.ts"),
-  ]);
-  requireFreeName(new Machine(root, name));
+  const { requireFreeName } = await import("../../../capture/vm/life.ts");
+  requireFreeName(root, name);
   const library = await context.library();
   const stage = unfinishedBeside(join(root, "restored"));
   const restore = async (repository: BackupRepository): Promise<Outcome> => {
