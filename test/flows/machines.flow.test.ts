@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { after, before, suite, test } from "node:test";
 import { leftoversIn } from "../../src/capture/vm/leftovers.ts";
 import { Machine } from "../../src/capture/vm/machine.ts";
-import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, type Running, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { allocated, boot, type Count, endMachines, findGuest, Guest, MACHINES, vm, vmIn } from "../fixtures/guest.ts";
 
@@ -48,6 +48,19 @@ function breakDevices(directory: string): void {
   listed.size = fs.statSync(file).size;
   listed.sha256 = execFileSync("sha256sum", [file], { encoding: "utf8" }).split(" ")[0]!;
   fs.writeFileSync(envelope, JSON.stringify(value));
+}
+
+/** The memory that a QEMU has mapped privately from a blob. */
+function mappedMemory(pid: number): Buffer {
+  const [, from, to] = /^(\w+)-(\w+) rw-p \w+ \S+ \d+ +\S+\/\.shared\/blobs\//m.exec(
+    fs.readFileSync(`/proc/${pid}/maps`, "utf8"),
+  )!;
+  const start = Number.parseInt(from!, 16);
+  const memory = Buffer.alloc(Number.parseInt(to!, 16) - start);
+  const fd = fs.openSync(`/proc/${pid}/mem`, "r");
+  for (let at = 0; at < memory.length;) at += fs.readSync(fd, memory, at, memory.length - at, start + at);
+  fs.closeSync(fd);
+  return memory;
 }
 
 suite("virtual machines", { skip }, () => {
@@ -222,6 +235,35 @@ suite("virtual machines", { skip }, () => {
     assert.equal(vm("stop", "sleeper", "--force")["state"], "stopped");
     assert.ok(!fs.existsSync(path.join(MACHINES, "sleeper/live/memory")));
     vm("rm", "sleeper", "--delete-points");
+  });
+
+  test("the saved memory of a clone is that of its paused guest, which an emulation does not run while it is copied", async () => {
+    vm("clone", "a", "mapped");
+    await new Guest("mapped").counted(2);
+    const wait = path.join(SCRATCH, "mapped-wait");
+    const paused = async (at: string, words: string[]): Promise<Running> => {
+      fs.writeFileSync(wait, "");
+      const run = startCairn(["vm", ...words], { failpoint: `${at}@${wait}` });
+      await run.paused;
+      return run;
+    };
+    const saving = await paused("vm-save.moving", ["save", "mapped"]);
+    const since = performance.now();
+    vm("clone", "a", "other");
+    const held = performance.now() - since;
+    fs.rmSync(wait);
+    const { data } = await saving.ended;
+    if (vm("inspect", "mapped")["accelerator"] === "tcg")
+      assert.ok((data["paused_ms"] as number) >= held, `${held} ms`);
+    vm("rm", "other", "--force");
+
+    const hibernating = await paused("vm-hibernate.staged", ["hibernate", "mapped"]);
+    const memory = mappedMemory(new Guest("mapped").pid()!);
+    assert.ok(memory.equals(fs.readFileSync(path.join(MACHINES, "mapped/live/memory"))));
+    fs.rmSync(wait);
+    assert.equal((await hibernating.ended).status, 0);
+    assert.equal(vm("inspect", "mapped")["state"], "hibernated");
+    vm("rm", "mapped", "--force", "--delete-points");
   });
 
   test("a second machine of a save point reads nothing that was verified before, and finds what changed since", async () => {

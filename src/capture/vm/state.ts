@@ -77,8 +77,8 @@ interface Take {
 
 /**
  * Takes the state of a machine into an empty folder. Pauses a running guest while its devices, memory and disks are
- * copied; it then runs again. Copies memory from its shared file; privately mapped memory is migrated by QEMU
- * while the guest runs, and made a shared file afterwards.
+ * copied; it then runs again. Copies memory from its shared file; privately mapped memory is migrated by QEMU, under
+ * KVM while the guest runs, and made a shared file afterwards.
  */
 export async function takeState(host: Host, machine: Machine, record: MachineRecord, take: Take): Promise<Taken> {
   const { hardware, name, description, image } = record;
@@ -163,12 +163,14 @@ async function pausedFor(
   { qmp, into, signal, staysPaused = false }: Take & { qmp: Qmp },
 ): Promise<number> {
   const isShared = mapped === null;
+  // QEMU's emulation loses pages that a running guest writes during a migration, if the host is busy (seen with 7.2).
+  const isStopped = isShared || hardware.accelerator === "tcg";
   let since = Number.NaN;
   using _events = qmp.listen((event) => {
     if (event?.event === "STOP" && Number.isNaN(since)) since = performance.now();
   });
   try {
-    if (isShared) {
+    if (isStopped) {
       since = performance.now();
       await qmp.run("stop", undefined, MOVE_MS);
     }
