@@ -84,6 +84,10 @@ test(
       .getByRole("link", { name: /1 added/ })
       .click();
     await page.waitForURL(/to=now/);
+    // A question without an answer is not the answer that there is nothing.
+    await page.route("**/v1/receipts", (route) => route.fulfill({ body: "" }));
+    await go({ view: "workspaces" });
+    await state.getByText(/Not known: notes, its state or records could not be read/).waitFor();
   },
 );
 

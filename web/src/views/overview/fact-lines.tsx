@@ -12,6 +12,7 @@ import {
   repositoriesOf,
   type Shown,
   type Trouble,
+  unknownOf,
   VERIFIED,
 } from "./facts.ts";
 
@@ -29,6 +30,7 @@ export function FactLines({ all, daemon }: { all: readonly Shown[]; daemon: Daem
           <TroubleLine title="Damaged" none="Nothing is damaged." troubles={damagedOf(all)} />
           <TroubleLine title="Overdue" none="Nothing is overdue." troubles={overdueOf(all, daemon)} />
           <Proofs all={all} />
+          <TroubleLine title="Not known" troubles={unknownOf(all)} />
         </>
       ) : (
         <li class="faint">Looking for damage and for overdue work…</li>
@@ -43,10 +45,10 @@ function TroubleLine({
   troubles,
 }: {
   title: string;
-  none: string;
+  none?: string;
   troubles: readonly Trouble[];
-}): JSX.Element {
-  if (troubles.length === 0) return <li>{none}</li>;
+}): JSX.Element | null {
+  if (troubles.length === 0) return none === undefined ? null : <li>{none}</li>;
   return (
     <li class="removed">
       {title}:{" "}

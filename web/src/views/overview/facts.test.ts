@@ -13,6 +13,7 @@ import {
   provenAt,
   repositoriesOf,
   shownOf,
+  unknownOf,
 } from "./facts.ts";
 
 const info = (path: string, more: Partial<WorkspaceInfo> = {}): WorkspaceInfo =>
@@ -178,4 +179,25 @@ test("growthOf places the days of the last 90 days on the width, and sizes on th
     ],
   );
   assert.deepEqual(growthOf({ days: [], total: 0, copies_bytes: 0 }), []);
+});
+
+test("unknownOf lists folders of which a question was not answered, but no damaged or missing ones", () => {
+  const known = { status: { missing: [] }, schedule: { runs: [], problems: [] }, debt: [] } as unknown as Facts;
+  const facts = new Map<string, Facts>([
+    ["/known", known],
+    ["/records", { ...known, debt: null }],
+    ["/schedule", { ...known, schedule: null }],
+    ["/status", { ...known, status: null }],
+    ["/missing", { ...known, status: null }],
+    ["/damaged", { ...known, debt: null }],
+  ]);
+  const infos = [...facts.keys()].map((path) =>
+    info(path, { present: path !== "/missing", ...(path === "/damaged" && { problem: "not valid JSON" }) }),
+  );
+  assert.deepEqual(
+    unknownOf(shownOf(infos, null, facts))
+      .map(({ path }) => path)
+      .toSorted(),
+    ["/records", "/schedule", "/status"],
+  );
 });

@@ -106,6 +106,14 @@ export function damagedOf(all: readonly Shown[]): Trouble[] {
   });
 }
 
+/** Lists each workspace that is there and of which a question was not answered, so that its damage, overdue work or backups are not known. */
+export function unknownOf(all: readonly Shown[]): Trouble[] {
+  return all
+    .filter((each) => each.present && !isDamaged(each))
+    .filter(({ status, schedule, debt }) => [status, schedule, debt].includes(null))
+    .map(({ path }) => ({ path, text: "its state or records could not be read", since: null }));
+}
+
 /** Lists the work that is overdue or fails, and the limits that are exceeded. */
 export function overdueOf(all: readonly Shown[], daemon: Daemon | null, now = Date.now()): Trouble[] {
   const runs = nextRuns(all).flatMap(({ path, kind, repository, next_at: next, failing_since: failing }) => {
