@@ -236,7 +236,7 @@ test("a user sees how many backups are not proven, and checks a receipt", { skip
   await page.getByRole("link", { name: "Activity", exact: true }).click();
   const debt = page.getByRole("list", { name: "Verification debt" });
   await debt.getByText("1 of 2 known backups not proven").waitFor();
-  await debt.getByText(`Not proven: ${shop.ids["the template"]!.slice(0, 8)} of`).waitFor();
+  await debt.getByText(`Not proven: the backup of save point ${shop.ids["the template"]!.slice(0, 8)} of`).waitFor();
   await debt.getByText("last proven just now").waitFor();
   await debt.getByText("never verified by the schedule").waitFor();
   const row = page

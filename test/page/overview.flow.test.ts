@@ -63,7 +63,7 @@ test(
     const state = page.getByRole("list", { name: "State" });
     await state.getByText("Nothing is damaged.").waitFor();
     await state.getByText("Nothing is overdue.").waitFor();
-    await state.getByText("1 of 1 known backup was never proven; never verified.").waitFor();
+    await state.getByText("1 of 1 known backup was never proven; never verified by the schedule.").waitFor();
     const repositories = page.locator(".overview-list", { hasText: repository });
     await repositories.first().getByText("1 workspace").waitFor();
     await repositories.first().getByText("1 of 1 known backup never proven").waitFor();
@@ -194,22 +194,22 @@ test(
     assert.deepEqual(await violations(page), []);
     // The plan of another agent stays open, while this one changes.
     await page.getByRole("button", { name: "Install codex…" }).click();
-    await page.getByRole("button", { name: "Install codex", exact: true }).waitFor();
+    await page.getByRole("button", { name: "Install the hooks of codex", exact: true }).waitFor();
     fs.writeFileSync(settings, '{"model": "other"}\n');
-    await page.getByRole("button", { name: "Install claude-code", exact: true }).click();
+    await page.getByRole("button", { name: "Install the hooks of claude-code", exact: true }).click();
     await page.getByRole("alert").getByText("is stale").waitFor();
     assert.equal(fs.readFileSync(settings, "utf8"), '{"model": "other"}\n', "other content was planned");
     await page
-      .getByRole("button", { name: "Install claude-code", exact: true })
+      .getByRole("button", { name: "Install the hooks of claude-code", exact: true })
       .and(page.locator(":enabled"))
       .waitFor();
     fs.rmSync(settings);
-    await page.getByRole("button", { name: "Install claude-code", exact: true }).click();
+    await page.getByRole("button", { name: "Install the hooks of claude-code", exact: true }).click();
     await page.getByRole("alert").getByText("is stale").waitFor();
-    await page.getByRole("button", { name: "Install claude-code", exact: true }).click();
+    await page.getByRole("button", { name: "Install the hooks of claude-code", exact: true }).click();
     await page.getByText("saves this folder").waitFor();
     assert.match(fs.readFileSync(settings, "utf8"), /agent hook/);
-    await page.getByRole("button", { name: "Install codex", exact: true }).waitFor();
+    await page.getByRole("button", { name: "Install the hooks of codex", exact: true }).waitFor();
     assert.equal(
       await page.evaluate("document.activeElement.getAttribute('aria-label')"),
       "Remove claude-code…",
@@ -223,7 +223,7 @@ test(
     await page.getByRole("dialog").getByText(settings).waitFor();
     assert.equal(fs.existsSync(settings), true, "only the plan was shown");
     assert.deepEqual(await violations(page), []);
-    await page.getByRole("button", { name: "Remove claude-code", exact: true }).click();
+    await page.getByRole("button", { name: "Remove the hooks of claude-code", exact: true }).click();
     await page.getByText("works here without hooks").waitFor();
     assert.equal(fs.existsSync(settings), false);
     await page.keyboard.press("Escape");

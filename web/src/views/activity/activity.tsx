@@ -183,8 +183,7 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
   return (
     <div ref={box}>
       <p>
-        {plural(all, "save point")} would go, with {size(plan.reclaimable_bytes_estimate)} that no other point holds;{" "}
-        {stay}:
+        {stay}. With {size(plan.reclaimable_bytes_estimate)} that no other point holds, {count(all)} would go:
       </p>
       {rules}
       <ul class="activity-list">

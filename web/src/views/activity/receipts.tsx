@@ -78,7 +78,7 @@ function Debt({ of, workspace }: { of: Listed["debt"][number]; workspace: string
         )}
         {named.length > 0 && (
           <span class="faint">
-            . Not proven:{" "}
+            . Not proven: {named.length === 1 ? "the backup of save point" : "the backups of save points"}{" "}
             {named.map(({ save_point_id: id, created_at: at }, i) => (
               <>
                 {i > 0 && ", "}

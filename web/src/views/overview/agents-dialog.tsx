@@ -120,7 +120,7 @@ function AgentRow({ workspace, agent, changed }: { workspace: string; agent: Age
             disabled={isBusy.value}
             onClick={() => void press(plan.value!.plan_id)}
           >
-            {isBusy.value ? busy : `${title} ${tool}`}
+            {isBusy.value ? busy : `${title} the hooks of ${tool}`}
           </button>
         </div>
       )}

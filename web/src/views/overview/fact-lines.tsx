@@ -2,7 +2,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { href, nameOf } from "../../app/address.ts";
 import { Name, Words } from "../../parts/name.tsx";
 import { count, plural } from "../../parts/numbers.ts";
-import { When } from "../../parts/values.tsx";
+import { When, wholeTime } from "../../parts/values.tsx";
 import {
   damagedOf,
   type Daemon,
@@ -67,7 +67,7 @@ function TroubleLine({
           {since !== null && (
             <>
               {" "}
-              <When at={since} />
+              <When at={since} /> ({wholeTime(since)})
             </>
           )}
         </span>
@@ -77,13 +77,15 @@ function TroubleLine({
   );
 }
 
-/** Counts the known backups without a proof, with a link to the activity of a workspace that owes a proof. */
+/** Counts the known backups without a proof, with links to the activity of workspaces that owe a proof. */
 function Proofs({ all }: { all: readonly Shown[] }): JSX.Element {
   const repositories = repositoriesOf(all).filter(({ backups }) => backups > 0);
   const backups = repositories.reduce((sum, each) => sum + each.backups, 0);
   const unproven = repositories.reduce((sum, each) => sum + each.unproven, 0);
-  const owing = repositories.find((each) => each.unproven > 0) ?? repositories[0];
-  if (owing === undefined) return <li>No backup is known.</li>;
+  const [first] = repositories;
+  if (first === undefined) return <li>No backup is known.</li>;
+  const unsettled = repositories.filter((each) => each.unproven > 0);
+  const owing = [...new Set((unsettled.length > 0 ? unsettled : [first]).map((each) => each.owing))];
   const { at, absent } = earliest(repositories.map(({ verified_at: verified }) => verified));
   return (
     <li class={unproven > 0 ? "modified" : ""}>
@@ -94,14 +96,29 @@ function Proofs({ all }: { all: readonly Shown[] }): JSX.Element {
       </span>
       {"; "}
       <span title={VERIFIED}>{verified({ at, absent }, repositories.length)}</span>.{" "}
-      <a href={href({ view: "activity", workspace: owing.owing, part: "receipts" })}>Show the receipts</a>
+      {owing.slice(0, NAMED).map((workspace, i) => (
+        <>
+          {i > 0 && ", "}
+          <a key={workspace} href={href({ view: "activity", workspace, part: "receipts" })}>
+            Show the receipts
+            {owing.length > 1 && (
+              <>
+                {" "}
+                of <Name text={nameOf(workspace)} />
+              </>
+            )}
+          </a>
+        </>
+      ))}
+      {owing.length > NAMED && `, and of ${plural(owing.length - NAMED, "more workspace")}`}
     </li>
   );
 }
 
 function verified({ at, absent }: { at: string | null; absent: number }, all: number): ComponentChildren {
-  if (at === null) return "never verified";
-  if (absent > 0) return `${count(absent)} of ${plural(all, "repository", "repositories")} never verified`;
+  if (at === null) return "never verified by the schedule";
+  if (absent > 0)
+    return `${count(absent)} of ${plural(all, "repository", "repositories")} never verified by the schedule`;
   return (
     <>
       verified <When at={at} />

@@ -51,7 +51,7 @@ function kept(all: readonly Shown[]): JSX.Element[] {
   const unproven = repositoriesOf(all).reduce((sum, each) => sum + each.unproven, 0);
   return [
     <span>
-      backed up <When at={at} />
+      {backups.length - absent > 1 ? "the oldest of the last backups was made" : "backed up"} <When at={at} />
     </span>,
     ...(absent > 0 ? [warn(`${count(absent)} of ${count(all.length)} without a backup`)] : []),
     proof.at === null || proof.absent > 0 ? (
