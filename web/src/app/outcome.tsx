@@ -88,8 +88,10 @@ function useLeaving(outcome: Outcome | null): void {
 }
 
 export function OutcomeBar(): JSX.Element {
-  const outcome = shown.value;
-  useLeaving(outcome);
+  useLeaving(shown.value);
+  // The button of an earlier action does not stand beside that of a plan.
+  const isPlanning = route.value.view === "restore" || route.value.view === "adopt";
+  const outcome = isPlanning && shown.value?.undo !== undefined ? null : shown.value;
   return (
     <div class="outcome" role="status" aria-live="polite" hidden={outcome === null}>
       {outcome !== null && (

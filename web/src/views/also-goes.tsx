@@ -105,5 +105,5 @@ function wordsOf(points: number, { least, isUnsaved }: { least: string; isUnsave
     ...(points > 0 ? [`changed in ${least}${plural(points, "save point")} since then`] : []),
     ...(isUnsaved ? ["has changes that are not saved"] : []),
   ];
-  return `${changes.join(", ")}, and all of these changes go${points > 0 ? ":" : "."}`;
+  return `${changes.join(", ")}, and ${points > 0 ? "what these changed in this path goes:" : "these changes go."}`;
 }

@@ -319,28 +319,38 @@ function PlanRow({ entry, mark, plan }: { entry: PlanEntry; mark: Mark; plan: Sh
   const isChosen = plan.isChosen(entry);
   const { choose } = plan;
   const name = kind === "directory" ? `${path}/` : path;
-  return (
-    <div class="plan-row" role="listitem" data-chosen={isChosen}>
-      {action === "keep" || choose === null ? (
-        <span class="plan-check" />
-      ) : (
-        <input
-          class="plan-check"
-          type="checkbox"
-          aria-label={`Restore ${visible(name)}`}
-          // The browser clears both at a click, also if the choice stays as it was.
-          ref={(box) => {
-            if (box === null) return;
-            box.checked = mark === "all";
-            box.indeterminate = mark === "some";
-          }}
-          onChange={() => choose(entry, mark !== "all")}
-        />
-      )}
+  const named = (
+    <>
       <span class={`plan-sign plan-${action}`} title={ACTIONS[action][1]}>
         {ACTIONS[action][0]}
       </span>
       <PathName path={name} />
+    </>
+  );
+  return (
+    <div class="plan-row" role="listitem" data-chosen={isChosen}>
+      {action === "keep" || choose === null ? (
+        <>
+          <span class="plan-check" />
+          {named}
+        </>
+      ) : (
+        <label>
+          <input
+            class="plan-check"
+            type="checkbox"
+            aria-label={`Restore ${visible(name)}`}
+            // The browser clears both at a click, also if the choice stays as it was.
+            ref={(box) => {
+              if (box === null) return;
+              box.checked = mark === "all";
+              box.indeterminate = mark === "some";
+            }}
+            onChange={() => choose(entry, mark !== "all")}
+          />
+          {named}
+        </label>
+      )}
       <span class="space" />
       <span class="faint">{whyOf(entry, isChosen)}</span>
     </div>

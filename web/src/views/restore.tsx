@@ -122,12 +122,20 @@ function Head({
     <header class="point-head">
       <h1>
         {isTakeBack(route) ? "Take back" : "Restore"}{" "}
-        {paths.length > 0 ? plural(paths.length, "path") : isTakeBack(route) ? "what is not saved" : "everything"}
+        {plan.chosen !== paths
+          ? plural(plan.chosen.length, "path")
+          : paths.length > 0
+            ? plural(paths.length, "path")
+            : isTakeBack(route)
+              ? "what is not saved"
+              : "everything"}
       </h1>
       <p class="facts faint">
         {head !== undefined && (
           <>
-            <When at={head.created_at} as={wholeTime} />
+            <span>
+              to the state of <When at={head.created_at} as={wholeTime} />
+            </span>
             <Words text={head.message} />
           </>
         )}
@@ -180,7 +188,7 @@ function TurnHead({ route, turn: id }: { route: RestoreRoute; turn: string }): J
       <p class="faint">
         {isWhole
           ? "Takes back what the session changed since the turn began, also in later turns."
-          : "Takes back what the session changed in these files since the turn began. Files of later turns stay."}{" "}
+          : "Takes back what this turn changed in these files, and what later turns of the session changed in them. Other files of later turns stay."}{" "}
         Changes of others stay, and so does an entry that was edited afterwards.
       </p>
     </header>
