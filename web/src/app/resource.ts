@@ -10,8 +10,9 @@ const MOST_KEPT = 200;
 const kept = new Map<string, unknown>();
 /** Keys of cached answers that depend on the folder as it is now. */
 const keptOfNow = new Set<string>();
-/** Number of the page's own operations so far. */
 const operations = signal(0);
+/** Number of the page's own operations so far. */
+export const ownOperations: ReadonlySignal<number> = operations;
 
 export interface Resource<T> {
   value: ReadonlySignal<T | undefined>;

@@ -69,5 +69,10 @@ function Changed({ workspace, fork: { path, origin } }: { workspace: string; for
   );
   useEffect(() => onEvent((event) => event.workspace === path && reload()), [path]);
   if (problem.value !== null) return <span class="faint">cannot be compared with its beginning</span>;
-  return value.value === undefined ? <span class="faint">…</span> : <Counts {...value.value} />;
+  if (value.value === undefined) return <span class="faint">…</span>;
+  return (
+    <a href={href({ view: "point", workspace, point: path })}>
+      What it changed <Counts {...value.value} />
+    </a>
+  );
 }

@@ -7,7 +7,7 @@ import { call } from "../../app/calls.ts";
 import { onEvent } from "../../app/events.ts";
 import { type Fork, forksOf } from "../../app/forks.ts";
 import { useActions } from "../../app/keys.ts";
-import { useResource } from "../../app/resource.ts";
+import { ownOperations, useResource } from "../../app/resource.ts";
 import { isBackup, nameOf, type Route, snapshotOf } from "../../app/address.ts";
 import { go } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
@@ -121,8 +121,12 @@ interface Selected {
 
 /** By workspace the selected point, or the point below the backup that was open last. */
 const selected = new Map<string, Signal<Selected>>();
+let selectedAfter = 0;
 
+/** After an operation of the page nothing is selected: the folder of now is shown beside the list. */
 function selectedIn(workspace: string): Signal<Selected> {
+  if (selectedAfter !== ownOperations.value) selected.clear();
+  selectedAfter = ownOperations.value;
   const known = selected.get(workspace) ?? signal({ id: undefined, at: -1 });
   selected.set(workspace, known);
   return known;
