@@ -160,3 +160,30 @@ test("an aborted fork leaves no folder and no workspace", async (context) => {
   assert.deepEqual(fs.readdirSync(root).sort(), ["state", "work"]);
   assert.deepEqual(fs.readdirSync(join(client.controlDirectory, "workspaces")), ["main"]);
 });
+
+test("why compares a fork that came home whole with the folder before, and lists no fork that was merged", async (context) => {
+  const { root, client, library, write } = await testFolder(context, FILES);
+  await client.save({ message: "first" });
+  const fork = join(root, "fork");
+  await client.fork("head", fork);
+  const forked = await library.open(fork);
+  const why = async (path: string): Promise<string[]> =>
+    (await client.why(path)).changes.map(({ change, save_point: { message } }) => `${change} ${message}`);
+  fs.writeFileSync(join(fork, "a.txt"), "of the fork");
+  await forked.save({ message: "one" });
+  write("sub/b.txt", "changed here");
+  await client.save({ message: "here" });
+  await client.adoptFork(fork, { merge: true });
+  assert.deepEqual(await why("sub/b.txt"), ["modified here", "added first"]);
+  assert.deepEqual(await why("sub/deep/c.txt"), ["added first"]);
+  await client.save({ message: "merged" });
+  assert.deepEqual(await why("a.txt"), ["modified merged", "added first"]);
+
+  fs.writeFileSync(join(fork, "new"), "of the fork");
+  await forked.save({ message: "two" });
+  await client.adoptFork(fork, { over: true });
+  assert.deepEqual(await why("new"), ["added fork: two"]);
+  assert.deepEqual(await why("sub/b.txt"), ["modified fork: two", "modified here", "added first"]);
+  assert.deepEqual(await why("sub/deep/c.txt"), ["added first"]);
+  await forked.close();
+});

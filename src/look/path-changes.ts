@@ -58,7 +58,8 @@ export class PathChanges {
    * Returns a point's change at the path; null if none. Throws with `unsealed` in its details if only a seal can tell.
    */
   async of(point: Point): Promise<EntryChange | null> {
-    const before = this.#before(point);
+    const before = this.#folderBefore(point);
+    if (before === undefined) return null;
     const now = await this.#node(point);
     const was = before === null ? null : await this.#node(before);
     const isBoth = before !== null && now !== null && was !== null;
@@ -123,6 +124,19 @@ export class PathChanges {
     const { points } = this.#workspace;
     if (point.sealed && heldTreeOf(points, point) === null) return null;
     return joinRaw(Buffer.from(treePlace(points, point)), this.#path);
+  }
+
+  /**
+   * Returns the point of the folder's state before a point; null if there was none. The state of a fork or of a backup of
+   * another folder has no point before it: it changed the folder when the whole of it came. Undefined if only a part came.
+   */
+  #folderBefore(point: Point): Point | null | undefined {
+    const { save_point_id: id, parent_id: parent, undo, cause } = point.descriptor;
+    if (parent !== null || !(cause.kind === "adopt" || cause.kind === "backup")) return this.#before(point);
+    const { operations } = this.#workspace.state();
+    const came = operations.find(({ restored_to: to, paths }) => to === id && paths === null);
+    if (came !== undefined) return this.#workspace.byId(came.undo_id) ?? undefined;
+    return undo && operations.every(({ undo_id: each }) => each !== id) ? undefined : null;
   }
 
   #before(point: Point): Point | null {
