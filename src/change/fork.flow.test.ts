@@ -185,5 +185,14 @@ test("why compares a fork that came home whole with the folder before, and lists
   assert.deepEqual(await why("new"), ["added fork: two"]);
   assert.deepEqual(await why("sub/b.txt"), ["modified fork: two", "modified here", "added first"]);
   assert.deepEqual(await why("sub/deep/c.txt"), ["added first"]);
+  await client.seal();
+  const { save_points: points, changes } = await client.history(undefined, 0, { all: true, changes: true });
+  const counted = points
+    .map(({ message }, i) => [message, changes![i]] as const)
+    .filter(([message]) => message.startsWith("fork: "));
+  assert.deepEqual(counted, [
+    ["fork: two", { added: 1, modified: 1, removed: 0 }],
+    ["fork: one", null],
+  ]);
   await forked.close();
 });

@@ -27,7 +27,7 @@ import type {
   WhyResult,
   WorkspaceCallOptions,
 } from "../contract/index.ts";
-import { PathChanges } from "./path-changes.ts";
+import { folderBefore, PathChanges } from "./path-changes.ts";
 import { publicPoint } from "./public-point.ts";
 import { type Looking, requireOwner } from "./sources/operands.ts";
 
@@ -76,15 +76,15 @@ function isInPart(
   return made !== null && made.descriptor.parent_id === head;
 }
 
-/** Counts the changes of each point; null for a point if it, or the point before it, is not sealed or cannot be read. */
+/** Counts the changes of each point; null if it or the point before it is not sealed or cannot be read, or only a part of it came. */
 async function changesOf(
   workspace: Workspace,
   points: readonly Point[],
   call: WorkspaceCallOptions,
 ): Promise<(Changes | null)[]> {
   const count = async (point: Point): Promise<Changes | null> => {
-    const before = workspace.points.before(point);
-    if (!point.sealed || before?.sealed === false) return null;
+    const before = folderBefore(workspace, point);
+    if (!point.sealed || before === undefined || before?.sealed === false) return null;
     const after = await workspace.source(point);
     if (before === null) return { added: publicPoint(point).entries!, modified: 0, removed: 0 };
     return countDifferences(await workspace.source(before), after, call.signal);

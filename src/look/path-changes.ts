@@ -26,6 +26,19 @@ export function storedDifferences(was: TreeNode, now: TreeNode): DiffAspect[] {
   return aspects;
 }
 
+/**
+ * Returns the point of the folder's state before a point; null if there was none. The state of a fork or of a backup of
+ * another folder has no point before it: it changed the folder when the whole of it came. Undefined if only a part came.
+ */
+export function folderBefore(workspace: Workspace, point: Point): Point | null | undefined {
+  const { save_point_id: id, parent_id: parent, undo, cause } = point.descriptor;
+  if (parent !== null || !(cause.kind === "adopt" || cause.kind === "backup")) return workspace.points.before(point);
+  const { operations } = workspace.state();
+  const came = operations.find(({ restored_to: to, paths }) => to === id && paths === null);
+  if (came !== undefined) return workspace.byId(came.undo_id) ?? undefined;
+  return undo && operations.every(({ undo_id: each }) => each !== id) ? undefined : null;
+}
+
 interface Entry {
   point: Point;
   node: TreeNode;
@@ -41,7 +54,7 @@ export class PathChanges {
   readonly #names: readonly Uint8Array[];
   readonly #call: PathCall;
   /** The point before each point, by the point's number. */
-  readonly #points = new Map<number, Point | null>();
+  readonly #points = new Map<number, Point | null | undefined>();
   readonly #nodes = new Map<number, TreeNode | null>();
   /** The entry that a folder leads to, by the folder's depth and reference. */
   readonly #known = new Map<string, TreeNode | null>();
@@ -58,7 +71,7 @@ export class PathChanges {
    * Returns a point's change at the path; null if none. Throws with `unsealed` in its details if only a seal can tell.
    */
   async of(point: Point): Promise<EntryChange | null> {
-    const before = this.#folderBefore(point);
+    const before = this.#before(point);
     if (before === undefined) return null;
     const now = await this.#node(point);
     const was = before === null ? null : await this.#node(before);
@@ -126,25 +139,9 @@ export class PathChanges {
     return joinRaw(Buffer.from(treePlace(points, point)), this.#path);
   }
 
-  /**
-   * Returns the point of the folder's state before a point; null if there was none. The state of a fork or of a backup of
-   * another folder has no point before it: it changed the folder when the whole of it came. Undefined if only a part came.
-   */
-  #folderBefore(point: Point): Point | null | undefined {
-    const { save_point_id: id, parent_id: parent, undo, cause } = point.descriptor;
-    if (parent !== null || !(cause.kind === "adopt" || cause.kind === "backup")) return this.#before(point);
-    const { operations } = this.#workspace.state();
-    const came = operations.find(({ restored_to: to, paths }) => to === id && paths === null);
-    if (came !== undefined) return this.#workspace.byId(came.undo_id) ?? undefined;
-    return undo && operations.every(({ undo_id: each }) => each !== id) ? undefined : null;
-  }
-
-  #before(point: Point): Point | null {
-    let before = this.#points.get(point.sequence);
-    if (before === undefined) {
-      before = this.#workspace.points.before(point);
-      this.#points.set(point.sequence, before);
-    }
+  #before(point: Point): Point | null | undefined {
+    if (!this.#points.has(point.sequence)) this.#points.set(point.sequence, folderBefore(this.#workspace, point));
+    const before = this.#points.get(point.sequence);
     return before?.descriptor.undo === true && !this.#call.withUndo ? this.#before(before) : before;
   }
 
