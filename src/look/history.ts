@@ -76,7 +76,7 @@ function isInPart(
   return made !== null && made.descriptor.parent_id === head;
 }
 
-/** Counts the changes of each point; null if it or the point before it is not sealed or cannot be read, or only a part of it came. */
+/** Counts the changes of each point. Null if the point or the one before it is not sealed or cannot be read, or if `folderBefore` is undefined. */
 async function changesOf(
   workspace: Workspace,
   points: readonly Point[],

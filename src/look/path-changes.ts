@@ -27,15 +27,15 @@ export function storedDifferences(was: TreeNode, now: TreeNode): DiffAspect[] {
 }
 
 /**
- * Returns the point of the folder's state before a point; null if there was none. The state of a fork or of a backup of
- * another folder has no point before it: it changed the folder when the whole of it came. Undefined if only a part came.
+ * Returns the point of the folder's state before a point; null for the first. For the state of a fork or of another
+ * folder's backup: the undo point of the operation that restored all of it; undefined if there is none that can be read.
  */
 export function folderBefore(workspace: Workspace, point: Point): Point | null | undefined {
   const { save_point_id: id, parent_id: parent, undo, cause } = point.descriptor;
   if (parent !== null || !(cause.kind === "adopt" || cause.kind === "backup")) return workspace.points.before(point);
   const { operations } = workspace.state();
   const came = operations.find(({ restored_to: to, paths }) => to === id && paths === null);
-  if (came !== undefined) return workspace.byId(came.undo_id) ?? undefined;
+  if (came !== undefined) return workspace.readable(came.undo_id) ?? undefined;
   return undo && operations.every(({ undo_id: each }) => each !== id) ? undefined : null;
 }
 

@@ -202,11 +202,13 @@ test("a restore that nothing was shown of names one later change, and what is no
   const { page, go } = await open(t, workspace);
   const note = page.locator(LOOKED);
   await go({ view: "restore", workspace, point, paths: [{ path: "img/logo.png" }] });
-  await note.getByText("changed in 1 save point since then, and what these changed in this path goes:").waitFor();
+  await note.getByText("changed in 1 save point since then, and these changes of this path go:").waitFor();
   await note.getByRole("link", { name: "a shell command" }).waitFor();
   write("img/logo.png", "not saved");
   await go({ view: "restore", workspace, point, paths: [{ path: "img/logo.png" }], back: true });
-  await note.getByText("changed in 1 save point since then, has changes that are not saved, and what").waitFor();
+  await note
+    .getByText("changed in 1 save point since then, has changes that are not saved, and these changes of this path go:")
+    .waitFor();
 
   const many = Array.from({ length: 10 }, (_, i) => `many/${i}`);
   for (const each of many) write(each, "one");
@@ -214,7 +216,7 @@ test("a restore that nothing was shown of names one later change, and what is no
   for (const each of many) write(each, "more");
   await go({ view: "restore", workspace, point: before, paths: many.map((each) => ({ path: each })) });
   await note.getByText("Later changes of 2 more paths were not looked for.").waitFor();
-  await note.getByText("has changes that are not saved, and these changes go.").first().waitFor();
+  await note.getByText("has changes that are not saved, and these changes of this path go.").first().waitFor();
   assert.equal(await note.getByText("has changes that are not saved").count(), 8);
   assert.deepEqual(await violations(page), []);
 

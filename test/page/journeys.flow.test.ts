@@ -257,7 +257,7 @@ test("a user undoes two operations at once, and removes what a cleanup's plan na
   await page.getByRole("status").getByText("2 operations brought back").waitFor();
   assert.equal(read(shop.folder, "src/total.ts"), restored);
   await undoBoth();
-  // The list may still be that of the first of both.
+  // The list may not show the second undo yet.
   await row.getByText("src/total.ts undone").waitFor();
   await list.getByRole("button", { name: "Redo…" }).click();
   await page.getByRole("dialog", { name: "Redo" }).locator(".plan-row", { hasText: "src/total.ts" }).waitFor();

@@ -82,7 +82,7 @@ async function settle(machine: Machine): Promise<MachineRecord> {
     await endQemu(machine.live);
     return record;
   }
-  // A hibernation may have been killed before its commit. A guest without a mapped memory uses that in `live`.
+  // A hibernation may have been killed before its commit. Without a mapped memory the guest uses the memory in `live`.
   forgetMemory(machine, record.mapped === null);
   let status = "";
   try {

@@ -105,5 +105,5 @@ function wordsOf(points: number, { least, isUnsaved }: { least: string; isUnsave
     ...(points > 0 ? [`changed in ${least}${plural(points, "save point")} since then`] : []),
     ...(isUnsaved ? ["has changes that are not saved"] : []),
   ];
-  return `${changes.join(", ")}, and ${points > 0 ? "what these changed in this path goes:" : "these changes go."}`;
+  return `${changes.join(", ")}, and these changes of this path go${points > 0 ? ":" : "."}`;
 }

@@ -319,23 +319,12 @@ function PlanRow({ entry, mark, plan }: { entry: PlanEntry; mark: Mark; plan: Sh
   const isChosen = plan.isChosen(entry);
   const { choose } = plan;
   const name = kind === "directory" ? `${path}/` : path;
-  const named = (
-    <>
-      <span class={`plan-sign plan-${action}`} title={ACTIONS[action][1]}>
-        {ACTIONS[action][0]}
-      </span>
-      <PathName path={name} />
-    </>
-  );
   return (
     <div class="plan-row" role="listitem" data-chosen={isChosen}>
-      {action === "keep" || choose === null ? (
-        <>
+      <label>
+        {action === "keep" || choose === null ? (
           <span class="plan-check" />
-          {named}
-        </>
-      ) : (
-        <label>
+        ) : (
           <input
             class="plan-check"
             type="checkbox"
@@ -348,9 +337,12 @@ function PlanRow({ entry, mark, plan }: { entry: PlanEntry; mark: Mark; plan: Sh
             }}
             onChange={() => choose(entry, mark !== "all")}
           />
-          {named}
-        </label>
-      )}
+        )}
+        <span class={`plan-sign plan-${action}`} title={ACTIONS[action][1]}>
+          {ACTIONS[action][0]}
+        </span>
+        <PathName path={name} />
+      </label>
       <span class="space" />
       <span class="faint">{whyOf(entry, isChosen)}</span>
     </div>

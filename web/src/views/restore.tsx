@@ -122,13 +122,11 @@ function Head({
     <header class="point-head">
       <h1>
         {isTakeBack(route) ? "Take back" : "Restore"}{" "}
-        {plan.chosen !== paths
+        {paths.length > 0 || plan.chosen !== paths
           ? plural(plan.chosen.length, "path")
-          : paths.length > 0
-            ? plural(paths.length, "path")
-            : isTakeBack(route)
-              ? "what is not saved"
-              : "everything"}
+          : isTakeBack(route)
+            ? "what is not saved"
+            : "everything"}
       </h1>
       <p class="facts faint">
         {head !== undefined && (

@@ -183,7 +183,8 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
   return (
     <div ref={box}>
       <p>
-        {stay}. With {size(plan.reclaimable_bytes_estimate)} that no other point holds, {count(all)} would go:
+        {stay}. {plural(all, "save point")} would go, with {size(plan.reclaimable_bytes_estimate)} that no other point
+        holds:
       </p>
       {rules}
       <ul class="activity-list">

@@ -106,7 +106,7 @@ export function damagedOf(all: readonly Shown[]): Trouble[] {
   });
 }
 
-/** Lists each workspace that is there and of which a question was not answered, so that its damage, overdue work or backups are not known. */
+/** Lists the present workspaces whose status, schedule or proofs could not be read. What in them is damaged, overdue or unproven is not known. */
 export function unknownOf(all: readonly Shown[]): Trouble[] {
   return all
     .filter((each) => each.present && !isDamaged(each))

@@ -119,16 +119,14 @@ interface Selected {
   at: number;
 }
 
-/** By workspace the selected point, or the point below the backup that was open last. */
+/** The selected point, or the point below the backup that was open last, by workspace and number of operations. */
 const selected = new Map<string, Signal<Selected>>();
-let selectedAfter = 0;
 
 /** After an operation of the page nothing is selected: the folder of now is shown beside the list. */
 function selectedIn(workspace: string): Signal<Selected> {
-  if (selectedAfter !== ownOperations.value) selected.clear();
-  selectedAfter = ownOperations.value;
-  const known = selected.get(workspace) ?? signal({ id: undefined, at: -1 });
-  selected.set(workspace, known);
+  const key = `${ownOperations.value} ${workspace}`;
+  const known = selected.get(key) ?? signal({ id: undefined, at: -1 });
+  selected.set(key, known);
   return known;
 }
 
