@@ -5,6 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
 import { chosenFiles, summaryLines } from "./run-tests.ts";
+import { isLong, LONG_TIER, rotated } from "./tiers.ts";
 
 test("the summary names slow files, failures and reasons of skips, and ends with the counts", () => {
   const skipped = new Map([
@@ -65,4 +66,31 @@ test("the files of a run share a compile cache that is removed when the run ends
   );
   assert.equal(said.at(-1), "1 passed, 0 failed, 0 skipped");
   assert.equal(fs.existsSync(fs.readFileSync(path.join(folder, "compiled"), "utf8")), false);
+});
+
+test("each line of the long tier names files that exist, and npm test keeps what stands for them", () => {
+  const files = chosenFiles(["{src,test,tools,web/src}/**/*.test.ts"]).map((file) =>
+    path.relative(path.resolve(import.meta.dirname, ".."), file),
+  );
+  for (const pattern of LONG_TIER)
+    assert.ok(
+      files.some((file) => pattern.test(file)),
+      String(pattern),
+    );
+  for (const name of ["flows/machine-smoke", "flows/five-failures", "interop/restic-both-ways", "page/journeys"])
+    assert.equal(isLong(`test/${name}.flow.test.ts`), false, name);
+});
+
+test("the long tier begins with another file at another commit, and leaves none out", () => {
+  const files = ["a", "b", "c"];
+  assert.deepEqual(rotated(files, "00000004f3"), ["b", "c", "a"]);
+  assert.deepEqual(rotated(files, "00000000"), files);
+  assert.deepEqual(rotated([], "00000001"), []);
+});
+
+test("a run whose time is over lists the files that it did not begin", () => {
+  const command = path.join(import.meta.dirname, "run-tests.ts");
+  const ran = spawnSync(process.execPath, [command, "--minutes", "0", "tools/link.test.ts"], { encoding: "utf8" });
+  assert.match(ran.stdout, /^not run, the time was over: tools\/link\.test\.ts$/m);
+  assert.match(ran.stdout, /^0 passed, 0 failed, 0 skipped$/m);
 });

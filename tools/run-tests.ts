@@ -1,15 +1,18 @@
-import { globSync, mkdtempSync, rmSync, statfsSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { run } from "node:test";
 import type { EventData } from "node:test";
 import { spec } from "node:test/reporters";
 import { parseArgs } from "node:util";
+import { isLong, rotated } from "./tiers.ts";
 
 /**
  * Runs test files in three processes at a time and ends with one line that counts everything:
- * `node tools/run-tests.ts [--quiet] GLOB... [!GLOB...]`. Skipped tests are listed by their reasons, so
- * that nobody takes a skip for a pass.
+ * `node tools/run-tests.ts [--quiet] [--tier short|long] [--minutes N] GLOB... [!GLOB...]`. Skipped tests are listed by their
+ * reasons, so that nobody takes a skip for a pass. With `--minutes` no file begins later; files that did not begin are listed.
+ * `--record` keeps the seconds of each file in tools/test-seconds.json, from which order and estimates come.
  */
 
 const ROOT = path.resolve(import.meta.dirname, "..");
@@ -40,6 +43,8 @@ export interface Totals {
 }
 
 const SLOW_MS = 5000;
+/** A line of progress follows the one before after this time at the earliest. */
+const SHOWN_EACH_MS = 20_000;
 
 /** Returns the lines that end a run; the last is `N passed, N failed, N skipped`. */
 export function summaryLines(totals: Totals): string[] {
@@ -65,20 +70,76 @@ export function chosenFiles(patterns: readonly string[]): string[] {
     .toSorted();
 }
 
-/** Runs the files whose temporary folders may lie in memory, then the others. */
-async function runAll(files: string[], quiet: boolean): Promise<Totals> {
+const SECONDS = path.join(ROOT, "tools/test-seconds.json");
+
+/** Seconds that files took in the last recorded run, on two quiet cores. A file that is not in it counts as short. */
+function recordedSeconds(): Map<string, number> {
+  return new Map(Object.entries(JSON.parse(readFileSync(SECONDS, "utf8")) as Record<string, number>));
+}
+
+/** Keeps the seconds of files that took at least two, with what earlier runs of other files recorded. */
+function recordSeconds(took: Map<string, number>): void {
+  const kept = [...recordedSeconds()].filter(([file]) => !took.has(file) && existsSync(path.join(ROOT, file)));
+  const all = [...kept, ...[...took].filter(([, seconds]) => seconds >= 2)].toSorted(([a], [b]) => (a < b ? -1 : 1));
+  writeFileSync(SECONDS, `${JSON.stringify(Object.fromEntries(all), null, 2)}\n`);
+}
+
+/** How a run ends early, and what it prints. */
+interface RunOptions {
+  quiet: boolean;
+  /** Milliseconds after which no file begins. */
+  limitMs: number;
+  /** False: the longest file begins first, so that none is left alone at the end. */
+  keepsOrder: boolean;
+}
+
+interface Ended {
+  totals: Totals;
+  /** Files that did not begin in time. */
+  notRun: string[];
+  /** File → seconds that it took. */
+  took: Map<string, number>;
+}
+
+/** Runs `files`, `AT_ONCE` at a time. */
+async function runAll(files: string[], options: RunOptions): Promise<Ended> {
   const totals: Totals = { passed: 0, failed: 0, skipped: new Map(), failures: [], durations: new Map() };
-  const small = hasMemory()
-    ? files.filter((file) => IN_MEMORY.test(path.relative(ROOT, file)) && !ON_DISK.test(file))
-    : [];
-  if (small.length > 0) {
-    process.env["TMPDIR"] = MEMORY;
-    await runFiles(small, totals, quiet);
-    delete process.env["TMPDIR"];
-  }
-  const others = files.filter((file) => !small.includes(file));
-  if (others.length > 0) await runFiles(others, totals, quiet);
-  return totals;
+  const seconds = recordedSeconds();
+  const cost = (file: string): number => seconds.get(path.relative(ROOT, file)) ?? 1;
+  const queue = options.keepsOrder ? [...files] : files.toSorted((a, b) => cost(b) - cost(a));
+  const start = performance.now();
+  const all = queue.reduce((sum, file) => sum + cost(file), 0);
+  if (files.length > 1)
+    console.log(`${files.length} test files, about ${Math.ceil(all / AT_ONCE / 60)} minutes on two quiet cores`);
+  const inMemory = hasMemory();
+  const notRun: string[] = [];
+  let done = 0;
+  let left = all;
+  let shown = start;
+  const took = new Map<string, number>();
+  const work = async (): Promise<void> => {
+    for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+      const name = path.relative(ROOT, file);
+      const began = performance.now();
+      // A file that would end long after the limit does not begin either.
+      if (began - start + cost(file) * 500 > options.limitMs) {
+        notRun.push(name);
+        continue;
+      }
+      const isSmall = inMemory && IN_MEMORY.test(name) && !ON_DISK.test(name);
+      await runFile(file, totals, options.quiet, isSmall ? { ...process.env, TMPDIR: MEMORY } : process.env);
+      done++;
+      left -= cost(file);
+      const now = performance.now();
+      took.set(name, Math.round((now - began) / 1000));
+      if (now - shown < SHOWN_EACH_MS) continue;
+      shown = now;
+      const minutes = Math.ceil((((now - start) / (all - left)) * left) / 60_000);
+      process.stderr.write(`progress: ${done} of ${files.length} files, about ${minutes} minutes left\n`);
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  return { totals, notRun, took };
 }
 
 /** Whether the file system in memory has room. A folder that the caller names for temporary files stays in use. */
@@ -92,8 +153,10 @@ function hasMemory(): boolean {
   }
 }
 
-async function runFiles(files: string[], totals: Totals, quiet: boolean): Promise<void> {
-  const stream = run({ files, concurrency: AT_ONCE, timeout: FILE_TIMEOUT_MS, cwd: ROOT, execArgv: HEAP });
+async function runFile(file: string, totals: Totals, quiet: boolean, env: NodeJS.ProcessEnv): Promise<void> {
+  const options = { files: [file], timeout: FILE_TIMEOUT_MS, cwd: ROOT, execArgv: HEAP, env };
+  const stream = run(options as Parameters<typeof run>[0]);
+  let said = "";
   stream.on("test:pass", (data: EventData.TestPass) => {
     noteDuration(totals, data);
     // What is in a suite that is skipped is not known.
@@ -117,11 +180,18 @@ async function runFiles(files: string[], totals: Totals, quiet: boolean): Promis
     stream.on("test:stderr", (data: EventData.TestStderr) => process.stderr.write(data.message));
     stream.resume();
   } else {
-    stream.compose(new spec()).pipe(process.stdout);
+    // Files end side by side: each one's lines come together.
+    stream.compose(new spec()).on("data", (text: Buffer | string) => (said += text.toString()));
   }
   const { promise, resolve } = Promise.withResolvers<void>();
   stream.on("end", resolve);
   await promise;
+  if (said !== "") process.stdout.write(`${path.relative(ROOT, file)}\n${withoutTotals(said)}`);
+}
+
+/** Returns what the reporter says of one file, without the counts, which the end of the run has for all files. */
+function withoutTotals(said: string): string {
+  return said.replaceAll(/^(?:\S*ℹ (?:tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) .*)\n/gm, "");
 }
 
 function noteDuration(totals: Totals, data: EventData.TestPass | EventData.TestFail): void {
@@ -135,23 +205,55 @@ function explain(error: Error): string {
   return shown.stack ?? String(shown);
 }
 
+/** Returns the files of `tier` in the order in which they begin. */
+function ofTier(files: string[], tier: string | undefined): string[] {
+  if (tier === undefined) return files;
+  const chosen = files.filter((file) => isLong(path.relative(ROOT, file)) === (tier === "long"));
+  return tier === "long" ? rotated(chosen, headCommit()) : chosen;
+}
+
+/** Returns the hash of the commit that is checked out, or zeros outside a clone. */
+function headCommit(): string {
+  try {
+    return execFileSync("git", ["rev-parse", "HEAD"], {
+      cwd: ROOT,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+  } catch {
+    return "00000000";
+  }
+}
+
 if (import.meta.main) {
   const { values, positionals } = parseArgs({
-    options: { quiet: { type: "boolean", default: false } },
+    options: {
+      quiet: { type: "boolean", default: false },
+      tier: { type: "string" },
+      minutes: { type: "string" },
+      record: { type: "boolean", default: false },
+    },
     allowPositionals: true,
   });
-  const files = chosenFiles(positionals);
-  if (files.length === 0) {
-    console.log("no test files match");
+  const files = ofTier(chosenFiles(positionals), values.tier);
+  const limitMs = values.minutes === undefined ? Infinity : Number(values.minutes) * 60_000;
+  if (files.length === 0 || Number.isNaN(limitMs)) {
+    console.log(files.length === 0 ? "no test files match" : `--minutes takes a number, not '${values.minutes}'`);
     process.exitCode = 2;
   } else {
     // The first process to load a module compiles it for all others of this run, which are hundreds.
     const compiled = mkdtempSync(path.join(tmpdir(), "cairn-compiled-"));
     process.env["NODE_COMPILE_CACHE"] = compiled;
     try {
-      const totals = await runAll(files, values.quiet);
+      const { totals, notRun, took } = await runAll(files, {
+        quiet: values.quiet,
+        limitMs,
+        keepsOrder: values.tier === "long",
+      });
+      for (const file of notRun) console.log(`not run, the time was over: ${file}`);
       for (const line of summaryLines(totals)) console.log(line);
-      if (totals.failed > 0 || totals.passed === 0) process.exitCode = 1;
+      if (values.record) recordSeconds(took);
+      if (totals.failed > 0 || (totals.passed === 0 && notRun.length === 0)) process.exitCode = 1;
     } finally {
       rmSync(compiled, { recursive: true, force: true });
     }
