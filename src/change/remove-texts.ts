@@ -1,28 +1,28 @@
+import { lstatSync } from "node:fs";
+import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { append } from "../append.ts";
 import { pathMatcher } from "../backup/open/paths.ts";
 import type { Cause } from "../contract/words.ts";
 import { advice, CairnError, option } from "../errors.ts";
 import { plural } from "../formats/sizes.ts";
+import { readSmallFile } from "../fs/durable.ts";
+import { namesIn } from "../fs/paths/names-in.ts";
+import { userStateDirectory } from "../fs/users.ts";
 import type { TakenEntries } from "../repository/trees/tree-mender.ts";
 import type { TextHolders } from "../workspace/keep/paths-to-remove.ts";
 import type { Workspace, WorkspaceCall } from "../workspace/open/workspace.ts";
-import { removeTexts as removeFromRecord } from "../workspace/points/agent-record.ts";
+import { systemStateDirectory } from "../workspace/place/daemon-marks.ts";
+import { removeTexts as removeFromRecord, renamer, type TextsToRemove } from "../workspace/points/agent-record.ts";
 
 /**
- * Removes text that agents and people typed: from the records of agents' events, and from points of earlier builds, which have
- * prompts and commands in their causes. Each record and each descriptor is replaced as a whole. No journal names the text, so a
+ * Removes text that agents and people typed: from the records of agents' events, and from causes, messages, tags and chosen ids
+ * of points. Each record and each descriptor is replaced as a whole. No journal names the text, so a
  * kill leaves some of it, and the same call removes the rest.
  */
 
-export interface TextsToRemove {
-  /** True for a prompt or command, and for the reason of a failed save */
-  isTyped(text: string): boolean;
-  /** True for the message of a point, and for other members of a cause */
-  isMessage(text: string): boolean;
-}
-
 const REMOVED = "(removed)";
+const MOST_RECORD_BYTES = 512 << 20;
 
 /**
  * Compiles patterns as `backup rewrite` does: a name anywhere, the end of a path, or with a leading slash a whole path.
@@ -73,17 +73,21 @@ export async function removeTexts(
 ): Promise<TextHolders> {
   const found: TextHolders = { events: [], points: [] };
   for (const workspace of workspaces) {
-    append(found.events, await removeFromRecord(workspace.found, (text) => texts.isTyped(text), { dryRun }));
+    append(found.events, await removeFromRecord(workspace.found, texts, { dryRun }));
     const { points, damaged } = workspace.points.list();
     if (damaged.length > 0)
-      onWarning?.(`${plural(damaged.length, "damaged point")} may have the text in the cause or message`);
+      onWarning?.(`${plural(damaged.length, "damaged point")} may have the text in the cause, message, tags or id`);
+    const named = renamer(workspace.found, texts);
     const changes = points.flatMap((point) => {
-      const { cause, message } = point.made;
+      const { cause, message, tags, chosen_id: id } = point.made;
       const by = {
-        cause: causeWithout(cause, texts),
+        cause: causeWithout(cause, texts, named),
         message: texts.isMessage(message) ? REMOVED : message,
+        tags: tags.map(named),
+        ...(id === undefined ? {} : { chosen_id: named(id) }),
       };
-      return by.message === message && isDeepStrictEqual(by.cause, cause) ? [] : [{ point, by }];
+      const isSame = isDeepStrictEqual({ ...point.made, ...by }, point.made) && !point.tags.some(texts.isMessage);
+      return isSame ? [] : [{ point, by, tags: point.tags.map(named) }];
     });
     append(
       found.points,
@@ -92,33 +96,63 @@ export async function removeTexts(
     if (dryRun || changes.length === 0) continue;
     workspace.requireLock();
     workspace.points.replaceCauses(changes);
+    for (const { point, by, tags } of changes)
+      if (!isDeepStrictEqual(tags, by.tags)) workspace.points.writeTags(point.sequence, tags);
   }
   return found;
 }
 
-/** Kinds of causes that callers make. Other kinds have ids that Cairn reads. */
-const OF_CALLERS: ReadonlySet<string> = new Set(["person", "program", "tool_call", "command"]);
 const TYPED: ReadonlySet<string> = new Set(["prompt", "command"]);
-/** Ids and names, which tell whose changes are whose. */
-const IDS: ReadonlySet<string> = new Set(["kind", "agent", "event", "session", "turn", "tool", "call"]);
+/** Ids and names, which tell whose changes are whose: equal ones stay equal. */
+const IDS: ReadonlySet<string> = new Set(["agent", "session", "turn", "tool", "call"]);
+/** Members that Cairn reads. {@link recordsWith} names the point if one has the text. */
+const READ: ReadonlySet<string> = new Set(
+  "kind event plan request restored_to snapshot snapshot_id repository_id backup from from_workspace tree".split(" "),
+);
 
-function causeWithout(cause: Cause, texts: TextsToRemove): Cause {
+function causeWithout(cause: Cause, texts: TextsToRemove, named: (name: string) => string): Cause {
   const members = Object.entries(cause).map(([key, value]) => {
-    if (TYPED.has(key)) return [key, without(value, (text) => texts.isTyped(text))];
-    const isKept = IDS.has(key) || !OF_CALLERS.has(cause.kind);
-    return [key, isKept ? value : without(value, (text) => texts.isMessage(text))];
+    if (READ.has(key)) return [key, value];
+    if (IDS.has(key) && typeof value === "string") return [key, named(value)];
+    const fits = TYPED.has(key) ? texts.isTyped : texts.isMessage;
+    return [named(key), without(value, fits, named)];
   });
   return Object.fromEntries(members) as Cause;
 }
 
 /** Returns a value of JSON with `(removed)` for each text that fits, also for words of a command that fit together. */
-function without(value: unknown, fits: (text: string) => boolean): unknown {
+function without(value: unknown, fits: (text: string) => boolean, named: (name: string) => string): unknown {
   if (typeof value === "string") return fits(value) ? REMOVED : value;
   if (typeof value !== "object" || value === null) return value;
   if (!Array.isArray(value))
-    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, without(each, fits)]));
-  const kept = value.map((each) => without(each, fits));
+    return Object.fromEntries(Object.entries(value).map(([key, each]) => [named(key), without(each, fits, named)]));
+  const kept = value.map((each) => without(each, fits, named));
   return isDeepStrictEqual(kept, value) && fits(value.filter((each) => typeof each === "string").join(" "))
     ? [REMOVED]
     : kept;
+}
+
+/** Folders without records in plain text. */
+const NO_RECORDS: ReadonlySet<string> = new Set(["store", "cache", "tree", "control", "kept", "views", "tmp"]);
+
+/** Returns records in plain text that still have one of the patterns, for example a policy that names a tag, or jobs of the daemon. */
+export function recordsWith(patterns: readonly string[], control: string): string[] {
+  const written = patterns.flatMap((each) => [each, JSON.stringify(each).slice(1, -1)]);
+  const isIn = (path: string): boolean => {
+    try {
+      const bytes = readSmallFile(path, MOST_RECORD_BYTES);
+      return bytes !== null && written.some((each) => bytes.includes(each));
+    } catch {
+      // Another user's record, for example of root's daemon.
+      return false;
+    }
+  };
+  const below = (folder: string): string[] =>
+    namesIn(folder).flatMap((name) => {
+      const path = join(folder, name);
+      const entry = lstatSync(path, { throwIfNoEntry: false });
+      if (entry?.isDirectory() === true) return NO_RECORDS.has(name) ? [] : below(path);
+      return entry?.isFile() === true && isIn(path) ? [path] : [];
+    });
+  return [...new Set([control, userStateDirectory(), systemStateDirectory()].flatMap(below))];
 }

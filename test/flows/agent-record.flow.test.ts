@@ -248,6 +248,28 @@ test("cleanup purge --text removes a secret from every part of the record and fr
   );
 });
 
+test("cleanup purge --text removes a secret from ids, names, members and tags, and names the records that keep it", () => {
+  const project = new Project();
+  const cause = { kind: "tool_call", tool: `sh ${SECRET}`, session: SECRET, call: SECRET, [SECRET]: { [SECRET]: 1 } };
+  const save = (...args: string[]): void => {
+    project.write(Math.random().toString());
+    assert.equal(project.run("save", ...args).status, 0);
+  };
+  save("--cause", JSON.stringify(cause), "-t", SECRET);
+  save("--id", `id-${SECRET}`, "--cause", JSON.stringify({ kind: "deploy", note: SECRET }));
+  save("-t", "plain");
+  assert.equal(project.run("tag", "head", `later-${SECRET}`).status, 0);
+  const done = project.run(...purge);
+  assert.deepEqual([done.status, done.data["cause_count"], done.data["complete"]], [0, 3, true], done.stderr);
+  assert.deepEqual(filesWith(SECRET, project.control), []);
+  assert.deepEqual([project.run("tag", "plain", "still-there").status, project.run("verify").status], [0, 0]);
+  save("--cause", JSON.stringify({ kind: SECRET }));
+  assert.equal(project.run("cleanup", "policy", "--keep-tag", SECRET).status, 0);
+  const left = project.run(...purge);
+  assert.deepEqual([left.status, left.data["complete"]], [10, false]);
+  assert.match(left.warnings.join(), /policy\.json.*descriptor\.json|descriptor\.json.*policy\.json/);
+});
+
 test("cleanup purge --path removes the prompts and commands that name the path", () => {
   const project = new Project();
   fs.mkdirSync(path.join(project.folder, "config"));

@@ -125,9 +125,9 @@ const FORMS: Record<string, Form> = {
     stale: {
       "a message with the text": [
         ({ folder }) => cairnOk(["save", folder, "-m", `with ${SECRET}`]),
-        /causes of 2 points/,
+        /records of 2 points/,
       ],
-      "a removal of the point": [removes(1), /causes of 0 points/],
+      "a removal of the point": [removes(1), /records of 0 points/],
     },
     fresh: { edits, saves, "a point with the text in a file": savesSecret },
   },

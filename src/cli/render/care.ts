@@ -105,12 +105,12 @@ export interface RemovedPathsView {
 
 export function renderRemovedPaths({ result, shorten, next, style }: RemovedPathsView): string {
   const { points, point_count: count, event_count: events, cause_count: causes } = result;
-  const places = [events > 0 && plural(events, "event"), causes > 0 && `the causes of ${plural(causes, "point")}`];
+  const places = [events > 0 && plural(events, "event"), causes > 0 && `the records of ${plural(causes, "point")}`];
   const typed = places.filter((place) => place !== false).join(" and ");
   const told =
     typed === "" ? [] : [`${result.dry_run ? "would remove" : style.green("removed")} typed text from ${typed}`];
   if (count === 0 && typed === "")
-    return "no point has such a path, and no event has such a text; `cairn find NAME` also searches for a part of a name";
+    return "no point has such a path, and no event, cause, message or tag has such a text; `cairn find NAME` also searches for a part of a name";
   if (count === 0) return [...told, ...(result.dry_run ? [toApply(next, style)] : [])].join("\n");
   const lines = points.map((point) => {
     const facts = [point.undo && "undo point", point.pinned && "pinned"].filter((fact) => fact !== false);

@@ -1,4 +1,4 @@
-import { removeTexts, takesOf, textsToRemove } from "../../change/remove-texts.ts";
+import { recordsWith, removeTexts, takesOf, textsToRemove } from "../../change/remove-texts.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import { plural } from "../../formats/sizes.ts";
@@ -69,6 +69,13 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
     if (dryRun) return answer;
     // Events that came meanwhile, and lines that a full disk cut off, go too.
     await makingRoom(control, async () => removeTexts(all, texts, { dryRun }));
+    const records = text.length === 0 ? [] : recordsWith(text, control.root);
+    if (records.length > 0) {
+      answer.complete = false;
+      options.onWarning?.(
+        `such a text is still in ${listedNames(records)}: change the rule, hook, schedule or name that has it; the daemon's records of calls end after a day`,
+      );
+    }
     if (holders.length === 0) return answer;
     const freed = await removeFound(all, holders, options);
     warnOfFreed(control, freed, options);
@@ -77,7 +84,7 @@ export async function removePaths(workspace: Workspace, options: RemovePathsOpti
     warnOfRest(workspace, answer, options);
     const isAlone = listWorkspaces(control).length === all.length;
     if (!isAlone) options.onWarning?.("a workspace was added meanwhile: run the command again");
-    return { ...answer, bytes_freed: freed.bytesFreed, complete: freed.complete && isAlone };
+    return { ...answer, bytes_freed: freed.bytesFreed, complete: answer.complete && freed.complete && isAlone };
   } finally {
     for (const lock of locks.toReversed()) lock.release();
     for (const other of others) await other.close();

@@ -15,7 +15,7 @@ export const RemovePathsOptions = object({
   text: opt(
     list(
       text(),
-      "remove the prompts and commands of agents that contain this text from the record of their events, and this text from causes and messages of points; a part of a secret is enough",
+      "remove the prompts and commands of agents that contain this text from the record of their events, and this text from causes, messages, tags and own ids of points; an id or name that has it becomes another one, the same in each record; a part of a secret is enough",
     ),
     "--text <pattern>",
   ),
@@ -35,10 +35,14 @@ export const RemovePathsResult = object({
     "at most 1000, of all workspaces of the control directory; ids and sequence numbers stay",
   ),
   point_count: number(),
-  event_count: number("events of agents whose prompt or command has such a text or path"),
-  cause_count: number("points, most of earlier versions, that have it in their cause or message"),
+  event_count: number(
+    "events of agents whose prompt, command, ids or names have such a text, or whose prompt or command has such a path",
+  ),
+  cause_count: number("points that have it in their cause, message, tags or own id"),
   bytes_freed: number("bytes freed in the store; only the file system knows the size of removed clones"),
-  complete: flag("false: some of the content remains in the store; a warning says why"),
+  complete: flag(
+    "false: some of the content remains in the store, or the text in a record that Cairn does not change; a warning says which",
+  ),
   repositories: rows(
     object({
       location: text(),

@@ -34,7 +34,7 @@ export interface PathHolder {
 export interface TextHolders {
   /** Events, as recorded lines. */
   events: string[];
-  /** Points that have such a text in the cause or message. */
+  /** Points that have such a text in the cause, message, tags or chosen id. */
   points: Point[];
 }
 
@@ -56,7 +56,7 @@ export function requireShown(
     return `${plural(all.length, "point")}${ids.length === 0 ? "" : ` (${listedNames(ids)})`}`;
   };
   const now = (): string =>
-    `it would now remove paths from ${named(holders.map(({ point }) => point))}, and text from ${plural(events.length, "event")} and the causes of ${named(points)}`;
+    `it would now remove paths from ${named(holders.map(({ point }) => point))}, and text from ${plural(events.length, "event")} and the records of ${named(points)}`;
   requirePlan(shown, id, now);
   return id;
 }

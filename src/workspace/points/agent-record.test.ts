@@ -34,6 +34,11 @@ async function note(place: RecordPlace, call: string, prompt?: string): Promise<
   await noteAgentEvent(place, { cause, ...(prompt === undefined ? {} : { texts: { prompt } }) }, state);
 }
 
+const SECRETS = {
+  isTyped: (text: string): boolean => text.includes("secret"),
+  isMessage: (text: string): boolean => text.includes("secret"),
+};
+
 const callsIn = (place: RecordPlace): (string | null)[] => readAgentEvents(place).map(({ call }) => call);
 
 test("events that no file takes stay in memory until the log takes them", async (t) => {
@@ -46,11 +51,34 @@ test("events that no file takes stay in memory until the log takes them", async 
   const prompts = (): unknown[] => withTexts(place, readAgentEvents(place)).map(({ prompt }) => prompt);
   fs.rmdirSync(log);
   assert.deepEqual(prompts(), ["a secret", "harmless"]);
-  await removeTexts(place, (text) => text.includes("secret"), { dryRun: false });
+  await removeTexts(place, SECRETS, { dryRun: false });
   assert.deepEqual([prompts(), fs.existsSync(log)], [[null, "harmless"], false]);
   await note(place, "third");
   assert.deepEqual(callsIn(place).toSorted(), ["first", "second", "third"]);
   assert.equal(fs.readFileSync(log, "utf8").trim().split("\n").length, 3);
+});
+
+test("a removal of text gives ids and names that have it new ones, and equal ones stay equal", async (t) => {
+  withoutState(t);
+  const place = newPlace(t);
+  const state = { before: null, save_point_id: null, made: false, failed: null };
+  for (const event of ["PreToolUse", "PostToolUse", "Stop"])
+    for (const session of ["s-secret-1", "s-secret-2", "plain"])
+      await noteAgentEvent(
+        place,
+        { cause: { kind: "tool_call", agent: "codex", event, session, tool: "a secret" } },
+        state,
+      );
+  const before = readAgentEvents(place).map(({ session }) => session!);
+  assert.equal((await removeTexts(place, SECRETS, { dryRun: false })).length, 9);
+  assert.doesNotMatch(fs.readFileSync(place.paths.agentEvents, "utf8"), /secret/);
+  const after = readAgentEvents(place);
+  const now = new Map(after.map(({ session }, i) => [before[i]!, session!]));
+  assert.deepEqual([new Set(now.values()).size, now.get("plain")], [3, "plain"]);
+  assert.deepEqual(
+    after.map(({ session }) => session),
+    before.map((session) => now.get(session)),
+  );
 });
 
 test("hooks that could not open the workspace are in its record, and removals of text reach them", async (t) => {
@@ -69,8 +97,8 @@ test("hooks that could not open the workspace are in its record, and removals of
   await noteUnopened("/p/one/nested", cause("nested"), "no key for the secret");
   assert.deepEqual(callsIn(place!), ["opened", "unopened"]);
   assert.deepEqual(Object.keys(readAgentEvents(place!)[1]!).includes("root"), false);
-  assert.equal((await removeTexts(place!, (text) => text.includes("secret"), { dryRun: true })).length, 1);
-  await removeTexts(place!, (text) => text.includes("secret"), { dryRun: false });
+  assert.equal((await removeTexts(place!, SECRETS, { dryRun: true })).length, 1);
+  await removeTexts(place!, SECRETS, { dryRun: false });
   assert.deepEqual(
     [place!, other!].map((each) => readAgentEvents(each).at(-1)!.failed),
     ["a cleanup removed the text", "no key for the secret"],
@@ -105,12 +133,12 @@ test("concurrent writers, a removal of text and a rotation lose no event", async
   withoutState(t);
   const place = newPlace(t);
   const calls = Array.from({ length: 120 }, (_none, i) => String(i));
-  const removals = [1, 2, 3].map(async () => removeTexts(place, (text) => text.includes("secret"), { dryRun: false }));
+  const removals = [1, 2, 3].map(async () => removeTexts(place, SECRETS, { dryRun: false }));
   fs.writeFileSync(place.paths.agentEvents, "\n".repeat(4 << 20));
   await Promise.all([...calls.map(async (call) => note(place, call, `secret ${call}`)), ...removals]);
   assert.deepEqual(new Set(callsIn(place)), new Set(calls));
   assert.ok(fs.existsSync(`${place.paths.agentEvents}.1`));
-  await removeTexts(place, (text) => text.includes("secret"), { dryRun: false });
+  await removeTexts(place, SECRETS, { dryRun: false });
   const prompts = withTexts(place, readAgentEvents(place)).map(({ prompt }) => prompt);
   assert.deepEqual([prompts.length, new Set(prompts)], [calls.length, new Set([null])]);
 });
@@ -137,6 +165,9 @@ test("text that was sealed with the key of another store counts as missing, and 
   );
   const [event] = withTexts(place, readAgentEvents(place));
   assert.match(event!.no_text!, /wrong MAC/);
-  assert.equal((await removeTexts(place, () => false, { dryRun: false })).length, 1);
+  assert.equal(
+    (await removeTexts(place, { isTyped: () => false, isMessage: () => false }, { dryRun: false })).length,
+    1,
+  );
   assert.equal(readAgentEvents(place)[0]!.sealed, undefined);
 });

@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import type { AgentEvent } from "../../contract/looking.ts";
 import type { Cause } from "../../contract/words.ts";
 import { type MasterKeys, openMessage, sealMessage } from "../../crypto/seal.ts";
@@ -119,14 +120,31 @@ export function withTexts(place: RecordPlace, events: readonly StoredEvent[]): A
   });
 }
 
+export interface TextsToRemove {
+  /** True for a prompt or command, and for the reason of a failed save */
+  readonly isTyped: (text: string) => boolean;
+  /** True for the message of a point, for ids and names, and for other members of a cause */
+  readonly isMessage: (text: string) => boolean;
+}
+
 /**
- * Removes texts for which `fits` returns true, and sealed texts that cannot be opened, from the record of a workspace and from the user's
+ * Returns a function that replaces a name if it has a text to remove. Equal names get equal new ones, in each record of the control
+ * directory; only who has the store's key can compare a new name with a guessed former one.
+ */
+export function renamer(place: RecordPlace, { isMessage }: TextsToRemove): (name: string) => string {
+  const digestOf = (name: string): string =>
+    createHmac("sha256", keysOf(place).encrypt).update(`cairn.removed.v1\n${name}`).digest("hex");
+  return (name) => (isMessage(name) ? `${digestOf(name).slice(0, 8)} (removed)` : name);
+}
+
+/**
+ * Removes texts, also from ids and names, and sealed texts that cannot be opened, from the record of a workspace and from the user's
  * record of hooks that could not open the workspace. The events stay, because they tell whose changes are whose. Returns the events
  * with such text as recorded lines; `dryRun`: only finds them.
  */
 export async function removeTexts(
   place: RecordPlace,
-  fits: (text: string) => boolean,
+  texts: TextsToRemove,
   { dryRun }: { dryRun: boolean },
 ): Promise<string[]> {
   const found: string[] = [];
@@ -135,7 +153,7 @@ export async function removeTexts(
     // A line that a full disk cut off may have the text too.
     if (event === null) return null;
     const isHere = event.root === undefined || event.root === place.folder!.toString();
-    const kept = isHere ? withoutFitting(place, event, fits) : event;
+    const kept = isHere ? withoutFitting(place, event, texts) : event;
     if (kept === event) return line;
     found.push(line);
     return JSON.stringify(kept);
@@ -149,11 +167,16 @@ export async function removeTexts(
   return found;
 }
 
-function withoutFitting(place: RecordPlace, event: StoredEvent, fits: (text: string) => boolean): StoredEvent {
+function withoutFitting(place: RecordPlace, event: StoredEvent, texts: TextsToRemove): StoredEvent {
   const { sealed, prompt: _prompt, command: _command, ...rest } = event;
   const [shown] = withTexts(place, [event]) as [AgentEvent];
   const isUnknown = sealed !== undefined && shown.no_text !== undefined;
-  const isFound = isUnknown || [shown.prompt, shown.command].some((text) => text !== null && fits(text));
+  const isFound = isUnknown || [shown.prompt, shown.command].some((text) => text !== null && texts.isTyped(text));
   const kept = isFound ? { ...rest, no_text: REMOVED } : event;
-  return rest.failed !== null && fits(rest.failed) ? { ...kept, failed: REMOVED } : kept;
+  const named = renamer(place, texts);
+  const changed: Partial<StoredEvent> = {};
+  for (const key of ["agent", "session", "turn", "tool", "call"] as const)
+    if (event[key] !== null && named(event[key]) !== event[key]) changed[key] = named(event[key]);
+  if (rest.failed !== null && texts.isTyped(rest.failed)) changed.failed = REMOVED;
+  return Object.keys(changed).length === 0 ? kept : { ...kept, ...changed };
 }

@@ -625,8 +625,8 @@ export class Points {
     this.#texts.without(sequences, change);
   }
 
-  /** Replaces the causes and messages in points' descriptors. Each is durable by rename. */
-  replaceCauses(all: readonly { point: Point; by: Pick<Descriptor, "cause" | "message"> }[]): void {
+  /** Replaces the causes, messages, tags and chosen ids in points' descriptors. Each is durable by rename. */
+  replaceCauses(all: readonly { point: Point; by: Partial<Descriptor> }[]): void {
     this.#texts.without(
       all.map(({ point }) => point.sequence),
       () => {
