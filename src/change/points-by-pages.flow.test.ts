@@ -136,6 +136,54 @@ test("a database by pages becomes a plain file again if half of it changed, or i
   await assertRestored(client, points, root);
 });
 
+/** Keeps a database open in WAL mode; each line of its input makes a transaction after which the sum of `n` is 0 again. */
+const KEEPS_OPEN = `const { DatabaseSync } = require("node:sqlite"), { randomBytes } = require("node:crypto");
+  const database = new DatabaseSync(process.argv[1], { timeout: 60_000 });
+  database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; ALTER TABLE t ADD COLUMN n INTEGER DEFAULT 0");
+  const row = database.prepare("UPDATE t SET content = ?, n = n + ? WHERE id = ?");
+  const change = () => {
+    database.exec("BEGIN IMMEDIATE");
+    for (const by of [1, 1, 1, 1, -4]) row.run(randomBytes(3900), by, Math.floor(Math.random() * 500));
+    database.exec("COMMIT");
+  };
+  change();
+  console.log("ready");
+  process.stdin.on("data", (line) => {
+    change();
+    console.log("changed");
+    // Fewer pages than those after which a point stores all again.
+    if (String(line) === "go on\\n") for (let n = 1; n <= 30; n++) setTimeout(change, n * 30);
+  });`;
+
+test("a point of a database that a program keeps open in WAL mode is one transaction, and stores its changed pages", async (t) => {
+  const { client, root, file } = await scene(t, 1);
+  const program = spawn(process.execPath, ["-e", KEEPS_OPEN, file], { stdio: ["pipe", "pipe", "inherit"] });
+  t.after(() => program.kill("SIGKILL"));
+  await once(program.stdout, "data");
+  let before: Buffer | null = null;
+  for (const order of ["change", "change", "go on", "change"]) {
+    program.stdin.write(`${order}\n`);
+    await once(program.stdout, "data");
+    const saved = await client.save();
+    assert.deepEqual(
+      saved.labels.map(({ label }) => label),
+      ["transaction-consistent"],
+    );
+    const to = join(root, `restored-${saved.save_point_id}`);
+    await client.restore({ target: saved.save_point_id, to });
+    const image = readFileSync(join(to, FILE));
+    const database = new DatabaseSync(join(to, FILE));
+    assert.deepEqual({ ...database.prepare("SELECT sum(n) AS sum FROM t").get() }, { sum: 0 });
+    assert.deepEqual({ ...database.prepare("PRAGMA integrity_check").get() }, { integrity_check: "ok" });
+    database.close();
+    const changed = before === null ? null : changedPages(before, image);
+    if (changed !== null)
+      assert.ok(saved.bytes_stored < changed.length + 24_000, `${saved.bytes_stored} of ${changed.length}`);
+    before = image;
+  }
+  assert.deepEqual((await client.verifyAll({ deep: true })).problems, []);
+});
+
 test("points by pages stay whole when earlier points are removed and the store is cleaned", async (t) => {
   const { client, root, folder, file, points } = await scene(t, 4);
   const { removed } = await client.runCleanup({ retention: { keepLast: 1 } });

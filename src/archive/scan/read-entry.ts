@@ -114,7 +114,8 @@ export class EntryReader {
     const base = record * RECORD_WORDS;
     this.#extras = [];
     this.#flags = 0;
-    const mayHave = this.#thread.old === null ? this.#thread.sink?.spills === true : typeof entry.content === "number";
+    // A captured database has a record in no previous table, even if the previous scan had the database.
+    const mayHave = this.#thread.old === null ? this.#thread.sink?.spills === true : entry.isLive !== undefined;
     this.#mayStay = entry.oldRecord >= 0 || mayHave;
     fillRecord(table.records, base, stat.words);
     const type = (stat.words[STAT.MODE]! >>> 12) & 15;
