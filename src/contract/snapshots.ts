@@ -192,7 +192,7 @@ export const StreamBackupOptions = object({
 export type StreamBackupOptions = Of<typeof StreamBackupOptions>;
 export const PathsBackupOptions = object({
   ...CallOptions.entries,
-  ...pick(SaveOptions, "exclude", "reread", "crossMounts", "databases"),
+  ...pick(SaveOptions, "exclude", "reread", "crossMounts", "databases", "hooks"),
   tags: ofSnapshot.tags,
   hostname: opt(text("host name to record; default: this machine's name")),
   skipIfUnchanged: ofSnapshot.skipIfUnchanged,
@@ -244,6 +244,7 @@ export const PathsBackupResult = object({
   ...created,
   save_point_id: nothing(),
   incomplete: orNull(about(Incomplete, "entries that could not be read or do not exist; exit 10")),
+  hooks: hookRuns(),
   labels: rows(PathLabel, "consistency of live entries, by absolute path"),
 });
 export type PathsBackupResult = Of<typeof PathsBackupResult>;

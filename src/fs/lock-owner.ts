@@ -42,6 +42,10 @@ function readText(path: string): string {
 export interface ProcessFacts {
   /** One letter as in /proc/PID/stat; `Z` is a zombie. */
   readonly state: string;
+  /** At most 15 characters of the program's name. */
+  readonly name: string;
+  /** Its process group. */
+  readonly group: number;
   /** Ticks after boot. */
   readonly startTime: string;
 }
@@ -51,8 +55,10 @@ export function processFacts(pid: number): ProcessFacts | null {
   const text = readText(`/proc/${pid}/stat`);
   if (text === "") return null;
   // The command stands in parentheses and may itself have blanks and parentheses.
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return { state: fields[0] ?? "", startTime: fields[19] ?? "" };
+  const end = text.lastIndexOf(")");
+  const fields = text.slice(end + 2).split(" ");
+  const name = text.slice(text.indexOf("(") + 1, end);
+  return { state: fields[0] ?? "", name, group: Number(fields[2]), startTime: fields[19] ?? "" };
 }
 
 interface Identity {

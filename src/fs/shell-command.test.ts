@@ -3,6 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { eventually } from "../../test/fixtures/eventually.ts";
 import { runShell } from "./shell-command.ts";
 
 const LIMITS = { timeoutMs: 60_000, mostBytes: 100 };
@@ -35,6 +36,25 @@ test("a process that a shell command leaves in the background delays nobody", as
   const { exitCode, output } = await runShell("sleep 30 & echo done", LIMITS);
   assert.deepEqual([exitCode, Buffer.from(output).toString()], [0, "done\n"]);
   assert.ok(performance.now() - started < 20_000);
+});
+
+test("a shell command whose children count ends with the last of them, and at the time limit names one that still runs", async () => {
+  const place = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-shell-"));
+  const [dump, gate] = ["dump", "gate"].map((name) => path.join(place, name)) as [string, string];
+  const asked = { ...LIMITS, awaitsChildren: true };
+  // The child has closed the pipes of the command, as `gzip > dump &` of bash's >(…) has.
+  const writes = `mkfifo ${gate}; { read word < ${gate}; echo "$word" > ${dump}; } > /dev/null 2>&1 &`;
+  const running = runShell(writes, asked);
+  await eventually("the pipe", () => fs.existsSync(gate));
+  fs.writeFileSync(gate, "whole\n");
+  const whole = await running;
+  assert.deepEqual([whole.exitCode, whole.child, fs.readFileSync(dump, "utf8")], [0, null, "whole\n"]);
+  const late = await runShell("sleep 600 > /dev/null 2>&1 & true", { ...asked, timeoutMs: 300 });
+  assert.deepEqual([late.exitCode, late.isTimedOut, late.child], [null, true, "sleep"]);
+  // A service of its own session is no child.
+  const service = await runShell("setsid sleep 5 > /dev/null 2>&1 & true", asked);
+  assert.deepEqual([service.exitCode, service.child], [0, null]);
+  fs.rmSync(place, { recursive: true });
 });
 
 test("an abort kills a shell command", async () => {

@@ -3,6 +3,8 @@ import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { withPipes } from "./child-pipes.ts";
+import { processFacts } from "./lock-owner.ts";
+import { namesIn } from "./paths/names-in.ts";
 
 export interface ShellRequest {
   /** Variables that are added to the environment of this process. */
@@ -16,6 +18,8 @@ export interface ShellRequest {
   mostBytes: number;
   /** True: `output` is stdout alone, and a command that prints more than `mostBytes` is killed; `said` is the end of stderr. */
   isAnswer?: boolean;
+  /** True: the command ends once its process group is empty, so that a child in the background is awaited. */
+  awaitsChildren?: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -23,6 +27,8 @@ export interface ShellEnd {
   /** Null: a signal or a limit ended the command. */
   exitCode: number | null;
   isTimedOut: boolean;
+  /** With `awaitsChildren`: name of a child that still ran at the time limit, after the shell had ended; else null. */
+  child: string | null;
   /** With `isAnswer`: the command printed too much. */
   isTooLong: boolean;
   /** The end of stdout and stderr, in the order in which they were written. */
@@ -34,6 +40,8 @@ export interface ShellEnd {
 
 /** A process that the command left in the background may hold the pipes. */
 const DRAIN_MS = 500;
+/** Pauses between two looks at the children of a command. */
+const [FIRST_LOOK_MS, LAST_LOOK_MS] = [5, 250];
 const MOST_SAID = 4000;
 
 /**
@@ -41,7 +49,7 @@ const MOST_SAID = 4000;
  * Throws `interrupted`, and `io` if no process can be started.
  */
 export async function runShell(command: string, request: ShellRequest): Promise<ShellEnd> {
-  const { env, onlyEnv, input, timeoutMs, mostBytes, isAnswer = false, signal } = request;
+  const { env, onlyEnv, input, timeoutMs, mostBytes, isAnswer = false, awaitsChildren, signal } = request;
   throwIfAborted(signal);
   const started = performance.now();
   const child = withPipes(
@@ -77,6 +85,12 @@ export async function runShell(command: string, request: ShellRequest): Promise<
     const exitCode = await new Promise<number | null>((resolve, reject) => {
       child.once("error", reject).once("exit", resolve);
     });
+    const isOver = (): boolean => awaitsChildren !== true || isTimedOut || isTooLong || signal?.aborted === true;
+    let left: string | null = null;
+    for (let ms = FIRST_LOOK_MS; !isOver(); ms = Math.min(2 * ms, LAST_LOOK_MS)) {
+      if ((left = memberOfGroup(child.pid!)) === null) break;
+      await sleep(ms);
+    }
     const drained = new AbortController();
     const closed = Promise.all(
       [child.stdout!, child.stderr!].map(async (each) =>
@@ -89,6 +103,7 @@ export async function runShell(command: string, request: ShellRequest): Promise<
     return {
       exitCode: isTimedOut || isTooLong ? null : exitCode,
       isTimedOut,
+      child: left,
       isTooLong,
       output,
       said,
@@ -170,6 +185,21 @@ export async function feedCommand(
     stdin.destroy();
     control.destroy();
   }
+}
+
+/** Name of a running process of a group; "a process" if `/proc` does not show it; null if there is none. */
+function memberOfGroup(group: number): string | null {
+  try {
+    process.kill(-group, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ESRCH") return null;
+  }
+  const members = namesIn("/proc").flatMap((pid) => {
+    const facts = /^\d+$/.test(pid) ? processFacts(Number(pid)) : null;
+    return facts?.group === group ? [facts] : [];
+  });
+  // The first process of a container may never reap orphans.
+  return (members.length === 0 ? "a process" : members.find(({ state }) => state !== "Z")?.name) ?? null;
 }
 
 /** Kills all processes of a group; an ended one is ignored. */

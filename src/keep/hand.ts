@@ -1,3 +1,4 @@
+import type { OpenRepository } from "../backup/open/open-repository.ts";
 import type { CairnLibrary, Client } from "../contract/index.ts";
 import type { Conversion } from "../contract/words.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
@@ -21,6 +22,7 @@ export interface Opened {
   readonly client: Client;
   readonly removals: Removals;
   readonly openStorage: StorageFactory;
+  readonly parts: WorkspaceParts;
   readonly tasksOf: TasksOf;
   control(): ControlPaths;
   /** Opens a workspace and runs `work` with it. */
@@ -37,6 +39,12 @@ export interface LibraryHand {
   /** Makes the client of a workspace that was found or made. */
   opened(found: FoundWorkspace, created?: boolean, more?: HowOpened): Client;
   openOrInit: CairnLibrary["openOrInit"];
+}
+
+/** Arguments of a verb of an open repository that opens workspaces, too. */
+export interface RepositoryHand {
+  readonly access: OpenRepository;
+  readonly parts: WorkspaceParts;
 }
 
 /** Facts about how a call opened a workspace. */

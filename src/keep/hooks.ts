@@ -48,6 +48,9 @@ interface Hooked {
   isOver: boolean;
 }
 
+/** `child`: a process that the command left and that ran until the time limit. */
+type FailedRun = HookRun & { child: string | null };
+
 /** A backup between its hooks, whose dumps its save takes. The daemon makes that save by a call of its own. */
 const underWay = new AsyncLocalStorage<Hooked>();
 
@@ -115,34 +118,37 @@ export async function duringHooks<T extends object>(
   const within = process.env[RUNS_IN]?.split(" ") ?? [];
   const runsNone = options.hooks === false || within.includes(found.workspace.id) || !isReady(found);
   const file = runsNone ? null : hooksOf(found);
-  const run = async (when: "before" | "after", env: Record<string, string>): Promise<HookRun | null> => {
+  const run = async (when: "before" | "after", env: Record<string, string>): Promise<FailedRun | null> => {
     const [hook, command] = [`${when}_${kind}` as const, file?.[`${when}_${kind}`]];
     if (command === undefined) return null;
-    const { exitCode, durationMs, output } = await runShell(command, {
+    const { exitCode, durationMs, output, child } = await runShell(command, {
       env: { ...env, CAIRN_FOLDER: String(found.folder), [RUNS_IN]: [...within, found.workspace.id].join(" ") },
       signal: when === "before" ? options.signal : undefined,
       timeoutMs: file!.seconds * 1000,
       mostBytes: MOST_OUTPUT_BYTES,
+      // A child in the background may still write a dump.
+      awaitsChildren: when === "before",
     }).catch((error: unknown) => {
       // The save is made. Without memory or processes for a shell, its answer says that the command did not run.
       if (when === "before") throw error;
-      return { exitCode: 127, durationMs: 0, output: Buffer.from(toCairnError(error).message) };
+      return { exitCode: 127, durationMs: 0, output: Buffer.from(toCairnError(error).message), child: null };
     });
     const ran = { hook, exit_code: exitCode, duration_ms: durationMs, output: Buffer.from(output).toString() };
     hooked.runs.push(ran);
-    return exitCode === 0 ? null : ran;
+    return exitCode === 0 ? null : { ...ran, child };
   };
+  const what = `${kind} of ${printablePath(found.folder)}`;
   let result: T | undefined;
   try {
     if (file?.[`before_${kind}`] !== undefined) hooked.dumps ??= makeDumps(found.folder);
     const failed = await run("before", { CAIRN_SAVE_POINT: "", CAIRN_DUMPS: String(hooked.dumps) });
-    if (failed !== null) throw refused(kind, failed);
+    if (failed !== null) throw refused(what, failed);
     result = await underWay.run(hooked, async () => work(hooked));
   } finally {
     hooked.isOver = !isJoined;
     if (isMaker && hooked.dumps !== null) clearAway(hooked.dumps);
     const failed = await run("after", { CAIRN_SAVE_POINT: pointOf(result) });
-    if (failed !== null) options.onWarning?.(`the command after the ${kind} ${endOf(failed)}`);
+    if (failed !== null) options.onWarning?.(`the command after the ${what} ${endOf(failed)}`);
   }
   return hooked.runs.length === 0 ? result : { ...result, hooks: hooked.runs };
 }
@@ -153,23 +159,24 @@ export function hookedInput(input: SaveInput, { runs, dumps }: Hooked): SaveInpu
   const cause = { ...(input.cause ?? { kind: "person" }), hooks: [...runs] };
   return dumps === null
     ? { ...input, cause }
-    : { ...input, cause, withDumps: async (workspace, save) => withDumps(workspace, dumps, save) };
+    : { ...input, cause, withDumps: async (workspace, save) => withDumps(workspace, dumps, input, save) };
 }
 
 /** The id of the point of a save or a backup; empty: none was made. */
 function pointOf(result: object | undefined): string {
-  const { point, save_point_id: id = "" } = (result ?? {}) as Partial<SavedOrHead & { save_point_id: string }>;
-  return point?.descriptor.save_point_id ?? id;
+  const { point, save_point_id: id = "" } = (result ?? {}) as Partial<SavedOrHead & { save_point_id: string | null }>;
+  return point?.descriptor.save_point_id ?? id ?? "";
 }
 
-function endOf({ exit_code: code, output, duration_ms: ms }: HookRun): string {
-  const how = code === null ? `was ended after ${Math.round(ms / 1000)} s` : `failed with status ${code}`;
+function endOf({ exit_code: code, output, duration_ms: ms, child }: FailedRun): string {
+  const ended = `was ended after ${Math.round(ms / 1000)} s${child === null ? "" : `, because its child ${printablePath(Buffer.from(child))} still ran`}`;
+  const how = code === null ? ended : `failed with status ${code}`;
   const said = output.trim().split("\n").at(-1)!;
   return said === "" ? how : `${how}: ${printablePath(Buffer.from(said.slice(-500)))}`;
 }
 
-function refused(kind: "save" | "backup", failed: HookRun): CairnError {
-  return new CairnError("refused", `nothing was saved, because the command before the ${kind} ${endOf(failed)}`, {
+function refused(what: string, failed: FailedRun): CairnError {
+  return new CairnError("refused", `nothing was saved, because the command before the ${what} ${endOf(failed)}`, {
     hint: advice`correct the command or what it needs; ${call("hooks", "hooks")} shows it, and ${option({ hooks: false }, "--no-hooks")} saves without it`,
     details: { ...failed },
   });

@@ -25,6 +25,9 @@ export async function withBackups<T>(
       hint: advice`name one: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
     });
   const password = async (): Promise<Uint8Array> => passwordOf(kept, options.signal);
-  await using open = await openRepository({ openStorage }, { ...options, repository: kept.repository, password });
+  await using open = await openRepository(
+    { openStorage, parts: workspace.parts },
+    { ...options, repository: kept.repository, password },
+  );
   return await accessOf("backup:SNAPSHOT", open).during(options, work);
 }

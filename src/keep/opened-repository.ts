@@ -7,13 +7,15 @@ import { OpenRepository } from "../backup/open/open-repository.ts";
 import { findWorkspace } from "../workspace/place/find-workspace.ts";
 import { learnPolynomial, ownPolynomial } from "../workspace/place/registry.ts";
 import { storePolynomial } from "../workspace/store/embedded-store.ts";
-import type { LibraryHand } from "./hand.ts";
+import type { WorkspaceParts } from "../workspace/open/workspace.ts";
+import type { LibraryHand, RepositoryHand } from "./hand.ts";
 import { handedOver } from "../look/handed-over.ts";
 import { requireNoMsgvault } from "../look/inspect/msgvault-folder.ts";
 
 /** A verb of a repository with any types. */
 interface RepositoryVerb extends Verb {
-  run(access: OpenRepository, ...given: unknown[]): Promise<unknown>;
+  needs?: "workspaces";
+  run(access: OpenRepository | RepositoryHand, ...given: unknown[]): Promise<unknown>;
 }
 
 /** An open repository of the library; its verbs are generated from the contract. */
@@ -26,8 +28,11 @@ export class OpenedRepository {
   /** @internal */
   isClosed = false;
 
-  constructor(access: OpenRepository) {
+  readonly #parts: WorkspaceParts;
+
+  constructor(access: OpenRepository, parts: WorkspaceParts) {
     this.access = access;
+    this.#parts = parts;
   }
 
   get info(): RepositoryInfo {
@@ -44,8 +49,10 @@ export class OpenedRepository {
   }
 
   /** @internal Runs a verb on a view of the repository that belongs to the call. */
-  perform({ how, run }: RepositoryVerb, given: unknown[]): unknown {
+  perform({ how, needs, run }: RepositoryVerb, given: unknown[]): unknown {
     const options = given.at(-1) as CallOptions;
+    const parts = this.#parts;
+    if (needs === "workspaces") return this.access.during(options, async (access) => run({ access, parts }, ...given));
     if (how !== "stream") return this.access.during(options, async (access) => run(access, ...given));
     return handedOver(async (hand) =>
       this.access.during(options, async (access) => void (await run(access, hand, ...given))),
@@ -60,22 +67,22 @@ export function accessOf(call: string, repository: BackupRepository): OpenReposi
 }
 
 export async function initRepository(
-  { openStorage }: LibraryHand,
+  { openStorage, parts }: LibraryHand,
   options: InitRepositoryOptions,
 ): Promise<BackupRepository> {
   await requireNoMsgvault(options.repository, true);
   const found = options.like === undefined ? null : findWorkspace(options.like);
   const polynomial = found === null ? ownPolynomial() : await storePolynomial(found.control.root);
   learnPolynomial(polynomial);
-  return new OpenedRepository(await OpenRepository.create(openStorage, options, polynomial));
+  return new OpenedRepository(await OpenRepository.create(openStorage, options, polynomial), parts);
 }
 
 export async function openRepository(
-  { openStorage }: Pick<LibraryHand, "openStorage">,
+  { openStorage, parts }: Pick<LibraryHand, "openStorage" | "parts">,
   options: RepositoryOptions,
 ): Promise<BackupRepository> {
   await requireNoMsgvault(options.repository);
   const access = await OpenRepository.open(openStorage, options);
   learnPolynomial(access.repository.chunkerPolynomial);
-  return new OpenedRepository(access);
+  return new OpenedRepository(access, parts);
 }

@@ -154,6 +154,7 @@ export class CairnClient {
           client: this,
           removals: this.#removals,
           openStorage: this.#options.openStorage,
+          parts: this.#options.parts,
           tasksOf: this.#options.tasksOf,
           control: () => this.#control(),
           within: async (name, work) => this.#with(name, work),

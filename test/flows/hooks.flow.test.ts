@@ -71,12 +71,12 @@ test("a command before a save that fails or takes too long refuses the save and 
   assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
   assert.match(
     refused.error!.message,
-    /nothing was saved, because the command before the save failed with status 3: no connection/,
+    /nothing was saved, because the command before the save of .* failed with status 3: no connection/,
   );
   assert.ok(fs.existsSync(path.join(SCRATCH, "thawed")), "the `after` command runs");
   assert.deepEqual([fs.readdirSync(folder), points(folder).length], [["letter"], 1]);
   cairnOk(["hooks", folder, "--set", `before-save=${DUMP}; sleep 600`, "--set", "time-limit=1"]);
-  assert.match(cairn(["save", folder]).error!.message, /the command before the save was ended after 1 s/);
+  assert.match(cairn(["save", folder]).error!.message, /the command before the save of .* was ended after 1 s/);
   assert.deepEqual([fs.readdirSync(folder), points(folder).length], [["letter"], 1]);
   cairnOk(["save", folder, "--no-hooks"]);
   assert.equal(points(folder).length, 2);
@@ -92,7 +92,7 @@ test(
     const folder = hooked("no-shell", "--set", `before-save=${hide}`, "--set", "after-save=true");
     const saved = cairn(["save", folder], { prefix: ["unshare", "--mount"] });
     assert.deepEqual([saved.status, runsOf(saved)], [10, ["before_save 0", "after_save 127"]]);
-    assert.match(saved.warnings.join(), /the command after the save failed with status 127: .*EACCES/);
+    assert.match(saved.warnings.join(), /the command after the save of .* failed with status 127: .*EACCES/);
   },
 );
 
@@ -100,7 +100,7 @@ test("a command after a save that fails leaves the point, and the exit status is
   const folder = hooked("after", "--set", "after-save=echo oops; exit 4");
   const saved = cairn(["save", folder]);
   assert.deepEqual([saved.status, runsOf(saved)], [10, ["after_save 4"]]);
-  assert.match(saved.warnings.join(), /the command after the save failed with status 4: oops/);
+  assert.match(saved.warnings.join(), /the command after the save of .* failed with status 4: oops/);
   assert.equal(points(folder).length, 2);
 });
 
@@ -138,6 +138,37 @@ test("a backup runs its own commands around those of its save, and restic reads 
   const refused = cairn(["backup", "create", folder, ...place.options]);
   assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
   assert.equal((cairnOk(["backup", "list", ...place.options]).data["snapshots"] as unknown[]).length, before.length);
+});
+
+test("a backup of several paths runs the hooks of each workspace in which they lie, and restic reads the dumps", async () => {
+  const order = path.join(SCRATCH, "paths-order");
+  const note = (word: string): string => `echo ${word} "$CAIRN_SAVE_POINT" >> ${order}`;
+  const shop = hooked(
+    "shop",
+    "--set",
+    `before-backup=${DUMP}; : > "$CAIRN_DUMPS/none"`,
+    "--set",
+    `after-backup=${note("shop")}`,
+  );
+  const mail = hooked("mail", "--set", `before-save=${DUMP}`, "--set", `after-save=${note("mail")}`);
+  fs.writeFileSync(path.join(mail, "list"), `${shop}\n${mail}/letter\n`);
+  const place = await newRepository("hooks-of-paths");
+  const made = cairn(["backup", "create", "--files-from", path.join(mail, "list"), ...place.options]);
+  const ran = ["before_backup 0", "after_backup 0", "before_save 0", "after_save 0"];
+  assert.deepEqual([made.status, runsOf(made)], [0, ran]);
+  assert.match(made.warnings.join(), /empty dumps.*: "none"/);
+  assert.equal(fs.readFileSync(order, "utf8"), "mail \nshop \n");
+  // Of the second folder only a file is backed up, and its dumps.
+  for (const folder of [shop, mail])
+    assert.equal(restic(place, "dump", "latest", path.join(folder, ".cairn-dumps/b/c")), "two\n");
+  cairnOk(["hooks", mail, "--set", "before-backup=exit 6"]);
+  const refused = cairn(["backup", "create", shop, mail, ...place.options]);
+  assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
+  assert.match(refused.error!.message, new RegExp(`the command before the backup of ${mail} failed with status 6`));
+  assert.deepEqual([fs.readdirSync(shop), fs.readdirSync(mail)], [["letter"], ["letter", "list"]]);
+  assert.deepEqual(runsOf(cairnOk(["backup", "create", shop, mail, "--no-hooks", ...place.options])), []);
+  cairnOk(["hooks", mail, "--set", "before-backup=", "--set", "after-backup=exit 7"]);
+  assert.equal(cairn(["backup", "create", shop, mail, ...place.options]).status, 10);
 });
 
 test("cairn due runs the hooks of a backup once, and those of a save at other times", async () => {
@@ -210,14 +241,9 @@ test("a command that the shell cannot parse is refused when it is set, and the h
 test("--no-hooks of a backup without a save is refused in its own words", async () => {
   const folder = workspace("no-save");
   const place = await newRepository("no-hooks");
-  for (const [words, end] of [
-    [["head"], /^--no-hooks is an option of the save before the backup/],
-    [[folder, SCRATCH], /^--no-hooks works with one folder only/],
-  ] as const) {
-    const { status, error } = cairn(["backup", "create", "-C", folder, ...words, "--no-hooks", ...place.options]);
-    assert.equal(status, 2);
-    assert.match(error!.message, end);
-  }
+  const { status, error } = cairn(["backup", "create", "-C", folder, "head", "--no-hooks", ...place.options]);
+  assert.equal(status, 2);
+  assert.match(error!.message, /^--no-hooks is an option of the save before the backup/);
 });
 
 test("a folder brings no hooks along: neither a copied workspace nor a moved one runs those of the original", () => {
@@ -238,7 +264,7 @@ test("a folder brings no hooks along: neither a copied workspace nor a moved one
   cairnOk(["hooks", path.join(copy, "one"), "--none"]);
   assert.deepEqual(runsOf(cairnOk(["save", path.join(copy, "one")])), []);
   assert.equal(cairnOk(["hooks", path.join(copy, "one")]).data["hooks"], null);
-  assert.match(cairn(["save", place]).error!.message, /the command before the save failed with status 9/);
+  assert.match(cairn(["save", place]).error!.message, /the command before the save of .* failed with status 9/);
   cairnOk(["hooks", path.join(copy, "one"), "--set", "after-save=true"]);
   assert.deepEqual(runsOf(cairnOk(["save", path.join(copy, "one")])), ["after_save 0"]);
   assert.equal(cairn(["save", place]).status, 7);
@@ -324,7 +350,9 @@ test("the daemon runs hooks for calls and scheduled backups, not for automatic s
     `[saves]\nat_most_every = "1s"\n[[backup]]\nworkspace = "${folder}"\nrepository = "${repository.location}"\npassword_file = "${repository.passwordFile}"\nevery = "1d"\n`,
   );
   await daemon.start();
-  await eventually("the backup", () => /the command after the backup failed with status 7: late/.test(daemon.log));
+  await eventually("the backup", () =>
+    /the command after the backup of .* failed with status 7: late/.test(daemon.log),
+  );
   fs.writeFileSync(path.join(folder, "letter"), "dear Ann");
   await eventually("a save", () => daemon.log.includes("saved automatically"));
   assert.equal(runs(), "s\nb\ns\n");

@@ -113,7 +113,7 @@ async function shop(name: string, replaced: Record<string, string> = {}): Promis
       assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
       assert.match(
         refused.error!.message,
-        /nothing was saved, because the command before the backup failed with status \d+: ./,
+        /nothing was saved, because the command before the backup of .* failed with status \d+: ./,
       );
       assert.deepEqual([count(), fs.readdirSync(folder)], [before, ["catalogue"]]);
     },

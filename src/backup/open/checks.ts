@@ -78,7 +78,7 @@ export async function runProbe(command: string, folder: string, signal: AbortSig
   // Answers must not depend on the machine's language and time, nor get this process's passwords.
   const env = { HOME, USER, LOGNAME, TMPDIR, LD_LIBRARY_PATH, LC_ALL: "C.UTF-8", TZ: "UTC", DIR: folder };
   const onlyEnv = { ...env, PATH: path || "/usr/local/bin:/usr/bin:/bin" };
-  const limits = { timeoutMs: TIME_LIMIT_MS, mostBytes: MOST_OUTPUT, isAnswer: true };
+  const limits = { timeoutMs: TIME_LIMIT_MS, mostBytes: MOST_OUTPUT, isAnswer: true, awaitsChildren: true };
   const end = await runShell(command, { ...limits, onlyEnv, signal });
   const isStopped = end.isTimedOut || end.isTooLong;
   const text = latin1(end.output).replaceAll(latin1(Buffer.from(folder)), "$DIR");
@@ -86,10 +86,11 @@ export async function runProbe(command: string, folder: string, signal: AbortSig
   return { record: { command, status: end.exitCode, output_b64 }, failure: failureOf(end) };
 }
 
-function failureOf({ exitCode, isTimedOut, isTooLong, said }: ShellEnd): string | null {
+function failureOf({ exitCode, isTimedOut, child, isTooLong, said }: ShellEnd): string | null {
   if (exitCode === 0) return null;
   const reason = said.trim() === "" ? "" : `: ${said.trim()}`;
-  if (isTimedOut) return `did not end within ${TIME_LIMIT_MS / 60_000} minutes${reason}`;
+  const still = child === null ? "" : `: its child ${child} still ran`;
+  if (isTimedOut) return `did not end within ${TIME_LIMIT_MS / 60_000} minutes${still}${reason}`;
   if (isTooLong) return `printed more than ${MOST_OUTPUT / 1024} KiB`;
   return `${exitCode === null ? "was ended by a signal" : `ended with status ${exitCode}`}${reason}`;
 }

@@ -38,14 +38,14 @@ function workOf(found: FoundWorkspace, { tasksOf }: Pick<Opened, "tasksOf">, han
  * Work that another process does is left to that process.
  */
 export async function due(hand: Opened, options: WorkspaceCallOptions): Promise<DueResult> {
-  const { client, openStorage } = hand;
+  const { client, openStorage, parts } = hand;
   const { signal = new AbortController().signal, onWarning, onProgress } = options;
   const call = { signal, onProgress, onWarning };
   const result: DueResult = { ran: [], save_point_id: null, snapshot_id: null, removed: [], partly: false };
   const hands: WorkHands = {
     openRepository: async (opening) => {
       const { openRepository } = await import("../../keep/opened-repository.ts");
-      return openRepository({ openStorage }, { ...opening, ...call });
+      return openRepository({ openStorage, parts }, { ...opening, ...call });
     },
     client: async () => client,
     save: async (_folder, _signal, how) =>

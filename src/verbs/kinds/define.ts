@@ -1,7 +1,7 @@
 import type { OpenRepository } from "../../backup/open/open-repository.ts";
 import type { GenericSchema, Of, Schema } from "../../contract/schema.ts";
 import type { Argument, Call, Declared, How, Rights, Verb } from "../../contract/verb.ts";
-import type { Hand, LibraryHand, Opened } from "../../keep/hand.ts";
+import type { Hand, LibraryHand, Opened, RepositoryHand } from "../../keep/hand.ts";
 import type { Tool } from "./tool.ts";
 import type { ControlPaths } from "../../workspace/place/control-layout.ts";
 
@@ -40,11 +40,14 @@ interface Kinds<T, O, R extends GenericSchema, H> {
   );
   library: { run(hand: LibraryHand, ...given: Given<T, O>): Carried<R, H> };
   /** `access` is the call's own view of the repository. A verb that streams passes each piece to `hand`. */
-  repository: {
-    run: H extends "stream"
-      ? (access: OpenRepository, hand: (piece: Of<R>) => Promise<void>, ...given: Given<T, O>) => Promise<void>
-      : (access: OpenRepository, ...given: Given<T, O>) => Carried<R, H>;
-  };
+  repository:
+    | {
+        needs?: undefined;
+        run: H extends "stream"
+          ? (access: OpenRepository, hand: (piece: Of<R>) => Promise<void>, ...given: Given<T, O>) => Promise<void>
+          : (access: OpenRepository, ...given: Given<T, O>) => Carried<R, H>;
+      }
+    | { needs: "workspaces"; run(hand: RepositoryHand, ...given: Given<T, O>): Carried<R, H> };
   daemon: unknown;
 }
 

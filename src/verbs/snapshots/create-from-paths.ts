@@ -11,5 +11,6 @@ export const createFromPaths = repositoryVerb({
   output: PathsBackupResult,
   errors: ["usage", "not_found", "refused", "no_space"],
   command: "backup create A B",
-  run: async (...given) => (await import("../../backup/create/create-from-paths.ts")).createFromPaths(...given),
+  needs: "workspaces",
+  run: async (...given) => (await import("./create-from-paths.run.ts")).createFromPaths(...given),
 });

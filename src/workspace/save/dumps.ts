@@ -1,15 +1,16 @@
 import fs from "node:fs";
+import { join, relative } from "node:path";
 import { DUMPS } from "../../archive/scan/task.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { fsyncDirectory, temporaryName } from "../../fs/durable.ts";
 import { moveToFree } from "../../fs/linux/exchange-folders.ts";
 import { makeOneFolder } from "../../fs/make-folder.ts";
-import { joinRaw, printablePath, shellPath } from "../../fs/paths/safe-path.ts";
+import { joinRaw, listedNames, printablePath, quotedPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { identityOf } from "../open/missing-folder.ts";
 import { journaled } from "../open/unfinished-work.ts";
-import type { Workspace } from "../open/workspace.ts";
+import type { Workspace, WorkspaceCall } from "../open/workspace.ts";
 
 /**
  * Makes the directory in the workspace into which `before` commands write. Its name is that of an unfinished entry: saves
@@ -31,10 +32,22 @@ export function makeDumps(root: Buffer): Buffer {
 
 /**
  * Runs `save` while the directory of dumps has the name `.cairn-dumps`. Throws `refused` if the folder has an entry of
- * that name. The caller holds the workspace's lock, and nothing is left to recover.
+ * that name. Warns of empty dumps. The caller holds the workspace's lock, and nothing is left to recover.
  */
-export async function withDumps<T>(workspace: Workspace, place: Buffer, save: () => Promise<T>): Promise<T> {
-  if (fs.readdirSync(place).length === 0) return save();
+export async function withDumps<T>(
+  workspace: Workspace,
+  place: Buffer,
+  { onWarning }: WorkspaceCall,
+  save: () => Promise<T>,
+): Promise<T> {
+  const dumps = fs.readdirSync(String(place), { recursive: true, withFileTypes: true });
+  if (dumps.length === 0) return save();
+  const empty = dumps.flatMap(({ parentPath, name }) => {
+    const facts = fs.lstatSync(join(parentPath, name), { throwIfNoEntry: false });
+    return facts?.isFile() === true && facts.size === 0 ? [relative(String(place), join(parentPath, name))] : [];
+  });
+  if (empty.length > 0)
+    onWarning?.(`empty dumps, although the command that made them ended well: ${listedNames(empty.map(quotedPath))}`);
   const { root } = workspace;
   const named = joinRaw(root, DUMPS);
   if (identityOf(named) !== null)

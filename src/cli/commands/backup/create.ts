@@ -248,7 +248,7 @@ function named<T extends StreamBackupOptions>(context: Context, { tags = [], ...
 
 /** Backs up several folders and files without a save point. */
 async function runPaths(context: Context, input: Input): Promise<Outcome> {
-  const { message, allow, exclude, reread, crossMounts, databases, ...others } = readSaving(context, input);
+  const { message, allow, exclude, reread, crossMounts, databases, hooks, ...others } = readSaving(context, input);
   const [other] = Object.entries({ message, allow, ...others }).find(([, value]) => value !== undefined) ?? [];
   const { probe, ...given } = ofSnapshot(context, input);
   if (probe !== undefined) throw usage("--probe works with one folder only");
@@ -259,12 +259,12 @@ async function runPaths(context: Context, input: Input): Promise<Outcome> {
   const listed = await Promise.all(input.list("filesFrom").map(async (file) => pathsFrom(context, file)));
   const paths = [...input.rest(0).map((word) => context.absolute(word)), ...listed.flat()];
   if (paths.length === 0) throw usage("--files-from names no existing folder or file");
-  const { dryRun: _dryRun, ...options } = { ...given, exclude, reread, crossMounts, databases };
+  const { dryRun: _dryRun, ...options } = { ...given, exclude, reread, crossMounts, databases, hooks };
   return withRepository(context, input, async (repository) => {
     const result = await repository.createFromPaths(paths, options);
     return {
       data: result,
-      exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
+      exitStatus: result.incomplete === null && !hasFailed(result.hooks) ? 0 : EXIT_PARTLY,
       text: () => [render(context, result), ...renderLacking(context, result)].join("\n"),
     };
   });
