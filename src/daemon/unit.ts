@@ -3,7 +3,7 @@ import { existsSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { advice, CairnError } from "../errors.ts";
-import { kernelLockFromTable } from "../fs/linux/kernel-lock.ts";
+import { isLocked } from "../fs/linux/kernel-lock.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { shellQuote } from "../fs/paths/safe-path.ts";
@@ -238,12 +238,12 @@ export interface Runner {
  * asked: null. The pid in that file may belong to another process by now.
  */
 export function cronProblems(): string[] | null {
-  const mode = kernelLockFromTable("/run/crond.pid", / (?:FLOCK|POSIX) /);
-  if (mode === "exclusive") return [];
+  const isRunning = isLocked("/run/crond.pid");
+  if (isRunning === true) return [];
   const name = ["cron", "crond"].find(
     (each) => existsSync(`/usr/sbin/${each}`) && readFileSync(`/usr/sbin/${each}`).includes("crond.pid"),
   );
-  if (mode === null || name === undefined) return null;
+  if (isRunning === null || name === undefined) return null;
   return [`${name} is not running: \`service ${name} start\` changes that`];
 }
 

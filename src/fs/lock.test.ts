@@ -26,6 +26,7 @@ import { TEMPORARY_PREFIX } from "./durable.ts";
 import { newOwner } from "./lock-owner.ts";
 import { acquireLock, breakLock, lockHolder } from "./lock.ts";
 import type { AcquireOptions } from "./lock.ts";
+import { isLocked } from "./linux/kernel-lock.ts";
 import { encodeOwner } from "./owner-files.ts";
 
 const ROOT = process.getuid?.() === 0;
@@ -34,6 +35,29 @@ const MODES: { name: string; options: AcquireOptions }[] = [
   { name: "kernel locks", options: {} },
   { name: "owner files", options: { forceOwnerFiles: true } },
 ];
+
+const canUnshare = ROOT && spawnSync("unshare", ["--pid", "--fork", "--mount-proc", "true"]).status === 0;
+
+test(
+  "a lock of a program that went into the background is seen within its pid namespace",
+  { skip: canUnshare ? false : "needs root and namespaces" },
+  (t) => {
+    const place = `${scratch(t)}.pid`;
+    const ask = `import { isLocked } from "${import.meta.resolve("./linux/kernel-lock.ts")}"; console.log(isLocked(process.argv[1]));`;
+    // `flock` takes the lock for the shell's open file, and ends. Its pid in the kernel's table is nobody's here.
+    const line = 'exec 9> "$1"; flock "$4" 9; shift; "$@" "$0" 9>&-';
+    for (const [mode, held] of [
+      ["-x", "true"],
+      ["-s", "false"],
+    ] as const) {
+      const asks = [process.execPath, "--input-type=module", "-e", ask];
+      const words = ["--pid", "--fork", "--mount-proc", "sh", "-c", line.replace('"$4"', mode), place, place, ...asks];
+      const { stdout, stderr } = spawnSync("unshare", words, { encoding: "utf8" });
+      assert.equal(stdout, `${held}\n`, stderr);
+    }
+    assert.deepEqual([isLocked(place), isLocked(`${place}-none`)], [false, false]);
+  },
+);
 
 function scratch(context: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), "cairn-lock-"));

@@ -1,8 +1,8 @@
-import { lstatSync, readFileSync, statSync } from "node:fs";
+import { closeSync, constants, lstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CairnError } from "../../errors.ts";
-import { bindNative, lastErrno, newArena } from "../../native.ts";
+import { bindNative, bindNativeLater, lastErrno, newArena } from "../../native.ts";
 import type { Arena, NativeFunction } from "../../native.ts";
 import { filesystemKind, type Mount, mountOf, readMounts, unescapeOctal } from "./mounts.ts";
 
@@ -14,8 +14,10 @@ const LOCK_TYPES = { shared: 0, exclusive: 1, none: 2 } as const;
 const EACCES = 13;
 const EAGAIN = 11;
 const STRUCT_FLOCK_BYTES = 32;
+const [LOCK_SH, LOCK_NB] = [1, 4];
 const UPPER = "upperdir=";
 
+const flockCall = bindNativeLater("int flock(int fd, int operation)");
 let fcntl: NativeFunction | null | undefined;
 let flock: Arena | undefined;
 
@@ -191,10 +193,29 @@ function deviceInLockTable(path: string): string | null {
 }
 
 /**
- * Returns the mode from the kernel's lock table, which includes processes of other pid namespaces, so the record in the
- * file is not needed. `kind`: of the locks that count, as in the table. Null if the table cannot be read.
+ * True if an open file has an exclusive lock of any kind on a file; null if that cannot be asked. Tries the lock: within
+ * a pid namespace the kernel's table hides a lock whose taker has ended, for example a program that went into the background.
  */
-export function kernelLockFromTable(path: string, kind = / OFDLCK /): HeldMode | null {
+export function isLocked(path: string): boolean | null {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT" ? false : null;
+  }
+  try {
+    // The close takes the lock back.
+    return kernelLockState(fd) === "exclusive" || flockCall()?.(fd, LOCK_SH | LOCK_NB) === -1;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * Returns the mode from the kernel's lock table, which includes processes of other pid namespaces, so the record in the
+ * file is not needed. Null if the table cannot be read.
+ */
+export function kernelLockFromTable(path: string): HeldMode | null {
   const inode = lstatSync(path, { throwIfNoEntry: false })?.ino;
   if (inode === undefined) return "none";
   let text: string;
@@ -205,7 +226,9 @@ export function kernelLockFromTable(path: string, kind = / OFDLCK /): HeldMode |
   }
   const device = deviceInLockTable(path);
   const place = device === null ? `:${inode} ` : ` ${device}:${inode} `;
-  const held = text.split("\n").filter((line) => kind.test(line) && line.includes(place) && !line.includes("->"));
+  const held = text
+    .split("\n")
+    .filter((line) => line.includes(" OFDLCK ") && line.includes(place) && !line.includes("->"));
   if (held.length === 0) return "none";
   return held.some((line) => line.includes(" WRITE ")) ? "exclusive" : "shared";
 }
