@@ -97,13 +97,66 @@ test("a stream is written as it is, and attachments at other paths where the row
   assert.deepEqual(filesIn(placed), filesIn(named));
 });
 
-test("a database of another program is checked, and its attachments lie at their hashes", async () => {
+test("a database of another program is checked", async () => {
   const writer = written({ manifest: (manifest) => (manifest.stats = { documents: 7 }) });
   const warnings: string[] = [];
   const to = fresh("to");
   const result = await importMsgvault(writer.root, to, { onWarning: (message) => warnings.push(message) });
   assert.equal(result.database?.statistics, "not_compared");
   assert.match(warnings.join(), /not one of msgvault/);
+});
+
+/** A repository with an archive of 3 messages, whose database `change` then changed, and its manifest `manifest`. */
+function changedArchive(change: string, manifest: (manifest: AnyManifest) => void = () => undefined): MsgvaultWriter {
+  const [home, listsOf] = [fresh("home"), fresh("home")];
+  makeArchive(home);
+  addMessages(home, 3, { folder: "in" });
+  fs.cpSync(home, listsOf, { recursive: true });
+  const database = new DatabaseSync(path.join(home, "msgvault.db"));
+  database.exec(change);
+  database.close();
+  const writer = new MsgvaultWriter(fresh("repository"));
+  writer.add({ home, listsOf, createdAt: T(1), manifest });
+  return writer;
+}
+
+test("an attachment whose path is not UTF-8 keeps the bytes of its name beside one with U+FFFD in its name", async () => {
+  const writer = changedArchive(`
+    UPDATE attachments SET storage_path = CAST(x'696e2fe92e747874' AS TEXT) WHERE id = 1;
+    UPDATE attachments SET storage_path = 'in/' || char(0xfffd) || '.txt' WHERE id = 2`);
+  const to = fresh("to");
+  await importMsgvault(writer.root, to, {});
+  const folder = Buffer.from(path.join(to, "attachments/in/"));
+  const contents = ["e92e747874", "efbfbd2e747874", "332e747874"].map((name) =>
+    fs.readFileSync(Buffer.concat([folder, Buffer.from(name, "hex")]), "utf8").slice(0, 24),
+  );
+  assert.deepEqual(
+    contents,
+    [1, 2, 3].map((id) => `attachment of message ${id}\n`),
+  );
+  assert.equal(fs.readdirSync(folder).length, 3);
+});
+
+test("rows of another program place attachments, also twice, and attachments without a row lie at their hashes", async () => {
+  const writer = changedArchive(
+    `DROP TABLE labels; ALTER TABLE attachments DROP COLUMN thumbnail_path;
+    INSERT INTO attachments (content_hash, storage_path) SELECT content_hash, 'again/1.txt' FROM attachments WHERE id = 1;
+    INSERT INTO attachments (content_hash, storage_path) VALUES ('elsewhere', 'other/x');
+    DELETE FROM attachments WHERE id = 3`,
+    (manifest) => (manifest.stats = { documents: 7 }),
+  );
+  const to = fresh("to");
+  await importMsgvault(writer.root, to, {});
+  const { "msgvault.db": _, ...files } = filesIn(to);
+  const [one, two, three] = [1, 2, 3].map((id) =>
+    sha(Buffer.from(`attachment of message ${id}\n`.repeat(id * 50 + 1))).toString("hex"),
+  );
+  assert.deepEqual(files, {
+    "attachments/again/1.txt": one,
+    [`attachments/${three!.slice(0, 2)}/${three}`]: three,
+    "attachments/in/1.txt": one,
+    "attachments/in/2.txt": two,
+  });
 });
 
 test("a folder whose path SQLite cannot open is refused, and nothing is left", async () => {

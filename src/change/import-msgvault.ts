@@ -4,6 +4,7 @@ import {
   ATTACHMENTS,
   DATABASE,
   placedAttachments,
+  type PlacesOfRows,
   requireEqual,
   type SnapshotCall,
   usualPlaces,
@@ -12,7 +13,7 @@ import {
   writeFiles,
 } from "../bundle/msgvault/snapshot.ts";
 import { DatabaseProcess } from "../capture/sqlite/database-process.ts";
-import { MOST_PATH_BYTES } from "../capture/sqlite/image.ts";
+import { MOST_PATH_BYTES, storedText } from "../capture/sqlite/image.ts";
 import type { ImportMsgvaultOptions, ImportMsgvaultResult } from "../contract/msgvault.ts";
 import type { BackupList } from "../contract/snapshots.ts";
 import type { CallOptions } from "../contract/words.ts";
@@ -123,11 +124,12 @@ export async function restoreSnapshot(
     const place = join(output.root, DATABASE);
     await writeDatabase(repository, pages, place, { signal });
     failpoint("import-msgvault.database-written");
-    const rows = await proveDatabase(place, manifest, signal);
-    if (rows !== null) [statistics, attachments] = ["equal", placedAttachments(snapshot, rows)];
+    const proven = await proveDatabase(place, manifest, signal);
+    attachments = placedAttachments(snapshot, proven);
+    if (proven.isOwn) statistics = "equal";
     else
       onWarning?.(
-        `the database is not one of msgvault, so its statistics were not compared, and attachments are placed by their hashes in ${ATTACHMENTS}`,
+        `the database is not one of msgvault, so its statistics were not compared, and attachments without a row in its table ${ATTACHMENTS} are placed by their hashes`,
       );
   }
   const files = [...snapshot.files, ...attachments];
@@ -157,17 +159,21 @@ const STATISTICS: Readonly<Record<string, string>> = {
   date_range: "SELECT coalesce(min(sent_at), ''), coalesce(max(sent_at), '') FROM messages",
 };
 const TABLES = ["messages", "conversations", "sources", "account_identities", "attachments", "labels"];
-const PLACES = `${rowsOf(CONTENT, ", storage_path")} UNION ${rowsOf(THUMBNAIL, ", thumbnail_path")}`;
+const SHAPE = [
+  "SELECT name FROM sqlite_schema WHERE type = 'table'",
+  "SELECT lower(name) FROM pragma_table_info('attachments')",
+  "PRAGMA encoding",
+];
 
 /**
- * Lets SQLite check a whole database, and compares it with the statistics of its manifest. Returns the places of the
- * attachments, or null if the database was not made by msgvault. Throws `damaged` with the field.
+ * Lets SQLite check a whole database. Returns the places of the attachments that its rows name, and whether msgvault
+ * made it: its statistics are then those of the manifest. Throws `damaged` with the field.
  */
 async function proveDatabase(
   file: string,
   { statistics, attachments }: Manifest,
   signal: AbortSignal | undefined,
-): Promise<{ hash: string; path: string }[] | null> {
+): Promise<PlacesOfRows> {
   const path = Buffer.from(file);
   if (path.length > MOST_PATH_BYTES)
     throw new CairnError("unsupported", `SQLite opens no path of more than ${MOST_PATH_BYTES} bytes`, {
@@ -175,22 +181,33 @@ async function proveDatabase(
     });
   const sqlite = new DatabaseProcess();
   try {
-    const names = ["SELECT name FROM sqlite_schema WHERE type = 'table'"];
-    const { problems, answers } = await sqlite.do("ask", { path, statements: names, full: true }, { signal });
+    const { problems, answers } = await sqlite.do("ask", { path, statements: SHAPE, full: true }, { signal });
     if (problems.length > 0)
       throw damaged(`SQLite finds the restored database damaged: ${problems[0]!}`, { field: "db", problems });
-    const tables = new Set(answers[0]!.flat());
-    const isOwn = Object.keys(statistics).toSorted().join() === Object.keys(STATISTICS).toSorted().join();
-    if (!isOwn || !TABLES.every((each) => tables.has(each))) return null;
-    const statements = [...Object.values(STATISTICS), PLACES];
-    const found = (await sqlite.do("ask", { path, statements, full: false }, { signal })).answers;
-    for (const [i, name] of Object.keys(STATISTICS).entries()) {
+    const [tables = [], columns = [], [encoding] = []] = answers.map((rows) => rows.flat());
+    const pairs = [CONTENT, THUMBNAIL].filter(
+      ([hash, at]) => columns.includes(`${hash}_hash`) && columns.includes(`${at}_path`),
+    );
+    const isOwn =
+      Object.keys(statistics).toSorted().join() === Object.keys(STATISTICS).toSorted().join() &&
+      pairs.length === 2 &&
+      TABLES.every((each) => tables.includes(each));
+    const own = isOwn ? Object.entries(STATISTICS) : [];
+    const placesIn = (pair: (typeof pairs)[number]): string =>
+      rowsOf(pair, `, ${storedText(`${pair[1]}_path`, encoding)}`);
+    const places = ["SELECT '' AS hash, '' AS path WHERE false", ...pairs.map(placesIn)].join(" UNION ");
+    const statements = [places, ...own.map(([, statement]) => statement)];
+    const [rows = [], ...found] = (await sqlite.do("ask", { path, statements, full: false }, { signal })).answers;
+    for (const [i, [name]] of own.entries()) {
       const row = found[i]![0]!;
       requireEqual(`stats: ${name}`, name === "date_range" ? row.map(String).join() : row[0], String(statistics[name]));
     }
-    requireEqual("attachments: rows", statistics["attachment_rows"], String(attachments.rows));
-    requireEqual("attachments: blobs", statistics["attachment_blobs"], String(attachments.blobs));
-    return found.at(-1)!.map(([hash, at]) => ({ hash: String(hash), path: String(at) }));
+    if (isOwn) {
+      requireEqual("attachments: rows", statistics["attachment_rows"], String(attachments.rows));
+      requireEqual("attachments: blobs", statistics["attachment_blobs"], String(attachments.blobs));
+    }
+    const raw = (at: unknown): Buffer => (at instanceof Uint8Array ? Buffer.from(at) : Buffer.from(String(at)));
+    return { isOwn, rows: rows.map(([hash, at]) => ({ hash: String(hash), path: raw(at) })) };
   } finally {
     await sqlite.close();
   }

@@ -132,7 +132,7 @@ export function writeNewFile(path: string, content: Content, mode: number, flush
  * without `flush` the caller flushes later.
  */
 export async function writePieces(
-  path: string,
+  path: string | Buffer,
   pieces: AsyncIterable<Uint8Array>,
   mode: number,
   flush?: typeof fsyncSync,

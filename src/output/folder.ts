@@ -1,6 +1,7 @@
 import { mkdirSync, renameSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { damaged, errnoOf, toCairnError } from "../errors.ts";
+import { directoryOf, joinPath, latin1 } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/restic/tree.ts";
 import { fsyncDirectory, writePieces } from "../fs/durable.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
@@ -28,9 +29,9 @@ export class FolderOutput implements Output<PlainNode> {
     this.#mode = mode;
   }
 
-  /** Takes a safe path in UTF-8. */
+  /** Takes a safe path. */
   next(path: Uint8Array, { type, mode }: PlainNode): OutputEntry | null {
-    const place = join(this.root, Buffer.from(path).toString("utf8"));
+    const place = joinPath(Buffer.from(this.root), path);
     const write = async (make: () => Promise<unknown> | void): Promise<void> => {
       try {
         await make();
@@ -43,7 +44,7 @@ export class FolderOutput implements Output<PlainNode> {
     if (type === "dir") return { needsContent: false, write: async () => write(() => this.#makeFolder(place, mode)) };
     if (type !== "file") return null;
     const file = async (content: AsyncIterable<Uint8Array>): Promise<void> => {
-      this.#makeFolder(dirname(place), this.#mode);
+      this.#makeFolder(directoryOf(place), this.#mode);
       await writePieces(place, content, mode);
     };
     return { needsContent: true, write: async (content) => write(async () => file(content!)) };
@@ -53,10 +54,10 @@ export class FolderOutput implements Output<PlainNode> {
     await flushFileSystem(this.root);
   }
 
-  #makeFolder(folder: string, mode: number): void {
-    if (this.#made.has(folder)) return;
-    mkdirSync(folder, { recursive: true, mode });
-    this.#made.add(folder);
+  #makeFolder(folder: Uint8Array, mode: number): void {
+    if (this.#made.has(latin1(folder))) return;
+    mkdirSync(Buffer.from(folder), { recursive: true, mode });
+    this.#made.add(latin1(folder));
   }
 }
 

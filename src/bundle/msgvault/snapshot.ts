@@ -202,41 +202,53 @@ export async function writeFiles(
   output: FolderOutput,
   call: SnapshotCall,
 ): Promise<void> {
-  await eachOf(repository, files, call, async ({ path, blob, size, mode }, pace) => {
+  await eachOf(repository, files, call, async ({ path, raw, blob, size, mode }, pace) => {
     const paced = async function* (): AsyncGenerator<Buffer> {
       for await (const piece of repository.read(blob, path, { size })) {
         yield piece;
         await pace();
       }
     };
-    await output.next(Buffer.from(path), { type: "file", mode })!.write(paced());
+    await output.next(raw ?? Buffer.from(path), { type: "file", mode })!.write(paced());
     failpoint("msgvault.file-written");
   });
 }
 
-/** Returns the places of attachments that a database's rows name. Throws `damaged` for an unsafe path, and if rows and lists differ. */
-export function placedAttachments(
-  { attachments }: Snapshot,
-  rows: readonly { hash: string; path: string }[],
-): SnapshotFile[] {
-  const missing = new Set(attachments.keys());
-  const files = rows.map(({ hash: blob, path }) => {
+/** The places that rows of a database give to attachments, with raw paths; `isOwn`: it is a database of msgvault. */
+export interface PlacesOfRows {
+  isOwn: boolean;
+  rows: readonly { hash: string; path: Buffer }[];
+}
+
+/**
+ * Returns the places of attachments. Throws `damaged` for an unsafe path, and if rows of msgvault and lists differ. In
+ * another database an attachment without a row lies at its usual place, and rows may name other things.
+ */
+export function placedAttachments(snapshot: Snapshot, { isOwn, rows }: PlacesOfRows): SnapshotFile[] {
+  const missing = new Map(snapshot.attachments);
+  const files: SnapshotFile[] = [];
+  for (const { hash: blob, path: raw } of rows) {
+    const path = raw.toString();
+    const size = snapshot.attachments.get(blob);
+    if (size === undefined && !isOwn) continue;
     checkMemberPath(path);
-    const size = attachments.get(blob);
     if (size === undefined)
       throw damaged(`the attachment ${blob.slice(0, 16)} of the database is in no list of the snapshot`, {
         field: "lists",
         path,
       });
     missing.delete(blob);
-    return privateFile(`${ATTACHMENTS}/${path}`, blob, size);
-  });
-  const [lost] = missing;
-  if (lost !== undefined)
+    files.push({
+      ...privateFile(`${ATTACHMENTS}/${path}`, blob, size),
+      raw: Buffer.concat([Buffer.from(`${ATTACHMENTS}/`), raw]),
+    });
+  }
+  const [lost] = missing.keys();
+  if (lost !== undefined && isOwn)
     throw damaged(`the database names no place for the attachment ${lost.slice(0, 16)}`, {
       field: "attachments",
     });
-  return files;
+  return [...files, ...usualPlaces({ attachments: missing })];
 }
 
 /** Places attachments as msgvault places new ones: by their hash, below its first two digits. */

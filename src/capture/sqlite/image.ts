@@ -71,6 +71,14 @@ export function ask(database: DatabaseSync, statement: string): number {
   return Number(Object.values(database.prepare(statement).get() ?? {})[0]);
 }
 
+/**
+ * Returns an expression for the text of a column as it is stored: a path that is not UTF-8 would be another path once it
+ * is decoded. `encoding`: the answer of `PRAGMA encoding`; UTF-16 is decoded.
+ */
+export function storedText(column: string, encoding: unknown): string {
+  return encoding === "UTF-8" ? `CAST(${column} AS BLOB)` : column;
+}
+
 /** Counts the content of an open database. Throws SQLite's error. */
 export function statisticsOf(database: DatabaseSync): Statistics {
   const schema = database.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name").all();

@@ -46,6 +46,31 @@ test("rows name files with their sizes and hashes", (t) => {
   );
 });
 
+test("paths that are not UTF-8 keep their bytes, whatever form the query has; paths in UTF-16 are decoded", (t) => {
+  const { root, ask } = scene(t);
+  const change = (database: string, statements: string): void => {
+    const changed = new DatabaseSync(join(root, database));
+    changed.exec(statements);
+    changed.close();
+  };
+  const rows = "(CAST(x'7ac3' AS TEXT), 2, NULL), ('z' || char(0xfffd), 3, NULL), ('', NULL, NULL)";
+  change("a.db", `DELETE FROM files; INSERT INTO files VALUES ${rows}`);
+  const both = [
+    ["z\xc3", 2, null],
+    ["z\xef\xbf\xbd", 3, null],
+  ];
+  for (const query of [
+    "select * from files order by size",
+    "select Path, size from files order by size ; ",
+    "with f as (select * from files) select f.size, f.path from f where size > 1 -- the largest",
+    "select path, size from files; -- all",
+  ])
+    assert.deepEqual(ask(query), both, query);
+  rmSync(join(root, "a.db"));
+  change("a.db", "PRAGMA encoding = 'UTF-16le'; CREATE TABLE files (path); INSERT INTO files VALUES ('zé')");
+  assert.deepEqual(ask("select path from files"), [["z\xc3\xa9", null, null]]);
+});
+
 test("rows in the database's log are read, and neither file changes", (t) => {
   const { root, ask } = scene(t, true);
   const files = ["a.db", "a.db-wal"].map((name) => join(root, name));

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { constants, type SQLOutputValue } from "node:sqlite";
 import { CairnError } from "../../errors.ts";
 import { beside, LOGS } from "../../formats/sqlite-header.ts";
-import { applyLog, MOST_PATH_BYTES, openDatabase } from "./image.ts";
+import { applyLog, MOST_PATH_BYTES, openDatabase, storedText } from "./image.ts";
 import { sizeOf } from "./plain-copy.ts";
 
 const { SQLITE_DENY, SQLITE_FUNCTION, SQLITE_OK, SQLITE_READ, SQLITE_RECURSIVE, SQLITE_SELECT } = constants;
@@ -40,19 +40,22 @@ export function namedFiles({ path, query, scratch }: NamedFilesRequest): NamedFi
   }
   const database = openDatabase(place, "image");
   try {
+    const { encoding } = database.prepare("PRAGMA encoding").get()!;
     // The query may come from a repository.
     database.setAuthorizer((action) => (ALLOWED.has(action) ? SQLITE_OK : SQLITE_DENY));
-    const statement = database.prepare(query);
-    const columns = statement.columns().map(({ name }) => name.toLowerCase());
+    const given = database.prepare(query);
+    const columns = given.columns().map(({ name }) => name.toLowerCase());
     const other = columns.find((name) => !COLUMNS.includes(name));
     if (!columns.includes("path") || other !== undefined)
       throw new Error(`its columns are ${columns.join(", ") || "none"}; expected path, and perhaps size and sha256`);
+    const wanted = columns.map((name) => (name === "path" ? storedText(name, encoding) : name));
+    const statement = database.prepare(`SELECT ${wanted.join()} FROM (${given.sourceSQL.replace(/;\s*$/, "")}\n)`);
     statement.setReturnArrays(true);
     const named: NamedFile[] = [];
     for (const row of statement.iterate() as Iterable<unknown>) {
       const of = (name: string) => (row as SQLOutputValue[])[columns.indexOf(name)] ?? null;
       const [file, size, hash] = [of("path"), of("size"), of("sha256")];
-      if (file === null || file === "") continue;
+      if (file === null || file === "" || (file instanceof Uint8Array && file.length === 0)) continue;
       if (named.length === MOST_ROWS) throw new Error(`it has more than ${MOST_ROWS} rows`);
       const raw = file instanceof Uint8Array ? file : Buffer.from(String(file));
       const sha256 = hash instanceof Uint8Array ? Buffer.from(hash).toString("hex") : hash;

@@ -21,6 +21,8 @@ export interface RepositoryConfig {
 /** A blob that becomes a file, at its path in the restored folder. */
 export interface SnapshotFile {
   path: string;
+  /** The bytes of `path`; absent: it is UTF-8. */
+  raw?: Buffer;
   blob: string;
   size: number;
   mode: number;
