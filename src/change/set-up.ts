@@ -17,12 +17,10 @@ import {
   type FoundWorkspace,
   type MovedFolder,
   openControlDirectory,
-  keptElsewhere,
   realPathOf,
   movedHere,
-  useElsewhere,
 } from "../workspace/place/find-workspace.ts";
-import { checkLocation, realFolder } from "../workspace/place/guards.ts";
+import { checkLocation, keptElsewhere, realFolder, useElsewhere } from "../workspace/place/guards.ts";
 import { relocate } from "../workspace/care/relocate.ts";
 import { isAtOrBelow, printablePath, releaseLine, restoreLine, shellPath } from "../fs/paths/safe-path.ts";
 import { createEmbeddedStore } from "../workspace/store/embedded-store.ts";

@@ -3,7 +3,7 @@ import type { CairnLibrary, Client } from "../contract/index.ts";
 import type { Verb } from "../contract/verb.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
 import { type FoundWorkspace } from "../workspace/place/find-workspace.ts";
-import { noteSelfContained } from "../workspace/place/registry.ts";
+import { entryOf, noteSelfContained } from "../workspace/place/registry.ts";
 import type { WorkspaceParts } from "../workspace/open/workspace.ts";
 import { CairnClient } from "./client.ts";
 import { rememberedReasons } from "../look/engine-reasons.ts";
@@ -34,15 +34,7 @@ export class Library implements LibraryHand {
 
   /** @internal */
   opened(found: FoundWorkspace, created = false, more: HowOpened = {}): Client {
-    const { control, controlFile, workspace } = found;
-    if (isBeside(found.recordedControl ?? control.root, found.folder))
-      noteSelfContained({
-        folder: found.folder,
-        control: control.root,
-        controlId: controlFile.id,
-        workspaceId: workspace.id,
-        workspaceName: workspace.name,
-      });
+    if (isBeside(found.recordedControl ?? found.control.root, found.folder)) noteSelfContained(entryOf(found));
     const engineReasons = rememberedReasons(found);
     const { parts, openStorage } = this;
     return new CairnClient({ found, parts, openStorage, tasksOf: this.#tasksOf, created, engineReasons, ...more });

@@ -5,7 +5,9 @@ import { inDirectory, putName, syscalls } from "./syscalls.ts";
 /** Bytes for the extended attributes of one folder; used for the few folders that no scan has read. */
 
 const ROOM = 64 << 10;
-const ACCESS_ACL = Buffer.from("system.posix_acl_access");
+const ACCESS_ACL = "system.posix_acl_access";
+/** The attribute of a workspace's folder that names its control directory. */
+export const FOLDER_NOTE = "user.cairn.control";
 /** The layout of an access list: version 2, then entries with a tag, bits and an id. */
 const LIST_VERSION = 2;
 const TAG_GROUP = 0x04;
@@ -18,7 +20,7 @@ function arenas(): { name: Arena; answer: Arena } {
   return (kept ??= { name: newArena(512), answer: newArena(ROOM) });
 }
 
-/** Returns names and values as text; equal attributes give equal text. */
+/** Returns names and values as text; equal attributes give equal text. Leaves out Cairn's own note. */
 export function attributesOf(folder: Buffer): string[] {
   const sys = syscalls();
   const { name, answer } = arenas();
@@ -27,7 +29,7 @@ export function attributesOf(folder: Buffer): string[] {
     const names = Buffer.from(answer.bytes.subarray(0, length))
       .toString("latin1")
       .split("\0")
-      .filter((each) => each !== "");
+      .filter((each) => each !== "" && each !== FOLDER_NOTE);
     return names.toSorted().map((each) => {
       putName(name, 0, Buffer.from(each, "latin1"));
       const size = sys.fgetxattr(fd, name, 0, answer, 0);
@@ -59,7 +61,7 @@ export function attributesIn(directory: number, entry: Uint8Array): { name: Uint
  * read the folder. With a list, the group bits of the mode are the list's mask, which limits them.
  */
 export function listedGroupBits(folder: Buffer): number | undefined {
-  const list = accessListOf(folder);
+  const list = attributeOf(folder, ACCESS_ACL);
   if (list === null || list.length < 4 || list.readUInt32LE(0) !== LIST_VERSION) return undefined;
   const bits = new Map<number, number>();
   for (let at = 4; at + 8 <= list.length; at += 8) bits.set(list.readUInt16LE(at), list.readUInt16LE(at + 2) & 7);
@@ -67,13 +69,29 @@ export function listedGroupBits(folder: Buffer): number | undefined {
   return bits.has(TAG_MASK) ? bits.get(TAG_GROUP) : undefined;
 }
 
-function accessListOf(folder: Buffer): Buffer | null {
+/** Returns the value of a folder's attribute; null if there is none, or this user may not read it. */
+export function attributeOf(folder: Buffer, attribute: string): Buffer | null {
   const { name, answer } = arenas();
-  putName(name, 0, ACCESS_ACL);
+  putName(name, 0, Buffer.from(attribute));
   try {
     const size = inDirectory(folder, (fd) => syscalls().fgetxattr(fd, name, 0, answer, 0));
     return size < 0 ? null : Buffer.from(answer.bytes.subarray(0, size));
   } catch {
     return null;
+  }
+}
+
+/** Sets a folder's attribute; null removes it. Changes nothing if this user may not, or the file system has none. */
+export function setAttributeOf(folder: Buffer, attribute: string, value: Uint8Array | null): void {
+  const { name, answer } = arenas();
+  putName(name, 0, Buffer.from(attribute));
+  try {
+    inDirectory(folder, (fd) => {
+      if (value === null) return syscalls().fremovexattr(fd, name, 0);
+      answer.bytes.set(value);
+      return syscalls().fsetxattr(fd, name, 0, answer, 0, value.length);
+    });
+  } catch {
+    // The folder is closed to this user.
   }
 }

@@ -21,7 +21,14 @@ import { statCachePath, workspacePaths } from "../place/control-layout.ts";
 import { isOtherFolder, workspaceAt } from "../place/find-workspace.ts";
 import { waysBack } from "../open/missing-folder.ts";
 import { listPartials, listRemovals } from "../place/partials.ts";
-import { finishRelease, leftReleases, lockRegistry, registerWorkspace, goneFolders } from "../place/registry.ts";
+import {
+  entryOf,
+  finishRelease,
+  leftReleases,
+  lockRegistry,
+  registerWorkspace,
+  goneFolders,
+} from "../place/registry.ts";
 import { whyLeft } from "../points/held-trees.ts";
 import { workspaceFindings } from "./doctor-points.ts";
 import { isUnfreed } from "../keep/unfreed.ts";
@@ -215,13 +222,6 @@ function* registryFindings({ found }: Workspace): Iterable<StoreFinding> {
     severity,
     detail: `${leadsElsewhere}: ${problem}`,
     repair: "the folder is registered again",
-    mend: () =>
-      registerWorkspace({
-        folder,
-        control: control.root,
-        controlId: controlFile.id,
-        workspaceId: workspace.id,
-        workspaceName: workspace.name,
-      }),
+    mend: () => registerWorkspace(entryOf({ folder, control, controlFile, workspace })),
   };
 }

@@ -18,12 +18,15 @@ import { recoverPartials } from "../new-folder/recover-folders.ts";
 import { recoverWorkspace } from "../open/recovery.ts";
 import {
   controlOf,
+  entryOf,
   finishReleases,
   lockingOf,
   lockRegistry,
   noteRelease,
   noteReleased,
+  ownNoteAt,
   readRegistration,
+  removeNote,
   unregister,
 } from "../place/registry.ts";
 import { makingRoom, removeStatCaches } from "../open/temporaries.ts";
@@ -68,15 +71,11 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
 }
 
 /** Marks a workspace as released, the commit point. Its points stay for a later `init` of the folder. */
-export function retireWorkspace({ control, controlFile, workspace, folder }: FoundWorkspace): void {
-  noteReleased({
-    folder,
-    control: control.root,
-    controlId: controlFile.id,
-    workspaceId: workspace.id,
-    workspaceName: workspace.name,
-  });
+export function retireWorkspace(found: FoundWorkspace): void {
+  const { control, workspace, folder } = found;
+  noteReleased(entryOf(found));
   failpoint("release.noted-released");
+  removeNote(folder, workspace.id);
   writeWorkspace(control, withRelease(workspace));
   failpoint("release.marked");
   unregister(folder);
@@ -117,17 +116,13 @@ export async function deletePoints(
  * Removes the whole control directory; the rename is the commit point. After a kill before it nothing has changed.
  * After a kill later the registration is ignored, and the next holder of the registry's lock removes the rest.
  */
-export function removeControlDirectory({ folder, control, controlFile, workspace }: FoundWorkspace): void {
+export function removeControlDirectory(found: FoundWorkspace): void {
+  const { folder, control, workspace } = found;
   const parent = dirname(control.root);
   const doomed = join(parent, temporaryName());
-  const note = noteRelease({
-    folder,
-    control: doomed,
-    controlId: controlFile.id,
-    workspaceId: workspace.id,
-    workspaceName: workspace.name,
-  });
+  const note = noteRelease({ ...entryOf(found), control: doomed });
   failpoint("release.noted");
+  removeNote(folder, workspace.id);
   renameDurably(control.root, doomed);
   failpoint("release.control-renamed");
   unregister(folder);
@@ -155,6 +150,7 @@ function removeWorkspace({ control, paths, workspace, folder }: FoundWorkspace):
   // directory.
   const doomed = newWorkDirectory(control.temporary);
   removeAll(paths.texts);
+  removeNote(folder, workspace.id);
   renameDurably(paths.root, doomed);
   failpoint("release.workspace-renamed");
   unregister(folder);
@@ -202,7 +198,7 @@ export async function forget(path: string, options: CallOptions): Promise<boolea
   const folder = realPathOf(path);
   using _registry = await lockRegistry(lockingOf("release", options));
   if (finishReleases().some((left) => left.folder.equals(folder))) return true;
-  const registration = readRegistration(folder);
+  const registration = readRegistration(folder) ?? ownNoteAt(folder);
   if (registration === null) return forgetSelfContained(folder);
   const control = controlPaths(controlOf(registration));
   // A release that was killed after it removed one of several workspaces leaves the others there.
@@ -210,7 +206,10 @@ export async function forget(path: string, options: CallOptions): Promise<boolea
   const kept = (isThere ? listWorkspaces(control) : []).find(({ name, workspace }) =>
     workspace === null ? name === registration.workspace_name : workspace.id === registration.workspace_id,
   );
-  if (kept === undefined) return unregister(folder);
+  if (kept === undefined) {
+    removeNote(folder, registration.workspace_id);
+    return unregister(folder) || ownNoteAt(folder) === null;
+  }
   const isInterrupted = kept.workspace !== null && isReleased(kept.workspace);
   throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control.root}`, {
     hint: isInterrupted

@@ -30,6 +30,7 @@ import {
   listRegistered,
   lockingOf,
   lockRegistry,
+  ownNoteAt,
   readRegistration,
   registerWorkspace,
 } from "../place/registry.ts";
@@ -123,7 +124,7 @@ async function relocateWith(parts: WorkspaceParts, root: string, move: Move): Pr
   const { from, to } = move;
   const kept = workspaceKeptIn(root, from) ?? workspaceKeptIn(root, to);
   if (kept === null) throw hasPointsOfMissing(controlPaths(root), to, "not_found") ?? nothingKept(from);
-  const isOwn = readRegistration(to)?.workspace_id === kept.workspace.id;
+  const isOwn = [readRegistration(to), ownNoteAt(to)].some((each) => each?.workspace_id === kept.workspace.id);
   const there = isOwn ? null : workspaceAt(to);
   const isOther = there !== null && there.workspace.id !== kept.workspace.id;
   const moved = await relocateTo(parts, kept, { ...move, there: isOther ? there : null });

@@ -11,7 +11,6 @@ import {
   type Hint,
   isMountDead,
   line,
-  option,
   reworded,
   see,
   toCairnError,
@@ -25,12 +24,10 @@ import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import { isSilent, requireAnswer, silentPlace } from "../../fs/silent-mounts.ts";
 import {
   displayPath,
-  isAtOrBelow,
   printablePath,
   rawBytes,
   type RawPath,
   shellPath,
-  releaseLine,
   listedNames,
 } from "../../fs/paths/safe-path.ts";
 import {
@@ -58,17 +55,19 @@ import {
   type WorkspacePaths,
   workspacePaths,
 } from "./control-layout.ts";
-import { isSystemDaemon, requireNotDaemons } from "./daemon-marks.ts";
+import { requireNotDaemons } from "./daemon-marks.ts";
 import { isTrusted, ownerBesidesUs, requireOpen } from "./owners.ts";
 import {
   controlOf,
+  entryOf,
   listDaemons,
   listRegistered,
   listSelfContained,
+  noteAtFolder,
+  ownNoteAt,
   readRegistration,
-  registeredElsewhere,
+  registerWorkspace,
 } from "./registry.ts";
-import { userStateDirectory } from "../../fs/users.ts";
 
 /**
  * Finds a folder's workspace: by a control directory beside it or at the root of its mount, else by the registry. Also
@@ -304,7 +303,7 @@ class Lookup {
     if (workspace !== null) return workspace;
     requireNotDaemons(folder);
     this.#requireFirstName(folder);
-    return null;
+    return keptByNote(folder);
   }
 
   /** Throws `refused` if a folder is a workspace's folder at a second place, such as a bind mount. */
@@ -412,7 +411,29 @@ function recordOf(registration: Registration): PlacedWorkspace | null {
 
 function keptByRegistry(folder: Buffer): FoundWorkspace | null {
   const registration = readRegistration(folder);
-  if (registration === null) return null;
+  return registration === null ? null : keptBy(registration, folder);
+}
+
+/** The workspace in this user's note at the folder, for example after the state directory was lost. */
+function keptByNote(folder: Buffer): FoundWorkspace | null {
+  const note = ownNoteAt(folder);
+  if (note === null) return null;
+  const control = controlPaths(controlOf(note));
+  if (existsSync(control.root) && !isTrusted(control.root, folder)) return null;
+  const found = keptBy(note, folder);
+  const once = found === null ? recordOf(note) : null;
+  if (once === null || isReleased(once) || movedHere(folder) !== null) return found;
+  const [was, now] = [Buffer.from(rawPath(once)), printablePath(folder)];
+  throw new CairnError(
+    "refused",
+    `${now} is the workspace ${printablePath(was)}, whose save points lie in ${control.root}`,
+    {
+      hint: advice`if you moved it: ${movedControlLine(was, folder, control.root)}`,
+    },
+  );
+}
+
+function keptBy(registration: Registration, folder: Buffer): FoundWorkspace | null {
   const control = controlPaths(controlOf(registration));
   requireAnswer(control.root);
   const controlFile = controlAt(control);
@@ -726,6 +747,11 @@ export function noteFolder(
   } else if (workspace.mount_point === undefined) {
     if (readWorkspace(control, workspace.name)?.mount_point === undefined) recordFolder(found);
   }
+  const entry = entryOf({ ...found, control: { root: found.recordedControl ?? control.root } });
+  const isLost = ownNoteAt(folder)?.workspace_id === workspace.id && readRegistration(folder) === null;
+  // After the loss of the state directory, the note at the folder has led here.
+  if (isLost) registerWorkspace(entry);
+  else noteAtFolder(entry);
   if (call.crossMounts !== true) return;
   const known = readWorkspace(control, workspace.name) ?? workspace;
   const inside = mountsInside(folder).map(({ mountPoint }) => recordPath(mountPoint.subarray(folder.length + 1)));
@@ -761,40 +787,4 @@ export function movedHere(folder: Buffer): MovedFolder | null {
     if (there.ino !== facts.ino || there.dev !== facts.dev) return { from, isReplaced: true };
   }
   return null;
-}
-
-/** A folder that another state directory of this user keeps. */
-interface KeptElsewhere {
-  readonly folder: Buffer;
-  readonly control: string;
-}
-
-/**
- * Finds the workspace at or above a folder (its real path) that is registered in another state directory of this user,
- * for example by a process with another XDG_STATE_HOME. Null if there is none. The control directory must confirm the
- * note, which may be old.
- */
-export function keptElsewhere(folder: Buffer): KeptElsewhere | null {
-  for (let at = folder; at.length > 1; at = parentOf(at)) {
-    const registration = registeredElsewhere(at);
-    if (registration === null) continue;
-    const control = controlOf(registration);
-    // `init` itself continues an unregistered workspace in this state directory.
-    if (isAtOrBelow(control, userStateDirectory())) continue;
-    try {
-      if (readControl(controlPaths(control))?.id !== registration.control_id) continue;
-      const workspace = workspaceOnceOf(controlPaths(control), at);
-      if (workspace !== null && !isReleased(workspace)) return { folder: at, control };
-    } catch {
-      // An unreadable control directory cannot confirm the note.
-    }
-  }
-  return null;
-}
-
-/** The advice for a workspace of {@link keptElsewhere}. */
-export function useElsewhere({ folder, control }: KeptElsewhere): Hint {
-  if (isSystemDaemon())
-    return advice`root's daemon serves folders that were first saved while it ran; to begin a new history with it, release the folder first (${releaseLine(folder)}): the points so far stay in ${control}`;
-  return advice`name its control directory (${option({ controlDirectory: control })}), or set XDG_STATE_HOME as for its first save`;
 }

@@ -4,13 +4,15 @@ import type { GuardName } from "../../contract/words.ts";
 import { advice, CairnError, call, type Hint, isMountDead, option, toCairnError, word } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
+import { parentOf } from "../../fs/linux/exchange-folders.ts";
 import { mountOf, placeOnDevice, readMounts } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath, releaseLine } from "../../fs/paths/safe-path.ts";
 import { isGone, requireAnswer } from "../../fs/silent-mounts.ts";
 import { homeDirectories, knownHome, userStateDirectory } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
-import { isAroundDaemons } from "./daemon-marks.ts";
-import { keptElsewhere, realPathOf, useElsewhere, workspaceAbove } from "./find-workspace.ts";
+import { isReleased, readControl } from "./control-directory.ts";
+import { isAroundDaemons, isSystemDaemon } from "./daemon-marks.ts";
+import { realPathOf, workspaceAbove, workspaceOnceOf } from "./find-workspace.ts";
 import {
   controlDirectoriesInside,
   controlOf,
@@ -19,6 +21,7 @@ import {
   listRegistered,
   ownInside,
   realOrItself,
+  registeredElsewhere,
 } from "./registry.ts";
 import { existingAncestor, requireRoom } from "./room.ts";
 
@@ -105,6 +108,42 @@ const RELEASE = (folder: RawPath): Hint => advice`release that workspace first (
 /** Tells whether a workspace has a point; a workspace without one never blocks another one. */
 function hasPoints({ points }: WorkspacePaths): boolean {
   return existsSync(points) && readdirSync(points).some((name) => sequenceOfName(name) > 0);
+}
+
+/** A folder that another state directory of this user keeps. */
+interface KeptElsewhere {
+  readonly folder: Buffer;
+  readonly control: string;
+}
+
+/**
+ * Finds the workspace at or above a folder (its real path) that is registered in another state directory of this user,
+ * for example by a process with another XDG_STATE_HOME. Null if there is none. The control directory must confirm the
+ * note, which may be old.
+ */
+export function keptElsewhere(folder: Buffer): KeptElsewhere | null {
+  for (let at = folder; at.length > 1; at = parentOf(at)) {
+    const registration = registeredElsewhere(at);
+    if (registration === null) continue;
+    const control = controlOf(registration);
+    // `init` itself continues an unregistered workspace in this state directory.
+    if (isAtOrBelow(control, userStateDirectory())) continue;
+    try {
+      if (readControl(controlPaths(control))?.id !== registration.control_id) continue;
+      const workspace = workspaceOnceOf(controlPaths(control), at);
+      if (workspace !== null && !isReleased(workspace)) return { folder: at, control };
+    } catch {
+      // An unreadable control directory cannot confirm the note.
+    }
+  }
+  return null;
+}
+
+/** The advice for a workspace of {@link keptElsewhere}. */
+export function useElsewhere({ folder, control }: KeptElsewhere): Hint {
+  if (isSystemDaemon())
+    return advice`root's daemon serves folders that were first saved while it ran; to begin a new history with it, release the folder first (${releaseLine(folder)}): the points so far stay in ${control}`;
+  return advice`name its control directory (${option({ controlDirectory: control })}), or set XDG_STATE_HOME as for its first save`;
 }
 
 /** Throws `refused` for a folder inside or around another workspace, or around a control directory other than its own. */

@@ -30,8 +30,10 @@ import {
 } from "./make-workspace.ts";
 import { createWorkspace, listWorkspaces, readState, writeState, writeWorkspace } from "./control-directory.ts";
 import { checkWorkspaceName, controlPaths, workspaceDirectoryName, workspaceNameOf } from "./control-layout.ts";
-import { findWorkspace, isOtherFolder, openControlDirectory, workspaceNamed } from "./find-workspace.ts";
-import { listRegistered, unregister } from "./registry.ts";
+import { findWorkspace, isOtherFolder, noteFolder, openControlDirectory, workspaceNamed } from "./find-workspace.ts";
+import { type FolderNote, listRegistered, noteAt, removeNote, unregister } from "./registry.ts";
+import { encodeRegistration } from "../../formats/records/registration.ts";
+import { attributeOf, FOLDER_NOTE, setAttributeOf } from "../../fs/linux/own-attributes.ts";
 import { newControlId } from "../../ids.ts";
 
 function scratch(context: TestContext): string {
@@ -272,6 +274,7 @@ test(
     const [folder, beside, other] = [join(directory, "ws"), join(directory, ".cairn"), join(directory, "other")];
     await make(folder, { controlDirectory: other });
     unregister(folder);
+    removeNote(Buffer.from(folder));
     symlinkSync("other", beside);
     assert.equal(findWorkspace(folder)?.recordedControl, beside);
     lchownSync(beside, 65534, 65534);
@@ -424,4 +427,35 @@ test("chooseControlDirectory returns a path with the reason for it, and creates 
   assert.deepEqual([chosen.where, chosen.root], ["user-state", join(directory, "state", "cairn", "control", id)]);
   assert.equal(existsSync(join(directory, "state")), false);
   assert.deepEqual(controlWarnings(chosen.root, join(directory, "ws")), []);
+});
+
+test("a folder with a chosen control directory keeps its history without the registry; its copy is another folder", async (context) => {
+  const directory = scratch(context);
+  const [folder, controlDirectory] = [join(directory, "ws"), join(directory, "disk", "points")];
+  const { found } = await make(folder, { controlDirectory });
+  if (noteAt(Buffer.from(folder)) === null) return context.skip("no extended attributes here");
+  const loseState = (): void => rmSync(join(directory, "state"), { recursive: true });
+  loseState();
+  assert.equal(findWorkspace(join(folder, "sub"))?.workspace.id, found.workspace.id);
+  assert.equal((await make(folder)).created, false);
+  noteFolder(findWorkspace(folder)!, {});
+  assert.equal(listRegistered().length, 1, "a save registers the folder again");
+
+  const copy = join(directory, "copy");
+  spawnSync("cp", ["-a", folder, copy]);
+  assert.equal(findWorkspace(copy), null);
+  const second = await make(copy);
+  assert.equal(attributeOf(Buffer.from(copy), FOLDER_NOTE), null, "the copied note has no use");
+  assert.notEqual(second.found.workspace.id, found.workspace.id);
+
+  loseState();
+  renameSync(folder, join(directory, "moved"));
+  const wayOut = `--control-dir ${controlDirectory} relocate ${folder} ${join(directory, "moved")}`;
+  await assert.rejects(make(join(directory, "moved")), (error: CairnError) => error.hint?.includes(wayOut) === true);
+  renameSync(join(directory, "moved"), folder);
+  renameSync(controlDirectory, join(directory, "away"));
+  await assert.rejects(make(folder), hasCode("not_found"));
+  const note = noteAt(Buffer.from(folder))!;
+  setAttributeOf(Buffer.from(folder), FOLDER_NOTE, encodeRegistration({ ...note, uid: 65_533 } as FolderNote));
+  assert.equal((await make(folder)).created, true, "another user's note locks nobody out");
 });

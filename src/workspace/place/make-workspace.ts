@@ -46,6 +46,7 @@ import {
 import { isTrusted, whoMayMove } from "./owners.ts";
 import {
   controlOf,
+  entryOf,
   finishReleases,
   leftReleases,
   lockingOf,
@@ -366,13 +367,7 @@ function registerFolder(folder: Buffer, control: ControlPaths): void {
       "internal",
       `the control directory ${control.root} has no workspace for ${printablePath(folder)}`,
     );
-  registerWorkspace({
-    folder,
-    control: control.root,
-    controlId: controlFile.id,
-    workspaceId: workspace.id,
-    workspaceName: workspace.name,
-  });
+  registerWorkspace(entryOf({ folder, control, controlFile, workspace }));
 }
 
 export type InitFolderOptions = Pick<MakeWorkspaceOptions, "name" | "engine" | "populate" | "guard">;

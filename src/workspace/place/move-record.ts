@@ -13,14 +13,7 @@ import {
 } from "./control-directory.ts";
 import { type ControlPaths, controlPaths } from "./control-layout.ts";
 import { liesBeside } from "./find-workspace.ts";
-import {
-  lockingOf,
-  lockRegistry,
-  type NewRegistration,
-  noteSelfContained,
-  registerWorkspace,
-  unregister,
-} from "./registry.ts";
+import { entryOf, lockingOf, lockRegistry, noteSelfContained, registerWorkspace, unregister } from "./registry.ts";
 
 /** The workspace at a folder's old path, also if an earlier relocation was killed half way. */
 export interface Kept {
@@ -58,13 +51,7 @@ export const RELOCATION: Told = {
 export function moveWorkspace({ control, workspace }: Kept, from: Buffer, to: Buffer): void {
   const controlFile = readControl(control);
   if (controlFile === null) throw new CairnError("not_found", `${control.root} no longer exists`);
-  const entry: NewRegistration = {
-    folder: to,
-    control: control.root,
-    controlId: controlFile.id,
-    workspaceId: workspace.id,
-    workspaceName: workspace.name,
-  };
+  const entry = entryOf({ folder: to, control, controlFile, workspace });
   if (liesBeside(controlFile, workspace)) noteSelfContained(entry);
   else {
     registerWorkspace(entry);

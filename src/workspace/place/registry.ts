@@ -12,19 +12,22 @@ import { isGone, isSilent, silentOf } from "../../fs/silent-mounts.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import {
   type Mount,
+  filesystemUuid,
   mountsInside,
   readMounts,
   placeOnDevice,
   whyMountsUnknown,
   ownEntries,
 } from "../../fs/linux/mounts.ts";
+import { attributeOf, FOLDER_NOTE, setAttributeOf } from "../../fs/linux/own-attributes.ts";
+import { ownIds } from "../../fs/linux/user-namespace.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/paths/safe-path.ts";
 import { absolutePath, knownHome, userCacheDirectory, userStateDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
 import { isSystemDaemon, removeMarksOf, stateOfOtherDaemon } from "./daemon-marks.ts";
 import { hintOfOthers, requireOwnHome, unlessOthersWrote } from "./owners.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "../../repository/packs/polynomial.ts";
-import { lacksItsFile } from "./control-directory.ts";
+import { isBeside, lacksItsFile, madeAt } from "./control-directory.ts";
 import { controlPaths, MOUNT_CONTROL, requireWhole, SELF_CONTAINED_CONTROL } from "./control-layout.ts";
 
 /**
@@ -74,24 +77,99 @@ export interface NewRegistration {
   workspaceName: string;
 }
 
-function encoded(entry: NewRegistration): Uint8Array {
-  return encodeRegistration({
+/** What the registry records of a workspace. */
+export function entryOf({ folder, control, controlFile, workspace }: Placed): NewRegistration {
+  const [{ id: controlId }, { id: workspaceId, name: workspaceName }] = [controlFile, workspace];
+  return { folder, control: control.root, controlId, workspaceId, workspaceName };
+}
+
+interface Placed {
+  folder: RawPath;
+  control: { root: string };
+  controlFile: { id: ControlId };
+  workspace: { id: WorkspaceId; name: string };
+}
+
+function registrationOf(entry: NewRegistration): Registration {
+  return {
     ...recordPath(rawBytes(entry.folder)),
     control: recordPath(rawBytes(entry.control)),
     control_id: entry.controlId,
     workspace_id: entry.workspaceId,
     workspace_name: entry.workspaceName,
     registered_at: new Date().toISOString(),
-  });
+  };
 }
 
-/** Records durably which control directory keeps a folder. Replaces an earlier record of that path. */
+function encoded(entry: NewRegistration): Uint8Array {
+  return encodeRegistration(registrationOf(entry));
+}
+
+/** Records durably which control directory keeps a folder, and notes it there. Replaces an earlier record of that path. */
 export function registerWorkspace(entry: NewRegistration): void {
   noteElsewhere(entry);
+  noteAtFolder(entry);
   durableMkdir(folderOf("registered"));
   removeLeftovers(folderOf("registered"));
   durableWrite(fileOf("registered", entry.folder), encoded(entry));
   durableRemove(fileOf("released", entry.folder));
+}
+
+/**
+ * The note in a folder's attribute `user.cairn.control`, if `--control-dir` chose the control directory: without the
+ * registry no search finds that place. A note counts for one folder, so that a copy of the folder is another one.
+ */
+export interface FolderNote extends Registration {
+  /** The user who wrote it, outside of user namespaces. */
+  uid: number;
+  /** Inode, birth time or UUID of the subvolume, and UUID of the file system, with blanks between. */
+  identity: string;
+}
+
+function identityOf(folder: Buffer): string {
+  const { ino } = statSync(folder, { bigint: true });
+  return [ino, madeAt(folder) ?? "", filesystemUuid(folder) ?? ""].join(" ");
+}
+
+/** Returns a folder's note; null if it has none, or the note came with a copy. Throws `newer_version`. */
+export function noteAt(folder: Buffer): FolderNote | null {
+  const bytes = attributeOf(folder, FOLDER_NOTE);
+  try {
+    const note = bytes === null ? null : (decodeRegistration(bytes) as FolderNote);
+    return note !== null && note.identity === identityOf(folder) ? note : null;
+  } catch (error) {
+    if (toCairnError(error).code === "newer_version") throw error;
+    return null;
+  }
+}
+
+/** As {@link noteAt}, without another user's note. */
+export function ownNoteAt(folder: Buffer): FolderNote | null {
+  const note = noteAt(folder);
+  return note?.uid === ownIds().uid ? note : null;
+}
+
+/** Notes a workspace at its folder, or removes the note of a copy. A fitting note of another workspace stays. */
+export function noteAtFolder(entry: NewRegistration): void {
+  const folder = Buffer.from(rawBytes(entry.folder));
+  const record = registrationOf(entry);
+  const control = controlOf(record);
+  const isFoundAnyway =
+    isBeside(control, folder) ||
+    basename(dirname(control)) === MOUNT_CONTROL ||
+    control.endsWith(`/cairn/control/${entry.controlId}`);
+  const known = noteAt(folder);
+  if (known !== null && known.workspace_id !== entry.workspaceId) return;
+  if (isFoundAnyway) return removeNote(folder);
+  if ((known !== null && controlOf(known) === control) || isGone(folder)) return;
+  const note = { ...record, uid: ownIds().uid, identity: identityOf(folder) };
+  setAttributeOf(folder, FOLDER_NOTE, encodeRegistration(note));
+}
+
+/** Removes the note of a folder, except one that names another workspace than `id`. */
+export function removeNote(folder: Buffer, id?: WorkspaceId): void {
+  if (attributeOf(folder, FOLDER_NOTE) === null || (id !== undefined && noteAt(folder)?.workspace_id !== id)) return;
+  setAttributeOf(folder, FOLDER_NOTE, null);
 }
 
 /** Best effort: without the note, a process that has only HOME may begin a second history of the folder. */
