@@ -225,6 +225,21 @@ test("a target that equals a chosen id means its point, although other ids begin
   for (const id of ["a b", "2026-05-02"]) requireChosenId(points, id, true);
 });
 
+test("a chosen id may begin another point's id, and a refusal tells what has it", (context) => {
+  const { points } = scratch(context);
+  const other = save(points, { save_point_id: `57c0ffee${"1".repeat(24)}` as SavePointId, tags: ["v1"] });
+  for (const id of ["5", "57", "57c", "57c0", "57C0FFE"]) requireChosenId(points, id, false);
+  const step = save(points, { chosen_id: "57c0" });
+  const idOf = (target: string): string => resolveTarget(points, target, other).descriptor.save_point_id;
+  assert.deepEqual([idOf("57c0"), idOf("57c0f")], [step, other]);
+  for (const [id, reason] of [
+    ["57c0", /already has the id 57c0$/],
+    ["v1", /57c0ffee already has the tag v1$/],
+    ["57c0ffee-x", /57c0ffee already has an id that begins with 57c0ffee$/],
+  ] as const)
+    assert.throws(() => requireChosenId(points, id, false), reason);
+});
+
 test("an id that an agent chose does not hide a person's later tag or another point's id", (context) => {
   const { points } = scratch(context);
   const cause: Descriptor["cause"] = { kind: "tool_call" };

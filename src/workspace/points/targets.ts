@@ -163,7 +163,8 @@ const CHOSEN_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 const HEX = /^[0-9a-f]{1,32}$/i;
 
 /**
- * Checks a chosen id for a new point: a word that is no time, no tag and no beginning of another point's id.
+ * Checks a chosen id for a new point: a word that is no time and no tag, and does not begin with the digits with which another
+ * point's id is shown. Fewer digits may begin such an id: a target means the chosen id then.
  * `isImported`: another program made the point, so blanks and times are allowed. Throws `invalid_id`, `already_exists`.
  */
 export function requireChosenId(points: Points, id: string, isImported: boolean): void {
@@ -173,11 +174,13 @@ export function requireChosenId(points: Points, id: string, isImported: boolean)
       hint: "use at most 100 letters, digits, dots, dashes and underscores; not a time, latest or head",
     });
   const shown = id.slice(0, SHOWN_DIGITS);
-  const begun = HEX.test(shown) ? points.withPrefix(shown.toLowerCase()) : [];
-  const taken = byChosenId(points, id) ?? [...taggedWith(points, id), ...begun].find((each) => !("problem" in each));
+  const begun = HEX.test(shown) && shown.length === SHOWN_DIGITS ? points.withPrefix(shown.toLowerCase()) : [];
+  const [tagged] = taggedWith(points, id);
+  const taken = byChosenId(points, id) ?? tagged ?? begun.find((each) => !("problem" in each));
   if (taken === undefined || "problem" in taken) return;
-  const { save_point_id } = taken.descriptor;
-  throw new CairnError("already_exists", `the save point ${save_point_id.slice(0, 8)} already has the id ${id}`, {
+  const { save_point_id, chosen_id: chosen } = taken.descriptor;
+  const what = chosen === id ? `the id ${id}` : taken === tagged ? `the tag ${id}` : `an id that begins with ${shown}`;
+  throw new CairnError("already_exists", `the save point ${save_point_id.slice(0, 8)} already has ${what}`, {
     hint: advice`choose another id; ${call(`show ${id}`, "show", id)} shows that point`,
     details: { save_point_id },
   });
