@@ -53,7 +53,12 @@ export const BackupSnapshot = object({
   hostname: text(),
   username: text(),
   paths: rows(text()),
-  tags: rows(text(), "without the tag that names the save point"),
+  tags: rows(text(), "without those that name the save point and mark the snapshot as incomplete"),
+  incomplete: opt(
+    flag(
+      "true: entries are missing, which could not be read; absent for a snapshot of another program or of a build before this one",
+    ),
+  ),
   tree: text(),
   parent: orNull(text()),
   program_version: orNull(text()),

@@ -16,6 +16,7 @@ import type {
 } from "../../contract/index.ts";
 import {
   isChosen,
+  isIncomplete,
   ownTags,
   removalHint,
   removedSnapshots,
@@ -251,6 +252,7 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
         time: moments.get(id)!,
         tags: ownTags(snapshot),
         undo: false,
+        incomplete: isIncomplete(snapshot),
       })),
       retention,
       Date.now(),

@@ -18,7 +18,7 @@ import type { OpenRepository } from "../open/open-repository.ts";
 import { partsToScan } from "./paths-to-scan.ts";
 import { scanParts, type ScannedParts } from "./scan-parts.ts";
 import { adding, type Session } from "../open/session.ts";
-import { checkSnapshotTags, newestOfSame, publicSnapshot, timeAfter } from "../open/snapshots.ts";
+import { checkSnapshotTags, INCOMPLETE, newestOfSame, publicSnapshot, timeAfter } from "../open/snapshots.ts";
 
 /**
  * Backs up folders and files as one snapshot of whole paths, as restic makes them: no save point, and no manifest,
@@ -79,6 +79,8 @@ interface Parts {
   scanned: ScannedParts;
 }
 
+const isLacking = ({ reason }: LeftOutEntry): boolean => reason !== "mounted" && reason !== "excluded";
+
 class PathsBackup {
   readonly #parts: Parts;
 
@@ -109,7 +111,7 @@ class PathsBackup {
       origin,
       parent,
       excludes: [...(options.exclude ?? [])],
-      tags: options.tags ?? [],
+      tags: [...(options.tags ?? []), ...(this.#lacking.length === 0 ? [] : [INCOMPLETE])],
       started,
       added,
       files: scanned.files,
@@ -123,15 +125,19 @@ class PathsBackup {
     return this.#result({ parent, unchanged, snapshot: { id, snapshot } });
   }
 
+  /** Entries that should be in the snapshot. */
+  get #lacking(): LeftOutEntry[] {
+    return this.#parts.scanned.leftOut.filter(isLacking);
+  }
+
   #result(of: {
     parent: ListedSnapshot | null;
     unchanged: boolean;
     snapshot: ListedSnapshot | null;
   }): PathsBackupResult {
     const { session, added, started, scanned } = this.#parts;
-    const isLacking = ({ reason }: LeftOutEntry): boolean => reason !== "mounted" && reason !== "excluded";
     const { said } = scanned;
-    const lacking = scanned.leftOut.filter(isLacking);
+    const lacking = this.#lacking;
     return {
       ...session.access.info,
       snapshot: of.snapshot === null ? null : publicSnapshot(of.snapshot),

@@ -19,7 +19,15 @@ import type { Workspace } from "../../workspace/open/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../../contract/index.ts";
 import { incompleteOf } from "../../workspace/points/left-out.ts";
 import { looksEmpty } from "../open/own-folder.ts";
-import { checkSnapshotTags, newestOfSame, pointOf, pointTag, publicSnapshot, timeAfter } from "../open/snapshots.ts";
+import {
+  checkSnapshotTags,
+  INCOMPLETE,
+  newestOfSame,
+  pointOf,
+  pointTag,
+  publicSnapshot,
+  timeAfter,
+} from "../open/snapshots.ts";
 import { adding, type Session } from "../open/session.ts";
 import {
   addedBy,
@@ -313,7 +321,7 @@ class BackupOfPoint {
       parent,
       // A restore over a folder does not change entries that these patterns excluded.
       excludes: descriptor.rules.exclude,
-      tags: [...(options.tags ?? []), pointTag(descriptor.save_point_id)],
+      tags: [...(options.tags ?? []), pointTag(descriptor.save_point_id), ...(descriptor.complete ? [] : [INCOMPLETE])],
       started,
       added,
       ...(await this.#totals()),

@@ -67,6 +67,13 @@ export function isRecovered({ tags }: Pick<Snapshot, "tags">): boolean {
   return tags?.includes(`${POINT_TAG}${RECOVERED}`) === true;
 }
 
+/** The tag of a snapshot of which entries are missing: `backup list` marks it, and rules count whole snapshots first. */
+export const INCOMPLETE = pointTag("incomplete");
+
+export function isIncomplete({ tags }: Pick<Snapshot, "tags">): boolean {
+  return tags?.includes(INCOMPLETE) === true;
+}
+
 /** A snapshot's tags as its maker chose them. */
 export function ownTags(snapshot: Snapshot): string[] {
   return (snapshot.tags ?? []).filter((tag) => !tag.startsWith(POINT_TAG));
@@ -85,6 +92,7 @@ export function publicSnapshot({ id, snapshot }: ListedSnapshot): BackupSnapshot
     username: snapshot.username,
     paths: snapshot.paths,
     tags: ownTags(snapshot),
+    ...(isIncomplete(snapshot) ? { incomplete: true } : {}),
     tree: snapshot.tree,
     parent: snapshot.parent ?? null,
     program_version: snapshot.program_version ?? null,

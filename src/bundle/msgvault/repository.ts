@@ -18,7 +18,7 @@ import { crc32c, decodeIndex, decodePack, type PackEntry, type Place } from "../
 import { syscallError } from "../../fs/linux/errno.ts";
 import { openOwnWay, syscalls } from "../../fs/linux/syscalls.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
-import { printablePath } from "../../fs/paths/safe-path.ts";
+import { listedNames, printablePath } from "../../fs/paths/safe-path.ts";
 import { openRegular, readRegular } from "../../fs/regular-file.ts";
 
 const MOST_CONFIG = 64 << 10;
@@ -139,9 +139,14 @@ export class MsgvaultRepository implements Disposable {
         `no snapshot of ${printablePath(this.path)} has the id ${JSON.stringify(word)}`,
       );
     if (others.length > 0)
-      throw new CairnError("ambiguous", `${others.length + 1} snapshots have ids that begin with ${word}`, {
-        details: { candidates: [one, ...others].map(({ id }) => id) },
-      });
+      throw new CairnError(
+        "ambiguous",
+        `${word} fits ${others.length + 1} snapshots: ${listedNames([one, ...others].map(({ id }) => id))}`,
+        {
+          hint: "use more of the id",
+          details: { candidates: [one, ...others].map(({ id }) => id) },
+        },
+      );
     if ("problem" in one) throw one.problem;
     return one.manifest;
   }

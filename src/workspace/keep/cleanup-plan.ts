@@ -171,7 +171,12 @@ function decideByRules(
   rules: RetentionRules,
   protections: ReadonlyMap<SavePointId, readonly Protection[]>,
 ): RetentionDecision[] {
-  const seen = points.map((point) => ({ ...datedPoint(point), tags: point.tags, undo: point.descriptor.undo }));
+  const seen = points.map((point) => ({
+    ...datedPoint(point),
+    tags: point.tags,
+    undo: point.descriptor.undo,
+    incomplete: !point.descriptor.complete,
+  }));
   return applyRetention(seen, rules, Date.now()).map((decision) => {
     const protectedBy = protections.get(decision.id as SavePointId);
     if (protectedBy === undefined) return decision;

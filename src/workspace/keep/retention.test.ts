@@ -42,6 +42,15 @@ test("keep-last orders points by their times, as restic does, if the clock was s
   assert.equal(kept(same, { keepLast: 1 }), "b");
 });
 
+test("rules count whole points as if incomplete ones were not there, and keep what they kept before", () => {
+  const days = ["2026-11-15", "2026-11-16", "2026-11-17", "2026-11-18", "2026-11-19"].map((day) => `${day}T09:00:00Z`);
+  const list = points(days).map((point) => ({ ...point, incomplete: "ace".includes(point.id) }));
+  assert.equal(kept(list, { keepLast: 1 }), "de");
+  assert.equal(kept(list, { keepDaily: 2 }), "bde");
+  const none = list.map((point) => ({ ...point, incomplete: true }));
+  assert.equal(kept(none, { keepLast: 2 }), "de");
+});
+
 for (const [rule, times] of [
   ["keepHourly", ["2026-11-20T05:00:00Z", "2026-11-20T06:00:00Z", "2026-11-20T07:00:00Z", "2026-11-20T08:00:00Z"]],
   ["keepDaily", ["2026-11-15T05:00:00Z", "2026-11-16T06:00:00Z", "2026-11-17T07:00:00Z", "2026-11-18T08:00:00Z"]],

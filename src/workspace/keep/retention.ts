@@ -17,6 +17,8 @@ export interface RetentionPoint {
   tags: readonly string[];
   /** made by a restore or an undo: only `keepUndo` applies */
   undo: boolean;
+  /** entries are missing: rules count whole points as if this one were not there */
+  incomplete?: boolean;
 }
 
 export interface RetentionDecision {
@@ -144,7 +146,9 @@ export function applyRetention(
     .toSorted((a, b) => b.time - a.time || b.sequence - a.sequence);
   const ordinary = sorted.filter(({ undo }) => !undo);
   const undo = undoReasons(sorted, rules, latestOf(sorted, now));
-  const kept = ordinaryReasons(ordinary, rules, latestOf(ordinary, now));
+  const whole = ordinary.filter(({ incomplete }) => incomplete !== true);
+  // An incomplete point may have the only copy of what is newer than the last whole one, so it is no reason to drop either.
+  const kept = new Map([whole, ordinary].flatMap((of) => [...ordinaryReasons(of, rules, latestOf(of, now))]));
   const oldest = rules.maxAge === undefined ? null : before(now, parseSpan(rules.maxAge));
   return sorted.map((point) => {
     const reasons = (point.undo ? undo : kept).get(point.id) ?? [];

@@ -63,15 +63,20 @@ export function readFilter(context: Context, input: Input): SnapshotFilter {
   return FILTER.read(context, input);
 }
 
+/** Returns the characters that ids must be printed with, so that each names one snapshot: those of msgvault begin with the day. */
+export function digitsOf(ids: readonly string[], least = 8): number {
+  return new Set(ids.map((id) => id.slice(0, least))).size === ids.length ? least : digitsOf(ids, least + 1);
+}
+
 /** Returns a snapshot's row in a list; the fourth cell is its size, the fifth the bytes that it added. */
-export function rowOf(snapshot: BackupSnapshot, style: Style, now: number): string[] {
+export function rowOf(snapshot: BackupSnapshot, style: Style, now: number, digits = 8): string[] {
   return [
-    style.bold(snapshot.snapshot_id.slice(0, 8)),
+    style.bold(snapshot.snapshot_id.slice(0, digits)),
     formatMinute(snapshot.created_at, now),
     printable(snapshot.hostname),
     snapshot.bytes === null ? "" : formatBytes(snapshot.bytes),
     snapshot.bytes_stored === null ? "" : `+${formatBytes(snapshot.bytes_stored)}`,
-    snapshot.tags.length === 0 ? "" : printable(snapshot.tags.join(",")),
+    [...(snapshot.incomplete ? [style.yellow("incomplete")] : []), printable(snapshot.tags.join(","))].join(" ").trim(),
     printable(snapshot.paths.join(" ")),
   ];
 }
@@ -104,7 +109,8 @@ async function render(context: Context, list: BackupList): Promise<string> {
   const lines: string[] = [];
   if (list.snapshots.length === 0) lines.push("no snapshots");
   else {
-    const rows = list.snapshots.map((snapshot) => rowOf(snapshot, style, now));
+    const digits = digitsOf([...new Set(list.snapshots.map(({ snapshot_id: id }) => id))]);
+    const rows = list.snapshots.map((snapshot) => rowOf(snapshot, style, now, digits));
     append(lines, await renderTable(rows, [3, 4]));
     lines.push(style.dim(plural(list.snapshots.length, "snapshot")));
     append(lines, rowLines(list.snapshots, style));
