@@ -119,7 +119,8 @@ export async function planOf(workspace: Workspace, input: RestoreInput, saved: S
   const scan = saved.scan!;
   const { unasked, newer, ...changes } = await planChanges(workspace, input, { source, fields, scan });
   const { plan, target, manifest } = changes;
-  if (input.change.isRelative && plan.length > 0) warnOfGitElsewhere(workspace.root, input);
+  const isChange = Iterator.from(plan).some(({ action }) => action !== "keep");
+  if (input.kind !== "restore" && isChange) warnOfGitElsewhere(workspace.root, plan, input);
   warnOfLostGit(workspace.root, plan, target, input);
   const toTarget = { before: fields, after: manifest?.lossless ?? [] };
   return {

@@ -4,7 +4,7 @@ import type { MovedRef } from "../../contract/points.ts";
 import { toCairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
-import { displayPath, printablePath } from "../../fs/paths/safe-path.ts";
+import { displayPath, printablePath, shellPath } from "../../fs/paths/safe-path.ts";
 import { readRegular } from "../../fs/regular-file.ts";
 import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { packedRefs, symbolicTarget } from "./git-files.ts";
@@ -104,16 +104,40 @@ function linkIn(node: TreeNode, contents: TreeSource): string | undefined {
   }
 }
 
-/** Warns that git's own state stays if the folder is a linked worktree or a submodule: that state lies outside. */
+/**
+ * Warns that git's own state stays if it lies outside the folder: of a linked worktree or a submodule, of a repository above
+ * the folder, or in a separate git directory of a nested folder that the plan changes.
+ */
 export function warnOfGitElsewhere(
   root: Uint8Array,
+  plan: Iterable<{ path: Uint8Array; action: string }>,
   { onWarning }: { onWarning?: ((message: string) => void) | undefined },
 ): void {
-  const link = joinPath(root, Buffer.from(".git"));
-  if (fs.lstatSync(link, { throwIfNoEntry: false })?.isFile() !== true) return;
-  const named = readRegular(link, { limit: MOST_LINK }).toString().trim();
-  if (named.startsWith("gitdir:"))
-    onWarning?.(
-      `git's own state is outside the folder, in ${printablePath(named.slice("gitdir:".length).trim())}, and stays as it is: HEAD, branches and the index were not changed`,
-    );
+  const top = latin1(root);
+  const folders = new Set([top]);
+  for (const { path, action } of plan)
+    if (action !== "keep")
+      for (let at = posix.dirname(latin1(path)); at !== "."; at = posix.dirname(at)) folders.add(posix.join(top, at));
+  const found = new Set([...folders].flatMap((folder) => separateGit(folder) ?? []));
+  let above = top;
+  while (above !== "/" && !isThere(posix.join(above, ".git"))) above = posix.dirname(above);
+  if (above !== top && above !== "/") found.add(posix.join(above, ".git"));
+  for (const git of found)
+    if (!git.startsWith(`${top}/`)) {
+      const shown = shellPath(Buffer.from(git, "latin1"));
+      onWarning?.(
+        `git elsewhere: git's own state is outside the folder, in ${shown}, and stays as it is: HEAD, branches and the index were not changed. To look at its commits: git --git-dir ${shown} log --oneline; git reset or git revert takes one back`,
+      );
+    }
+}
+
+const isThere = (path: string): boolean =>
+  fs.lstatSync(Buffer.from(path, "latin1"), { throwIfNoEntry: false }) !== undefined;
+
+/** Returns the directory that a file `.git` in a folder names, absolute; null if there is no such file. Paths are in latin1. */
+function separateGit(folder: string): string | null {
+  const link = Buffer.from(posix.join(folder, ".git"), "latin1");
+  if (fs.lstatSync(link, { throwIfNoEntry: false })?.isFile() !== true) return null;
+  const named = /^gitdir:(.*)$/m.exec(latin1(readRegular(link, { limit: MOST_LINK })))?.[1];
+  return named === undefined ? null : posix.resolve(folder, named.trim());
 }
