@@ -26,14 +26,18 @@ function describeSizes(entry: DiffEntry, style: Style): string {
   return size === undefined ? "" : style.dim(`  ${formatBytes(size)}`);
 }
 
+/** Counts a renamed entry as one added and one removed, as the status and the history do. */
 export function renderSummary(entries: readonly DiffEntry[]): string {
-  const counts = { added: 0, removed: 0, modified: 0, renamed: 0, not_kept: 0 };
-  for (const entry of entries) counts[entry.change]++;
+  const counts = { added: 0, removed: 0, modified: 0, not_kept: 0 };
+  for (const { change } of entries)
+    for (const each of change === "renamed" ? (["added", "removed"] as const) : [change]) counts[each]++;
   const parts = Object.entries(counts).filter(([, count]) => count > 0);
   const words = parts.map(
     ([change, count]) => `${formatCount(count)} ${change === "not_kept" ? "no longer saved" : change}`,
   );
-  return entries.length === 0 ? "no difference" : `${plural(entries.length, "entry")}: ${words.join(", ")}`;
+  const sum = parts.reduce((all, [, count]) => all + count, 0);
+  const renamed = sum > entries.length ? ` (${formatCount(sum - entries.length)} renamed)` : "";
+  return entries.length === 0 ? "no difference" : `${plural(sum, "entry")}: ${words.join(", ")}${renamed}`;
 }
 
 export interface TextDiff {

@@ -29,14 +29,14 @@ test("ChangedTree counts changes per folder, and joins folders without branches 
     entry("src/z.ts", "renamed"),
   ];
   assert.deepEqual(shown(entries), [
-    "src/ +1 ~1 -1 modified",
+    "src/ +2 ~0 -2 modified",
     "  deep/er/ +1 ~0 -1",
     "    x.ts added",
     "    y.ts removed",
     "  z.ts renamed",
     "a.ts modified",
   ]);
-  assert.deepEqual(shown(entries, ["src"]), ["src/ +1 ~1 -1 modified", "a.ts modified"]);
+  assert.deepEqual(shown(entries, ["src"]), ["src/ +2 ~0 -2 modified", "a.ts modified"]);
 });
 
 test("ChangedTree shows an added empty folder as a row", () => {

@@ -45,17 +45,22 @@ function nodeOf(name: string, path: string): Node {
   return { name, path, own: undefined, folders: new Map(), entries: [], added: 0, modified: 0, removed: 0 };
 }
 
-const SUM = {
-  added: "added",
-  renamed: "modified",
-  modified: "modified",
-  removed: "removed",
-  not_kept: "removed",
+/** What an entry counts as. A renamed one counts as in the status and the history, which compare no content: under both names. */
+const SUMS = {
+  added: ["added"],
+  renamed: ["added", "removed"],
+  modified: ["modified"],
+  removed: ["removed"],
+  not_kept: ["removed"],
 } as const;
+
+function count(sums: Sums, { change }: DiffEntry): void {
+  for (const each of SUMS[change]) sums[each]++;
+}
 
 export function sumsOf(entries: readonly DiffEntry[]): Sums {
   const sums = { added: 0, modified: 0, removed: 0 };
-  for (const { change } of entries) sums[SUM[change]]++;
+  for (const each of entries) count(sums, each);
   return sums;
 }
 
@@ -113,12 +118,12 @@ export class ChangedTree {
     for (const entry of entries) {
       const names = entry.path.split("/");
       let node = this.#root;
-      node[SUM[entry.change]]++;
+      count(node, entry);
       for (const [i, name] of names.slice(0, -1).entries()) {
         let next = node.folders.get(name);
         if (next === undefined) node.folders.set(name, (next = nodeOf(name, names.slice(0, i + 1).join("/"))));
         node = next;
-        node[SUM[entry.change]]++;
+        count(node, entry);
       }
       node.entries.push({ name: names.at(-1)!, entry });
     }
