@@ -161,6 +161,19 @@ test("an aborted fork leaves no folder and no workspace", async (context) => {
   assert.deepEqual(fs.readdirSync(join(client.controlDirectory, "workspaces")), ["main"]);
 });
 
+test("an adoption by merge without a step leaves head, the operations and undo alone", async (context) => {
+  const { root, client, write } = await testFolder(context, FILES);
+  await client.save();
+  await client.fork("head", join(root, "fork"));
+  write("a.txt", "mine");
+  await client.save();
+  const before = [(await client.status()).head, (await client.operations()).operations];
+  const { undo_id: undo, left_out: left } = await client.adoptFork(join(root, "fork"), { merge: true });
+  assert.deepEqual([undo, left], [null, []]);
+  assert.deepEqual([(await client.status()).head, (await client.operations()).operations], before);
+  await assert.rejects(client.undo(), hasCode("nothing_to_undo"));
+});
+
 test("why compares a fork that came home whole with the folder before, and lists no fork that was merged", async (context) => {
   const { root, client, library, write } = await testFolder(context, FILES);
   await client.save({ message: "first" });

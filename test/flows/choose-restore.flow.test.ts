@@ -93,7 +93,7 @@ test("restore on a terminal changes nothing if the plan is declined or the folde
   const equal = new Terminal(t, ["restore"], folder);
   await equal.type("Restore which save point?", KEYS.enter);
   assert.equal(await equal.ended(), 0);
-  assert.match(equal.text, /the folder equals [0-9a-f]+; nothing would change/);
+  assert.match(equal.text, /a restore to [0-9a-f]+ would change nothing/);
 });
 
 test("restore requires a point argument if there is no terminal or --to is given", async (t) => {

@@ -118,12 +118,12 @@ test(
     const shop = makeShop("already");
     const { page, go } = await open(t, shop.folder);
     await go({ view: "restore", workspace: shop.folder, point: "latest", paths: [{ path: "img/logo.png" }] });
-    await page.getByRole("heading", { name: "img/logo.png is already like this" }).waitFor();
+    await page.getByRole("heading", { name: "Nothing of img/logo.png would change" }).waitFor();
     assert.equal(await page.getByText("The state of now is saved first").count(), 0);
     const paths = [{ path: "img/logo.png" }, { path: "src/total.ts" }];
     await go({ view: "restore", workspace: shop.folder, point: shop.ids["a shell command"]!, paths });
     const unchanged = page.getByRole("list", { name: "Unchanged" }).getByRole("listitem");
-    await unchanged.getByText("is already like this").waitFor();
+    await unchanged.getByText("would not change").waitFor();
     assert.match(await unchanged.innerText(), /img\/\s*logo\.png/);
     await page.getByText("The state of now is saved first").waitFor();
     await go({ view: "restore", workspace: shop.folder, point: shop.ids["edit the total"]!, paths: [] });

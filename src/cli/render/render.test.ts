@@ -13,7 +13,7 @@ import { fakeLibrary, ID_A, ID_B, POINT, REASONS, RESTORED } from "../testing-fa
 import { renderCleanupPlan, renderCleanupResult, renderDoctor, renderRun } from "./care.ts";
 import { renderDatabaseDiff } from "./database.ts";
 import { decodeText } from "../../look/text-diff.ts";
-import { renderEntryLine, renderTextDiff } from "./diff.ts";
+import { renderEntryLine, renderSummary, renderTextDiff } from "./diff.ts";
 import { renderPoint } from "./listing.ts";
 import { formatInstant } from "./format.ts";
 import { describeCause, foldSaves, renderHistory, renderWhy } from "./points.ts";
@@ -271,7 +271,7 @@ test("a restore plan lists the changes, or says that nothing would change", () =
   );
   assert.equal(
     renderPlan({ ...plan, entries: [] }, shorten(ID_A), PLAIN),
-    "the folder equals 1a2b3c4d; nothing would change",
+    "a restore to 1a2b3c4d would change nothing",
   );
 });
 
@@ -285,10 +285,34 @@ test("a restore plan names entries that the point lacks, and each kept entry onc
     holders: [],
   };
   const lines = ["  left out: 1 entry", "    b: unreadable; it was not saved"];
-  const counted = "a restore to 1a2b3c4d would change 0 entries: 1 to keep";
+  const counted = "a restore to 1a2b3c4d would change nothing; 1 entry would stay";
   assert.equal(renderPlan(plan, shorten(ID_A), PLAIN), [counted, "  = a: unreadable", ...lines, TO_APPLY].join("\n"));
   const empty = renderPlan({ ...plan, entries: [], left_out: [left("b")] }, shorten(ID_A), PLAIN);
-  assert.equal(empty, ["the folder equals 1a2b3c4d; nothing would change", ...lines].join("\n"));
+  assert.equal(empty, ["a restore to 1a2b3c4d would change nothing", ...lines].join("\n"));
+});
+
+test("a restore plan counts entries that stay apart from those that change", () => {
+  const entries = [
+    { action: "create", kind: "file", path: "made" },
+    { action: "keep", kind: "file", path: "mine", reason: "changed_since" },
+  ] as const;
+  const plan = { id: "p", restored_to: ID_A, entries: [...entries], left_out: [], holders: [] };
+  const [first] = renderPlan(plan, shorten(ID_A), PLAIN).split("\n");
+  assert.equal(first, "a restore to 1a2b3c4d would change 1 entry: 1 to create; 1 entry would stay");
+});
+
+test("a rewind without a step claims no state of the folder", () => {
+  const changes = { created: 0, updated: 0, deleted: 0, metadata: 0 };
+  const turns = [{ turn_id: "1a2b3c4d", prompt: "why?" }];
+  const result = { ...RESTORED, undo_id: null, changes, left_out: [], turns };
+  const text = renderRestore({ result, shorten, undo: "cairn undo", style: PLAIN });
+  assert.match(text, /^nothing to take back\n.*why\?\n {2}nothing had to change/);
+});
+
+test("a diff counts a renamed entry as the status does: one added, one removed", () => {
+  const all = [{ ...FILE, change: "renamed" } as const, { ...FILE, change: "added" } as const, FILE];
+  assert.equal(renderSummary(all), "4 entries: 2 added, 1 removed, 1 modified (1 renamed)");
+  assert.equal(renderSummary([FILE]), "1 entry: 1 modified");
 });
 
 const FILE: DiffEntry = {

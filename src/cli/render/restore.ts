@@ -60,6 +60,8 @@ function heading({ result, reverted, style, shorten }: RestoreView, where: strin
     const done = reverted === "undo" ? "undone:" : "redone:";
     return `${isNothing ? style.red(`not ${done}`) : style.green(done)} ${what}`;
   }
+  // A change of turns is relative: without a step the folder need not equal the state before them.
+  if (result.turns !== undefined && result.left_out.length === 0 && isUnchanged(result)) return "nothing to take back";
   return `${isNothing ? style.red("not restored:") : style.green("restored")} ${style.bold(shorten(to!))}${where}`;
 }
 
@@ -108,8 +110,8 @@ function describeCounts({ result, reverted, to }: RestoreView): string {
   if (changes === null) return "the whole folder was swapped with a copy of the point";
   if (!isUnchanged(result)) return formatCounts(changes);
   if (leftOut.length > 0) return "nothing was changed";
-  if (reverted === undefined) return to === undefined ? "the folder had this state already" : "it has no entry";
-  return `the folder had the state ${reverted === "undo" ? "before" : "after"} it already; \`cairn ${reverted}\` again goes further ${reverted === "undo" ? "back" : "on"}`;
+  if (reverted === undefined) return to === undefined ? "nothing had to change" : "it has no entry";
+  return `nothing of it is left to ${reverted}; \`cairn ${reverted}\` again goes further ${reverted === "undo" ? "back" : "on"}`;
 }
 
 function isUnchanged({ changes }: RestoreResult): boolean {
@@ -132,7 +134,7 @@ export function renderPlan(
     plan.left_out.filter((each) => !kept.has(nameOf(each))),
     style,
   );
-  if (plan.entries.length === 0) return [`the folder equals ${to}; nothing would change`, ...lacking].join("\n");
+  if (plan.entries.length === 0) return [`a restore to ${to} would change nothing`, ...lacking].join("\n");
   const lines = plan.entries.map((entry) => entryLine(entry, style));
   const holders = plan.holders.map(
     (holder) => `  ${style.yellow("open")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`,
@@ -144,14 +146,15 @@ export function renderPlan(
     update: "to update",
     delete: "to delete",
     metadata: "with other metadata",
-    keep: "to keep",
   };
   const summary = Object.entries(words).flatMap(([action, text]) =>
     counts[action] === undefined ? [] : [`${formatCount(counts[action])} ${text}`],
   );
-  const changing = plan.entries.length - (counts["keep"] ?? 0);
+  const { keep = 0 } = counts;
+  const changing = plan.entries.length - keep;
+  const changes = changing === 0 ? "nothing" : `${plural(changing, "entry")}: ${summary.join(", ")}`;
   return [
-    `a restore to ${to} would change ${plural(changing, "entry")}: ${summary.join(", ")}`,
+    `a restore to ${to} would change ${changes}${keep === 0 ? "" : `; ${plural(keep, "entry")} would stay`}`,
     ...limited(lines, most, style),
     ...lacking,
     ...renderRefs(plan.refs, style),

@@ -60,12 +60,16 @@ async function remove({ points, engine }: Workspace, { sequence, descriptor }: P
   await engine.discard([descriptor.save_point_id]);
 }
 
-/** Moves only head: the folder already equals the target. Records no operation. */
+/**
+ * Records no operation. Moves head if the folder already equals the target: a relative change without a step only tells
+ * that nothing of it is left to take back.
+ */
 export function nothingToDo(workspace: Workspace, { target, change }: RestoreInput): Restored {
   const state = workspace.state();
   const head = workspace.standsAt(target.descriptor.save_point_id);
   workspace.requireLock();
-  if (change.isOfFolder && state.head !== head) writeState(workspace.found.paths, { ...state, head });
+  if (!change.isRelative && change.isOfFolder && state.head !== head)
+    writeState(workspace.found.paths, { ...state, head });
   return NOTHING;
 }
 

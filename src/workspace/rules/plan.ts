@@ -179,7 +179,7 @@ const NO_BYTES = new Uint8Array(0);
 
 const EDITED_IN_PART = {
   reason: "changed_since",
-  detail: "a part of it was changed after the operation that is reverted, and stays as it is",
+  detail: "it went back in part: the rest was changed after the operation that is reverted, and stays",
 } as const;
 
 /** Keeps the directories with entries that stay: those of another mount, and newer ones. */

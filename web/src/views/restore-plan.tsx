@@ -209,14 +209,14 @@ export function Plan({ plan, paths = [] }: { plan: ShownPlan; paths?: readonly P
 }
 
 function AlreadySo({ paths }: { paths: readonly PathRef[] }): JSX.Element {
-  if (paths.length === 0) return <Empty title="The folder already has this state: there is nothing to restore" />;
+  if (paths.length === 0) return <Empty title="There is nothing to restore: nothing would change" />;
   const [first] = paths;
   return (
     <Empty
       title={
         paths.length === 1
-          ? `${visible(first!.path)} is already like this`
-          : `These ${count(paths.length)} paths are already like this`
+          ? `Nothing of ${visible(first!.path)} would change`
+          : `Nothing of these ${count(paths.length)} paths would change`
       }
     >
       <p>There is nothing to restore.</p>
@@ -227,7 +227,7 @@ function AlreadySo({ paths }: { paths: readonly PathRef[] }): JSX.Element {
 /** Paths that are listed one by one. */
 const MOST_UNCHANGED = 8;
 
-/** Lists the paths of a plan that already are as wanted. */
+/** Lists the paths that a plan does not name. They need not be equal: no restore changes, for example, an ignored file. */
 function Unchanged({ plan, paths }: { plan: Planned; paths: readonly PathRef[] }): JSX.Element | null {
   const unchanged = useMemo(() => {
     const others = plan.left_out.map(toText);
@@ -239,11 +239,11 @@ function Unchanged({ plan, paths }: { plan: Planned; paths: readonly PathRef[] }
     <ul class="restore-paths" aria-label="Unchanged">
       {unchanged.slice(0, MOST_UNCHANGED).map((each) => (
         <li key={toText(each)}>
-          <PathName path={each.path} /> <span class="faint">is already like this</span>
+          <PathName path={each.path} /> <span class="faint">would not change</span>
         </li>
       ))}
       {unchanged.length > MOST_UNCHANGED && (
-        <li class="faint">and {count(unchanged.length - MOST_UNCHANGED)} more are already like this</li>
+        <li class="faint">and {count(unchanged.length - MOST_UNCHANGED)} more would not change</li>
       )}
     </ul>
   );
