@@ -52,3 +52,40 @@ test("each undone operation is listed as undone, also after a further operation,
   await client.undo();
   assert.deepEqual(await marks(), ["undo", "restore undone", "undo", "redo", "undo", "restore undone"]);
 });
+
+test("an undo of several operations has one plan of all, and does what it lists or nothing", async (t) => {
+  const of = await testFolder(t, { a: "1", "sub/b": "1", mine: "1" });
+  const { client, folder, write } = of;
+  const { save_point_id: one } = await client.save();
+  for (const path of ["a", "sub/b", "mine", "new"]) write(path, "2");
+  await client.save();
+  const { undo_id: first } = await client.restore({ target: one, paths: ["a"] });
+  await client.restore({ target: one, paths: ["sub", "mine"], keepPresent: true });
+  const { undo_id: newest } = await client.restore({ target: one });
+  write("mine", "3");
+  const wanted = { count: 3, expected: newest! };
+  const plan = await client.planUndo(wanted);
+  assert.deepEqual(
+    plan.entries.map(({ action, path }) => `${action} ${path}`),
+    ["update a", "keep mine", "create new", "update sub/b"],
+  );
+  assert.equal(plan.restored_to, first);
+  write("a", "4");
+  await assert.rejects(client.undo({ ...wanted, plan: plan.id }), hasCode("stale_plan"));
+  assert.deepEqual(
+    [readFileSync(join(folder, "sub/b"), "utf8"), (await client.operations()).operations.length],
+    ["1", 3],
+  );
+  write("a", "1");
+  const again = await client.planUndo(wanted);
+  const { changes, left_out: left } = await client.undo({ ...wanted, plan: again.id });
+  assert.deepEqual([changes?.created, changes?.updated, left.map(({ path }) => path)], [1, 2, ["mine"]]);
+  assert.deepEqual(
+    ["a", "sub/b", "mine", "new"].map((path) => readFileSync(join(folder, path), "utf8")),
+    ["2", "2", "3", "2"],
+  );
+  assert.equal((await client.operations()).undo, null);
+  await assert.rejects(client.planRedo({ count: 4 }), hasCode("nothing_to_undo"));
+  await client.redo({ count: 3 });
+  assert.equal(readFileSync(join(folder, "a"), "utf8"), "1");
+});

@@ -1,6 +1,7 @@
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { rawPath } from "../formats/records/record.ts";
+import { plural } from "../formats/sizes.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type {
   RestoreOptions,
@@ -54,8 +55,31 @@ export async function planRedo(workspace: Workspace, options: PlanUndoOptions): 
 
 async function planRevert(workspace: Workspace, kind: "undo" | "redo", options: PlanUndoOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
-  const { target, change } = operationToRevert(workspace, kind, options);
-  return planTo(workspace, options, { target, kind, change });
+  return planTo(workspace, options, { kind, ...sumToRevert(workspace, kind, options) });
+}
+
+/** Returns the change that several undos or redos make one after the other. Throws `unsupported` if no one change can. */
+function sumToRevert(
+  workspace: Workspace,
+  kind: "undo" | "redo",
+  { count = 1, expected, ...options }: PlanUndoOptions,
+): Pick<ReturnType<typeof operationToRevert>, "target" | "change"> {
+  const all = Array.from({ length: Math.max(count, 1) }, (_each, i) =>
+    operationToRevert(workspace, kind, i === 0 ? { ...options, expected } : options, i + 1),
+  );
+  const [{ change: newest }] = all as [(typeof all)[0]];
+  const { target } = all.at(-1)!;
+  if (all.length === 1) return { target, change: newest };
+  const { merged, keptGit, over } = newest.options;
+  const isOdd = ({ options: of }: Relative): boolean => of.keptGit !== keptGit || (of.merged?.size ?? 0) > 0;
+  if (all.slice(1).some(({ change }) => isOdd(change)))
+    throw new CairnError("unsupported", `one of the ${count} operations merged texts, or left git's state alone`, {
+      hint: advice`revert the operations one by one: ${call(kind)}`,
+    });
+  const changes = all.flatMap(({ change: { paths, options: of } }) =>
+    of.changes.map((each) => ({ ...each, paths, keptPresent: of.keptPresent === true })),
+  );
+  return { target, change: new Relative({ isOperation: true, changes, merged, keptGit, over }) };
 }
 
 /** Plans a restore to a point; nothing is changed. */
@@ -88,18 +112,24 @@ export async function planTo(
 }
 
 /**
- * Returns the operation that an undo or redo reverts, with its points. Throws `nothing_to_undo`, and `conflict` if the
- * operation is not the expected one.
+ * Returns the operation that an undo or redo reverts, with its points. `back`: how far it is from the newest, which is 1. Throws
+ * `nothing_to_undo`, and `conflict` if the operation is not the expected one.
  */
 export function operationToRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
   { over = false, throughSqlite = false, expected }: Omit<UndoOptions, "method" | "cause">,
+  back = 1,
 ): { operation: Revertible; isUnfinished: boolean; target: Point; change: Relative } {
   const { operations } = workspace.state();
   const { done, undone } = operationLog(operations);
-  const unfinished = over ? operationToFinish(operations, kind) : undefined;
-  const operation = unfinished ?? (kind === "undo" ? done : undone).at(-1);
+  const unfinished = over && back === 1 ? operationToFinish(operations, kind) : undefined;
+  const all = kind === "undo" ? done : undone;
+  const operation = unfinished ?? all.at(-back);
+  if (operation === undefined && all.length > 0)
+    throw new CairnError("nothing_to_undo", `only ${plural(all.length, "operation")} can be reverted by ${kind}`, {
+      hint: see("operations"),
+    });
   if (operation === undefined)
     throw kind === "redo" ? nothingToRedo() : undone.length > 0 ? allUndone() : nothingToUndo(workspace);
   const { changed, keepPresent, keepGit, only } = operation;

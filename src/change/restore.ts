@@ -1,4 +1,5 @@
 import { advice, CairnError, call, type Hint, reworded, see, toCairnError, word } from "../errors.ts";
+import { requirePlan } from "../crypto/plan-id.ts";
 import type { SavePointId } from "../ids.ts";
 import { withOperation } from "../formats/records/control.ts";
 import { rawPath } from "../formats/records/record.ts";
@@ -17,7 +18,7 @@ import { takeOverPoint } from "../workspace/save/receive.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import type { CallOptions, OperationList, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
 import { withOutside } from "../workspace/save/outside.ts";
-import { changeOf, operationToRevert, planTo } from "./restore-plan.ts";
+import { changeOf, operationToRevert, planRedo, planTo, planUndo } from "./restore-plan.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
@@ -50,6 +51,8 @@ export type Wanted = Pick<Parameters<typeof restoreLocked>[2], "target" | "origi
   operation?: RestoreResult["operation"];
   /** true: an undo or redo before it reverted the operation in part */
   isUnfinished?: boolean;
+  /** true: one of several, which counts as reverted even if all its entries stay */
+  isOfSeveral?: boolean;
 };
 
 /**
@@ -73,10 +76,10 @@ export async function goingBack(
     if (asked === null) return { ...UNCHANGED, duration_ms: Math.round(performance.now() - started) };
     if ("method" in asked) return asked;
     chosen = asked;
-    const { operation, isStart, isUnfinished, ...what } = asked;
+    const { operation, isStart, isUnfinished, isOfSeveral = false, ...what } = asked;
     const restored = await restoreLocked(workspace, started, { ...options, ...what, madeFrom });
     if (restored.undo_id === null) {
-      if (restored.left_out.length === 0 && isStart !== true && isUnfinished !== true)
+      if ((isOfSeveral || restored.left_out.length === 0) && isStart !== true && isUnfinished !== true)
         noteUnchanged(workspace, asked, head);
     } else if (isReverting(asked.kind) && restored.left_out.some(({ reason }) => reason === "changed_since")) {
       workspace.requireLock();
@@ -155,12 +158,46 @@ async function bytesOfOld(workspace: Workspace, signal: AbortSignal | undefined)
 
 /** Reverts the last operation that was not undone. */
 export async function undo(workspace: Workspace, options: UndoOptions): Promise<RestoreResult> {
-  return goingBack(workspace, options, "undo", () => reverting(workspace, "undo", options));
+  return revert(workspace, "undo", options);
 }
 
 /** Reverts the last undo. */
 export async function redo(workspace: Workspace, options: UndoOptions): Promise<RestoreResult> {
-  return goingBack(workspace, options, "undo", () => reverting(workspace, "redo", options));
+  return revert(workspace, "redo", options);
+}
+
+/** Reverts operations one after the other. A plan is of their sum; an operation that comes between them ends the call. */
+async function revert(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Promise<RestoreResult> {
+  const { count = 1, plan, ...each } = options;
+  const isOfSeveral = count > 1;
+  const one = async (of: UndoOptions): Promise<RestoreResult> =>
+    goingBack(workspace, of, "undo", () => ({
+      ...reverting(workspace, kind, of),
+      ...(isOfSeveral && { isOfSeveral }),
+    }));
+  if (!isOfSeveral) return one(options);
+  operationToRevert(workspace, kind, {}, count);
+  if (plan !== undefined) {
+    const how = { undo: planUndo, redo: planRedo }[kind];
+    const { id } = await withSealed(workspace, options, async () => how(workspace, { ...each, count }));
+    requirePlan(plan, id, () => "the operations, or the entries that they changed, are others now");
+  }
+  const { done, undone } = operationLog(workspace.state().operations);
+  const results: RestoreResult[] = [];
+  for (const { before } of (kind === "undo" ? done : undone).slice(-count).toReversed())
+    results.push(await one({ ...each, expected: results.length === 0 ? (each.expected ?? before) : before }));
+  const [first, last] = [results[0]!, results.at(-1)!];
+  const left = new Map(results.flatMap(({ left_out: of }) => of).map((entry) => [JSON.stringify(entry), entry]));
+  return { ...last, undo_id: first.undo_id, changes: sumOf(results), left_out: [...left.values()] };
+}
+
+function sumOf(results: readonly RestoreResult[]): RestoreResult["changes"] {
+  const sum: NonNullable<RestoreResult["changes"]> = { ...NOTHING };
+  for (const { changes } of results) {
+    if (changes === null) return null;
+    for (const key of ["created", "updated", "deleted", "metadata"] as const) sum[key] += changes[key];
+  }
+  return sum;
 }
 
 function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Wanted | RestoreResult {

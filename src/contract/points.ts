@@ -3,6 +3,7 @@ import { DiffEntry } from "./looking.ts";
 import {
   about,
   callback,
+  count,
   custom,
   flag,
   list,
@@ -191,12 +192,16 @@ export const UndoOptions = object({
       "the undo point of the operation that is to be reverted, or of its last undo or redo; `conflict` if another one is next",
     ),
   ),
+  count: opt(
+    count("this many operations, the newest first; `undo_id` is the state before all of them; default 1"),
+    "-n, --count <count>",
+  ),
   ...why,
 });
 export type UndoOptions = Of<typeof UndoOptions>;
 export const PlanUndoOptions = object({
   ...WorkspaceCallOptions.entries,
-  ...pick(UndoOptions, "over", "expected", "takeOwnership"),
+  ...pick(UndoOptions, "over", "expected", "count", "takeOwnership"),
 });
 export type PlanUndoOptions = Of<typeof PlanUndoOptions>;
 

@@ -15,11 +15,11 @@ const tool: Tool = {
   title: "Undo the last restore",
   about:
     "Reverts the last restore, rewind or adoption that is not undone yet. Files that were edited since then stay, and the answer lists them.",
-  takes: pick(UndoOptions, "plan"),
+  takes: pick(UndoOptions, "count", "plan"),
   output: RestoreResult,
   changes: true,
   async run(client, given, options) {
-    const data = await client.undo(optionsOf<UndoOptions>(given, ["plan"], options));
+    const data = await client.undo(optionsOf<UndoOptions>(given, ["count", "plan"], options));
     return { data, words: restored(data) };
   },
 };
@@ -32,7 +32,7 @@ export const undo = workspaceVerb({
   errors: ["nothing_to_undo", "conflict", "stale_plan"],
   command: "undo",
   by: "writers",
-  agents: ["expected", "plan"],
+  agents: ["expected", "count", "plan"],
   opensPaths: throughSqlite,
   makesPoint: "undo",
   changesPoints: true,
@@ -48,7 +48,7 @@ export const redo = workspaceVerb({
   errors: ["nothing_to_undo", "conflict", "stale_plan"],
   command: "redo",
   by: "writers",
-  agents: ["expected", "plan"],
+  agents: ["expected", "count", "plan"],
   opensPaths: throughSqlite,
   makesPoint: "undo",
   changesPoints: true,
@@ -75,7 +75,7 @@ export const planUndo = workspaceVerb({
   command: { "undo --plan": object({ plan: RestorePlan }) },
   by: "writers",
   looks: true,
-  agents: ["expected"],
+  agents: ["expected", "count"],
   seals: true,
   run: async ({ workspace }, options) => (await import("../../change/restore-plan.ts")).planUndo(workspace, options),
 });
@@ -88,7 +88,7 @@ export const planRedo = workspaceVerb({
   command: { "redo --plan": object({ plan: RestorePlan }) },
   by: "writers",
   looks: true,
-  agents: ["expected"],
+  agents: ["expected", "count"],
   seals: true,
   run: async ({ workspace }, options) => (await import("../../change/restore-plan.ts")).planRedo(workspace, options),
 });

@@ -36,6 +36,8 @@ interface StateChange {
   found: State;
   left: State;
   isUncertain: boolean;
+  selection: PathSelection | null;
+  keptPresent: boolean;
   /** `found` is the target of the whole change */
   leadsToTarget: boolean;
   changed?: { before: State; after: State };
@@ -99,13 +101,15 @@ async function readStates(
     return read;
   };
   const read: StateChange[] = [];
-  for (const { found, left, changed, entries, isUncertain = false } of changes) {
+  for (const { found, left, changed, entries, isUncertain = false, paths = null, keptPresent = false } of changes) {
     const leftIn = new Map<string, State>();
     for (const [path, point] of entries ?? []) leftIn.set(path, await state(point));
     read.push({
       found: await state(found),
       left: left === null ? present : await state(left),
       isUncertain,
+      selection: paths === null ? null : new PathSelection(paths),
+      keptPresent,
       leadsToTarget: found.descriptor.save_point_id === target.descriptor.save_point_id,
       ...(changed && { changed: { before: await state(changed.before), after: await state(changed.after) } }),
       ...(entries && { entries: leftIn }),
@@ -218,16 +222,13 @@ export class RelativeRule {
       const isDecided = ofGit.length > 0 && comparePaths(ofGit.at(-1)!, path) === 0;
       if (isDecided) ofGit.pop();
       const steps = lists.flatMap((list) => list.take(path) ?? []);
-      const own = keptPresent ? steps.filter(({ left }) => left !== null) : steps;
+      const own = steps.filter((each) => {
+        const of = this.#rule.changes[each.index]!;
+        return (each.left !== null || !(keptPresent || of.keptPresent)) && isSelected(of.selection, path, [each]);
+      });
       if (keptGit && isOfGit(path)) continue;
-      if (isDecided || (own.length > 0 && this.#isSelected(path, own))) yield { path, steps: own };
+      if (isDecided || (own.length > 0 && isSelected(this.#selection, path, own))) yield { path, steps: own };
     }
-  }
-
-  #isSelected(path: Uint8Array, steps: readonly Step[]): boolean {
-    if (this.#selection === null || this.#selection.chosenAt(path) !== null) return true;
-    const isMade = steps.every(({ found, left }) => (found?.type === "dir") !== (left?.type === "dir"));
-    return isMade && this.#selection.leadsOn(path);
   }
 
   /** Takes the steps back, each aspect for itself. `stopped`: aspects that were edited since. */
@@ -301,6 +302,13 @@ function staying(path: Uint8Array, before: TreeNode | null, after: TreeNode | nu
 
 function decided({ wanted = null, isPart = false }: GitDecision): Pick<EntryBack, "wanted" | "wantedOf" | "stopped"> {
   return { wanted, wantedOf: Infinity, stopped: isPart ? ["content"] : [] };
+}
+
+/** True for chosen entries, and for folders that were made or removed for them. */
+function isSelected(selection: PathSelection | null, path: Uint8Array, steps: readonly Step[]): boolean {
+  if (selection === null || selection.chosenAt(path) !== null) return true;
+  const isMade = steps.every(({ found, left }) => (found?.type === "dir") !== (left?.type === "dir"));
+  return isMade && selection.leadsOn(path);
 }
 
 /** The steps of one change, in raw pre-order. */

@@ -148,6 +148,10 @@ export interface PointChange {
   left: Point | null;
   /** it is not certain whose change this is: its entries stay, and are named */
   isUncertain?: boolean;
+  /** the change was of these paths alone; null or absent: as the whole of which it is a part */
+  paths?: readonly Uint8Array[] | null;
+  /** the change kept entries that its target lacks */
+  keptPresent?: boolean;
   /** two points that differ in the entries of the change; absent: `found` and `left` */
   changed?: { before: Point; after: Point };
   /** by latin1 path, in raw pre-order: the entries of the change, and the state that each was left in; in place of `changed` */

@@ -336,53 +336,50 @@ export function outcomeOf(
       title: "Undo",
       workspace,
       point: undo_id,
-      run: () => void revert(workspace, "undo", { expected: [undo_id] }),
+      run: () => void revert(workspace, "undo", { expected: undo_id }),
     },
   };
 }
 
 /**
- * Reverts operations in the given order, each only if it is the next one. `expected`: their undo points; null for an
- * operation without one. `plan`: the plan of the first.
+ * Reverts the newest operations by one call. `expected`: the undo point of the first; null for an operation without one.
+ * `plan`: the plan of all.
  */
 export async function revert(
   workspace: string,
   verb: "undo" | "redo",
-  { expected, plan }: { expected: readonly (SavePoint["save_point_id"] | null)[]; plan?: string | undefined },
+  {
+    expected,
+    count: of = 1,
+    plan,
+  }: { expected: SavePoint["save_point_id"] | null; count?: number; plan?: string | undefined },
 ): Promise<void> {
   const [done, other, title] =
     verb === "undo" ? (["undone", "redo", "Redo"] as const) : (["brought back", "undo", "Undo"] as const);
   await act(
     async () => {
-      const results: RestoreResult[] = [];
-      for (const id of expected) {
-        const asPlanned = plan === undefined || results.length > 0 ? {} : { plan };
-        const options = { ...(id === null ? {} : { expected: id }), ...asPlanned };
-        results.push(await call(verb, { workspace, options }));
-      }
-      return results;
+      const options = {
+        count: of,
+        ...(expected === null ? {} : { expected }),
+        ...(plan === undefined ? {} : { plan }),
+      };
+      return call(verb, { workspace, options });
     },
-    (results) => {
-      const name =
-        results.length === 1
-          ? `${done[0]!.toUpperCase()}${done.slice(1)}`
-          : `${plural(results.length, "operation")} ${done}`;
-      const text = `${name}: ${changedBy(results)}.${leftText(results.flatMap(({ left_out: left }) => left))}`;
-      const ids = results.map(({ undo_id: id }) => id).toReversed();
-      const [point = null] = ids;
-      const again = (): void => void revert(workspace, other, { expected: ids });
+    (result) => {
+      const name = of === 1 ? `${done[0]!.toUpperCase()}${done.slice(1)}` : `${plural(of, "operation")} ${done}`;
+      const text = `${name}: ${changedBy(result)}.${leftText(result.left_out)}`;
+      const { undo_id: point } = result;
+      // The next redo is of the last of several undos, whose undo point is not that of the first.
+      const next = of === 1 ? point : null;
+      const again = (): void => void revert(workspace, other, { expected: next, count: of });
       return point === null ? { text } : { text, undo: { title, workspace, point, run: again } };
     },
   );
 }
 
-function changedBy(results: readonly RestoreResult[]): string {
-  let sum = 0;
-  for (const { changes } of results) {
-    if (changes === null) return "the folder is as it was";
-    sum += changes.created + changes.updated + changes.deleted;
-  }
-  return `${plural(sum, "entry", "entries")} changed`;
+function changedBy({ changes }: RestoreResult): string {
+  if (changes === null) return "the folder is as it was";
+  return `${plural(changes.created + changes.updated + changes.deleted, "entry", "entries")} changed`;
 }
 
 const STAYED: Readonly<Partial<Record<LeftOutReason, string>>> = {

@@ -92,26 +92,26 @@ interface Revert {
   of: readonly Operation[];
 }
 
-/** The plan of undoing operations, or of redoing one. Only the newest can be planned. */
+/** The plan of undoing operations, or of redoing one. */
 function RevertDialog({
   workspace,
   verb,
   of: operations,
   close,
 }: Revert & { workspace: string; close(): void }): JSX.Element {
-  const expected = operations.map(({ undo_id: id }) => id);
-  const [first = null] = expected;
-  const plan = usePlan({ of: `${verb} ${expected.join(" ")}`, workspace }, (_all, signal) =>
+  const { length: of } = operations;
+  const expected = operations[0]?.undo_id ?? null;
+  const plan = usePlan({ of: `${verb} ${of} ${expected}`, workspace }, (_all, signal) =>
     call(
       verb === "undo" ? "planUndo" : "planRedo",
-      { workspace, options: first === null ? {} : { expected: first } },
+      { workspace, options: { count: of, ...(expected === null ? {} : { expected }) } },
       { signal },
     ),
   );
   const found = plan.problem === null ? plan.shown : undefined;
   const run = (): void => {
     close();
-    void revert(workspace, verb, { expected, plan: found!.id });
+    void revert(workspace, verb, { expected, count: of, plan: found!.id });
   };
   const [one, back] = verb === "undo" ? ["Undo", "Redo"] : ["Redo", "Undo"];
   const name = operations.length === 1 ? one : `${one} ${plural(operations.length, "operation")}`;
@@ -126,7 +126,6 @@ function RevertDialog({
           ))}
         </ul>
         <p class="faint">
-          {operations.length > 1 && "The newest of them is undone first, with this plan. "}
           Entries that were edited since stay. The state of now is saved first: {back} brings it back.
         </p>
         <Late isLate={plan.isLate} />

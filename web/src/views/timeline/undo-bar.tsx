@@ -17,7 +17,7 @@ export function UndoBar({ workspace, undo: point }: { workspace: string; undo: S
     void (
       point !== null &&
       import("../restore.tsx").then(({ revert }) =>
-        revert(workspace, isUndone ? "redo" : "undo", { expected: [point.save_point_id] }),
+        revert(workspace, isUndone ? "redo" : "undo", { expected: point.save_point_id }),
       )
     );
   const title = isUndone ? "Redo what was undone" : "Undo the last operation";
