@@ -53,7 +53,12 @@ export async function planRedo(workspace: Workspace, options: PlanUndoOptions): 
   return planRevert(workspace, "redo", options);
 }
 
-async function planRevert(workspace: Workspace, kind: "undo" | "redo", options: PlanUndoOptions): Promise<RestorePlan> {
+/** Plans an undo or a redo, also of several operations, and changes nothing. */
+export async function planRevert(
+  workspace: Workspace,
+  kind: "undo" | "redo",
+  options: PlanUndoOptions,
+): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   return planTo(workspace, options, { kind, ...sumToRevert(workspace, kind, options) });
 }
@@ -63,22 +68,22 @@ function sumToRevert(
   workspace: Workspace,
   kind: "undo" | "redo",
   { count = 1, expected, ...options }: PlanUndoOptions,
-): Pick<ReturnType<typeof operationToRevert>, "target" | "change"> {
+): { target: Point; change: Relative } {
   const all = Array.from({ length: Math.max(count, 1) }, (_each, i) =>
     operationToRevert(workspace, kind, i === 0 ? { ...options, expected } : options, i + 1),
   );
-  const [{ change: newest }] = all as [(typeof all)[0]];
-  const { target } = all.at(-1)!;
-  if (all.length === 1) return { target, change: newest };
-  const { merged, keptGit, over } = newest.options;
+  const { change, target: only } = all[0]!;
+  if (all.length === 1) return { target: only, change };
+  const { merged, keptGit, over } = change.options;
   const isOdd = ({ options: of }: Relative): boolean => of.keptGit !== keptGit || (of.merged?.size ?? 0) > 0;
-  if (all.slice(1).some(({ change }) => isOdd(change)))
+  if (all.slice(1).some((each) => isOdd(each.change)))
     throw new CairnError("unsupported", `one of the ${count} operations merged texts, or left git's state alone`, {
       hint: advice`revert the operations one by one: ${call(kind)}`,
     });
   const changes = all.flatMap(({ change: { paths, options: of } }) =>
     of.changes.map((each) => ({ ...each, paths, keptPresent: of.keptPresent === true })),
   );
+  const { target } = all.at(-1)!;
   return { target, change: new Relative({ isOperation: true, changes, merged, keptGit, over }) };
 }
 

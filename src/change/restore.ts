@@ -18,7 +18,7 @@ import { takeOverPoint } from "../workspace/save/receive.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import type { CallOptions, OperationList, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
 import { withOutside } from "../workspace/save/outside.ts";
-import { changeOf, operationToRevert, planRedo, planTo, planUndo } from "./restore-plan.ts";
+import { changeOf, operationToRevert, planRevert, planTo } from "./restore-plan.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
@@ -169,35 +169,25 @@ export async function redo(workspace: Workspace, options: UndoOptions): Promise<
 /** Reverts operations one after the other. A plan is of their sum; an operation that comes between them ends the call. */
 async function revert(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Promise<RestoreResult> {
   const { count = 1, plan, ...each } = options;
-  const isOfSeveral = count > 1;
   const one = async (of: UndoOptions): Promise<RestoreResult> =>
-    goingBack(workspace, of, "undo", () => ({
-      ...reverting(workspace, kind, of),
-      ...(isOfSeveral && { isOfSeveral }),
-    }));
-  if (!isOfSeveral) return one(options);
+    goingBack(workspace, of, "undo", () => reverting(workspace, kind, of));
+  if (count <= 1) return one(options);
   operationToRevert(workspace, kind, {}, count);
   if (plan !== undefined) {
-    const how = { undo: planUndo, redo: planRedo }[kind];
-    const { id } = await withSealed(workspace, options, async () => how(workspace, { ...each, count }));
-    requirePlan(plan, id, () => "the operations, or the entries that they changed, are others now");
+    const now = await withSealed(workspace, options, async () => planRevert(workspace, kind, { ...each, count }));
+    requirePlan(plan, now.id, () => "the operations, or the entries that they changed, are others now");
   }
   const { done, undone } = operationLog(workspace.state().operations);
   const results: RestoreResult[] = [];
   for (const { before } of (kind === "undo" ? done : undone).slice(-count).toReversed())
-    results.push(await one({ ...each, expected: results.length === 0 ? (each.expected ?? before) : before }));
-  const [first, last] = [results[0]!, results.at(-1)!];
+    results.push(await one({ ...each, count, expected: results.length === 0 ? (each.expected ?? before) : before }));
   const left = new Map(results.flatMap(({ left_out: of }) => of).map((entry) => [JSON.stringify(entry), entry]));
-  return { ...last, undo_id: first.undo_id, changes: sumOf(results), left_out: [...left.values()] };
-}
-
-function sumOf(results: readonly RestoreResult[]): RestoreResult["changes"] {
-  const sum: NonNullable<RestoreResult["changes"]> = { ...NOTHING };
-  for (const { changes } of results) {
-    if (changes === null) return null;
-    for (const key of ["created", "updated", "deleted", "metadata"] as const) sum[key] += changes[key];
-  }
-  return sum;
+  const changes = { ...NOTHING };
+  for (const { changes: own } of results)
+    for (const key of ["created", "updated", "deleted", "metadata"] as const) changes[key] += own?.[key] ?? 0;
+  const isCounted = results.every((each) => each.changes !== null);
+  const { undo_id } = results[0]!;
+  return { ...results.at(-1)!, undo_id, changes: isCounted ? changes : null, left_out: [...left.values()] };
 }
 
 function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOptions): Wanted | RestoreResult {
@@ -205,7 +195,7 @@ function reverting(workspace: Workspace, kind: "undo" | "redo", options: UndoOpt
   const { at, changed, headBefore } = reverted;
   const operation = { kind: reverted.kind, at, restored_to: changed.after };
   if (headBefore !== undefined) return moveHeadBack(workspace, { kind, headBefore, operation });
-  return { target, kind, change, operation, isUnfinished };
+  return { target, kind, change, operation, isUnfinished, isOfSeveral: (options.count ?? 1) > 1 };
 }
 
 /** Reverts an operation that moved only head. Throws `nothing_to_undo` if the former head is gone. */

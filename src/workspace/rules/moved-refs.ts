@@ -119,9 +119,9 @@ export function warnOfGitElsewhere(
     if (action !== "keep")
       for (let at = posix.dirname(latin1(path)); at !== "."; at = posix.dirname(at)) folders.add(posix.join(top, at));
   const found = new Set([...folders].flatMap((folder) => separateGit(folder) ?? []));
-  let above = top;
-  while (above !== "/" && !isThere(posix.join(above, ".git"))) above = posix.dirname(above);
-  if (above !== top && above !== "/") found.add(posix.join(above, ".git"));
+  let above = posix.join(top, ".git");
+  while (above !== "/.git" && !fs.existsSync(Buffer.from(above, "latin1"))) above = posix.join(above, "../..", ".git");
+  if (above !== "/.git") found.add(above);
   for (const git of found)
     if (!git.startsWith(`${top}/`)) {
       const shown = shellPath(Buffer.from(git, "latin1"));
@@ -130,9 +130,6 @@ export function warnOfGitElsewhere(
       );
     }
 }
-
-const isThere = (path: string): boolean =>
-  fs.lstatSync(Buffer.from(path, "latin1"), { throwIfNoEntry: false }) !== undefined;
 
 /** Returns the directory that a file `.git` in a folder names, absolute; null if there is no such file. Paths are in latin1. */
 function separateGit(folder: string): string | null {
