@@ -127,6 +127,9 @@ test("the page says so if its server has ended", { skip: SKIP }, async (t) => {
   const folder = workspace("ends");
   const { page, ui } = await open(t, folder, { expected: /^Failed to load resource: / });
   await page.locator(".point-row", { hasText: "first" }).waitFor();
+  await page.getByText("Everything is saved").waitFor();
   await ui.end();
   await page.getByText("The server does not answer").waitFor();
+  await page.getByText("Now: the folder cannot be looked at since").waitFor();
+  assert.equal(await page.getByText("Everything is saved").count(), 0);
 });

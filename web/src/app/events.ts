@@ -1,5 +1,5 @@
-import { signal } from "@preact/signals";
 import type { ServiceEvent } from "cairnstate/client";
+import { isConnected } from "./resource.ts";
 import { client, signOut, token } from "./session.ts";
 
 /** One event stream for all tabs: the tab that holds the lock reads it and passes it on to the others. */
@@ -13,8 +13,6 @@ const tabs = new BroadcastChannel("cairn-events");
 const listeners = new Set<Listener>();
 const callListeners = new Set<Listener>();
 
-/** False while the server does not answer. */
-export const isConnected = signal(true);
 let last: number | null = null;
 
 tabs.addEventListener("message", ({ data }: MessageEvent<TabMessage>) => take(data));

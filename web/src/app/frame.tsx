@@ -3,10 +3,10 @@ import type { ComponentChildren, FunctionComponent, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Icon } from "../parts/icon.tsx";
 import { Name } from "../parts/name.tsx";
-import { isConnected } from "./events.ts";
 import { type Action, useActions } from "./keys.ts";
 import { OutcomeBar, tellOutcome } from "./outcome.tsx";
 import { href, isFork, nameOf, type Route } from "./address.ts";
+import { isConnected } from "./resource.ts";
 import { go, route } from "./route.ts";
 import { about } from "./session.ts";
 

@@ -36,8 +36,8 @@ export function Sheet({ close }: { close(): void }): JSX.Element {
     list: await placesOf(workspace, wanted, signal),
   }));
   // An answer to an earlier text is not shown: Enter would choose from it.
-  const isCurrent = places.value.value?.of === text.value.trim();
-  const found = [...actions, ...(isCurrent ? places.value.value!.list : [])];
+  const isCurrent = places.value?.of === text.value.trim();
+  const found = [...actions, ...(isCurrent ? places.value!.list : [])];
   const picked = Math.min(chosen.value, found.length - 1);
   const run = (action: Choice | undefined): void => {
     if (action === undefined) return;
@@ -87,7 +87,7 @@ export function Sheet({ close }: { close(): void }): JSX.Element {
         ))}
       </ul>
       <Late isLate={places.isLate.value} />
-      {places.problem.value !== null && <Problem problem={places.problem.value} />}
+      {places.problem !== null && <Problem problem={places.problem} />}
       {found.length === 0 && isCurrent && <p class="faint">Nothing here is called that.</p>}
     </Dialog>
   );

@@ -6,22 +6,37 @@ import type { Found } from "../parts/problem.tsx";
 
 /** Milliseconds of loading after which a progress bar is shown. */
 const LATE_MS = 150;
+/** Milliseconds of loading after which the former answer no longer counts. */
+export const SILENT_MS = 30_000;
 const MOST_KEPT = 200;
 const kept = new Map<string, unknown>();
 /** Keys of cached answers that depend on the folder as it is now. */
 const keptOfNow = new Set<string>();
+/** False while the server does not answer. */
+export const isConnected = signal(true);
 const operations = signal(0);
 /** Number of the page's own operations so far. */
 export const ownOperations: ReadonlySignal<number> = operations;
 
-export interface Resource<T> {
-  value: ReadonlySignal<T | undefined>;
-  problem: ReadonlySignal<Found | null>;
+/** What is known: an answer, or the problem in its place. `since`: when the first of the failed loads began. */
+export type Answer<T> =
+  | { value: T; problem: null }
+  | { value: undefined; problem: Found & { since: string } }
+  | { value: undefined; problem: null };
+
+export type Resource<T> = Answer<T> & {
   /** True once loading takes so long that it should be shown. */
   isLate: ReadonlySignal<boolean>;
   /** True while `value` is the answer to another key than the present one, or older than the page's last operation. */
   isOld: boolean;
   reload(): void;
+};
+
+const NONE = { value: undefined, problem: null } as const;
+
+/** Returns what is known after a load that began at `at` has failed: an earlier answer does not hold any more. */
+export function failed(before: Answer<unknown>, problem: Found, at: string): Answer<never> {
+  return { value: undefined, problem: { ...problem, since: before.problem?.since ?? at } };
 }
 
 export function problemOf(error: unknown): Found {
@@ -48,7 +63,7 @@ export function keep(key: string, value: unknown): void {
  * Loads an answer, again whenever `key` changes; meanwhile shows the cached answer, if there is one. `isFixed`: a cached
  * answer is not loaded again, because it never changes. `isFresh`: no answer is cached; one that is loaded again stays
  * meanwhile. `isOfNow`: the answer depends on the folder as it is now, and is loaded again after each operation of the
- * page.
+ * page, and when the connection is lost.
  */
 export function useResource<T>(
   key: string,
@@ -57,54 +72,63 @@ export function useResource<T>(
 ): Resource<T> {
   const asked = useSignal(key);
   const round = useSignal(0);
-  const value = useSignal<T | undefined>(kept.get(key) as T | undefined);
+  const answer = useSignal<Answer<T>>(kept.has(key) ? { value: kept.get(key) as T, problem: null } : NONE);
   const answered = useSignal(key);
   const answeredAfter = useSignal(operations.peek());
-  const problem = useSignal<Found | null>(null);
   const isLate = useSignal(false);
   useEffect(() => void (asked.value = key), [key]);
   useSignalEffect(() => {
     const wanted = asked.value;
     void round.value;
+    if (isOfNow) void isConnected.value;
     const after = isOfNow ? operations.value : 0;
-    if (kept.has(wanted)) {
-      value.value = kept.get(wanted) as T;
+    const know = (known: Answer<T>): void => {
+      answer.value = known;
       answered.value = wanted;
       answeredAfter.value = after;
-      problem.value = null;
+    };
+    if (kept.has(wanted)) {
+      know({ value: kept.get(wanted) as T, problem: null });
       if (isFixed) return;
-    } else if (isFresh && answered.peek() !== wanted) value.value = undefined;
+    } else if (isFresh && answered.peek() !== wanted) answer.value = NONE;
     const stopped = new AbortController();
+    const begun = new Date().toISOString();
+    const fail = (problem: Found): void => {
+      if (stopped.signal.aborted) return;
+      kept.delete(wanted);
+      know(failed(answered.peek() === wanted ? answer.peek() : NONE, problem, begun));
+    };
     const late = setTimeout(() => (isLate.value = true), LATE_MS);
+    const silent = setTimeout(
+      () => answer.peek().value !== undefined && fail({ code: "busy", message: "there is no answer yet" }),
+      SILENT_MS,
+    );
+    const end = (): void => {
+      clearTimeout(late);
+      clearTimeout(silent);
+    };
     void load(stopped.signal)
       .then(
         (found) => {
           if (isOfNow && after !== operations.peek()) return;
           if (!isFresh) keep(wanted, found);
           if (isOfNow) keptOfNow.add(wanted);
-          if (stopped.signal.aborted) return;
-          value.value = found;
-          answered.value = wanted;
-          answeredAfter.value = after;
-          problem.value = null;
+          if (!stopped.signal.aborted) know({ value: found, problem: null });
         },
-        (error: unknown) => {
-          if (!stopped.signal.aborted) problem.value = problemOf(error);
-        },
+        (error: unknown) => fail(problemOf(error)),
       )
       .finally(() => {
-        clearTimeout(late);
+        end();
         if (!stopped.signal.aborted) isLate.value = false;
       });
     return () => {
       stopped.abort();
-      clearTimeout(late);
+      end();
       isLate.value = false;
     };
   });
   return {
-    value,
-    problem,
+    ...answer.value,
     isLate: useComputed(() => isLate.value),
     isOld: answered.value !== key || (isOfNow && answeredAfter.value !== operations.value),
     reload: () => round.value++,

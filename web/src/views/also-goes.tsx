@@ -59,14 +59,14 @@ export function AlsoGoes({
     },
   );
   const shownAlready = back === true ? 1 : 0;
-  const found = value.value?.filter(({ gone, isUnsaved }) => gone.length + Number(isUnsaved) > shownAlready) ?? [];
-  if (problem.value !== null) {
+  const found = value?.filter(({ gone, isUnsaved }) => gone.length + Number(isUnsaved) > shownAlready) ?? [];
+  if (problem !== null) {
     const of = asked.length === 1 ? asked[0]!.path : plural(asked.length, "path");
-    const message = `could not look for later changes of ${of}: ${problem.value.message}`;
-    return <Problem problem={{ ...problem.value, message }} again={reload} />;
+    const message = `could not look for later changes of ${of}: ${problem.message}`;
+    return <Problem problem={{ ...problem, message }} again={reload} />;
   }
   const unseen = paths.length - asked.length;
-  const isLoading = value.value === undefined || isOld || (shown === undefined && !isNone);
+  const isLoading = value === undefined || isOld || (shown === undefined && !isNone);
   return (
     <div class="note also-goes" role="note" hidden={found.length + unseen === 0} {...waiting(isLoading)}>
       {found.map(({ path, gone, least, isUnsaved }) => (

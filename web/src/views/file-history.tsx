@@ -31,20 +31,19 @@ export function View({ route }: { route: HistoryRoute }): JSX.Element {
   const { value, problem, isLate, isOld, reload } = useResource(`why ${workspace} ${toText(at)}`, (signal) =>
     call("why", { workspace, path: toInput(at) }, { signal }),
   );
-  const found = value.value;
   return (
     <section class="file-history" aria-label="History of a path">
       <header class="files-head">
         <h1>
           <PathName path={at.path} />
         </h1>
-        {found !== undefined && <span class="faint">{versionsText(found.changes)}</span>}
+        {value !== undefined && <span class="faint">{versionsText(value.changes)}</span>}
       </header>
       <Late isLate={isLate.value} />
-      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
-      {found?.changes.length === 0 && <Empty title="No save point changed this path" />}
-      {found !== undefined && found.changes.length > 0 && (
-        <Versions route={route} versions={found.changes} isOld={isOld} />
+      {problem !== null && <Problem problem={problem} again={reload} />}
+      {value?.changes.length === 0 && <Empty title="No save point changed this path" />}
+      {value !== undefined && value.changes.length > 0 && (
+        <Versions route={route} versions={value.changes} isOld={isOld} />
       )}
     </section>
   );
@@ -83,7 +82,7 @@ function Versions({
     { key: "k", title: "Show the version after", run: () => move(-1) },
     { key: "Escape", title: "Go to the timeline", run: () => go({ view: "timeline", workspace }) },
   ]);
-  const turns = useResource(`turns of ${workspace}`, (signal) => turnsIn(workspace, signal)).value.value ?? [];
+  const turns = useResource(`turns of ${workspace}`, (signal) => turnsIn(workspace, signal)).value ?? [];
   const entry = entryOf(at, a, b);
   return (
     <div class="versions" {...waiting(isOld)}>

@@ -17,13 +17,12 @@ import { ForkActions, ForkFacts } from "./point/fork-head.tsx";
 export function View({ route: { workspace } }: { route: Extract<Route, { view: "forks" }> }): JSX.Element {
   const { value, problem, isLate, reload } = useResource(`forks ${workspace}`, (signal) => forksOf(workspace, signal));
   useEffect(() => onEvent(({ type }) => type !== "changed" && reload()), []);
-  const found = value.value;
-  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
-  if (found === undefined) return <Late isLate={isLate.value} />;
+  if (problem !== null) return <Problem problem={problem} again={reload} />;
+  if (value === undefined) return <Late isLate={isLate.value} />;
   return (
     <section class="forks" aria-label="Forks">
       <h1>Forks</h1>
-      {found.length === 0 && (
+      {value.length === 0 && (
         <Empty title="No fork yet">
           <p>
             A fork is a second folder with the state of a save point, to try something in. “Fork…” at a save point makes
@@ -31,14 +30,14 @@ export function View({ route: { workspace } }: { route: Extract<Route, { view: "
           </p>
         </Empty>
       )}
-      {found.length > 0 && !isReadOnly() && (
+      {value.length > 0 && !isReadOnly() && (
         <>
           <p class="faint">Merge… brings a fork's changes home, beside the changes of this folder.</p>
           <p class="faint">Adopt… makes this folder equal to a fork.</p>
         </>
       )}
       <ul>
-        {found.map((each) => (
+        {value.map((each) => (
           <li key={each.path}>
             <div class="fork-title">
               <h2>
@@ -68,11 +67,11 @@ function Changed({ workspace, fork: { path, origin } }: { workspace: string; for
     sumsOf((await call("diff", { workspace, a: origin.save_point_id, b: path }, { signal })).entries),
   );
   useEffect(() => onEvent((event) => event.workspace === path && reload()), [path]);
-  if (problem.value !== null) return <span class="faint">cannot be compared with its beginning</span>;
-  if (value.value === undefined) return <span class="faint">…</span>;
+  if (problem !== null) return <span class="faint">cannot be compared with its beginning</span>;
+  if (value === undefined) return <span class="faint">…</span>;
   return (
     <a href={href({ view: "point", workspace, point: path })}>
-      What it changed <Counts {...value.value} />
+      What it changed <Counts {...value} />
     </a>
   );
 }

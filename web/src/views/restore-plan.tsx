@@ -77,7 +77,7 @@ export function usePlan(
   const choices = useSignal<Choice>({ of: "", without: new Set(), known: new Set() });
   const made = choices.value.of === choice ? choices.value : null;
   const whole = useResource(`plan ${of}`, (signal) => make(paths, signal), { isFresh: true });
-  const all = whole.value.value;
+  const all = whole.value;
   const entries = all?.entries ?? [];
   const offered = entries.filter(({ action }) => action !== "keep");
   // Nobody has chosen these.
@@ -105,7 +105,7 @@ export function usePlan(
     changed.value = null;
     again();
   };
-  const own = part.value.value;
+  const own = part.value;
   const shown = !isPart ? all : own?.key === key ? own.plan : undefined;
   const planned = useMemo(() => (isPart ? new Set(shown?.entries.map(toText)) : null), [isPart, shown]);
   return {
@@ -116,7 +116,7 @@ export function usePlan(
     added: added.length,
     changed: changed.value?.of === of ? changed.value.how : null,
     isLate: whole.isLate.value || part.isLate.value,
-    problem: whole.problem.value ?? part.problem.value,
+    problem: whole.problem ?? part.problem,
     reload,
     isChosen: (entry) =>
       planned === null || shown === undefined ? !keys.has(toText(entry)) : planned.has(toText(entry)),

@@ -116,7 +116,7 @@ function Head({
   keepPresent: Signal<boolean>;
 }): JSX.Element {
   const { workspace, point, paths, turn } = route;
-  const head = useResource(`point head ${workspace} ${point}`, (signal) => headOf(route, signal)).value.value;
+  const head = useResource(`point head ${workspace} ${point}`, (signal) => headOf(route, signal)).value;
   if (turn !== undefined) return <TurnHead route={route} turn={turn} />;
   return (
     <header class="point-head">
@@ -152,7 +152,7 @@ function TurnHead({ route, turn: id }: { route: RestoreRoute; turn: string }): J
   const found = useResource(`turn of ${workspace} ${id}`, async (signal) => {
     const turn = await turnById(workspace, id, signal);
     return { turn, changes: turn === null ? null : await changesOf(workspace, turn, signal) };
-  }).value.value;
+  }).value;
   const { turn = null, changes = null } = found ?? {};
   return (
     <header class="point-head">

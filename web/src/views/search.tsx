@@ -38,7 +38,7 @@ export function View({ route }: { route: SearchRoute }): JSX.Element {
       ? null
       : call("findNames", { workspace, pattern: q.trim(), options: { ignoreCase: true, limit: MOST } }, { signal }),
   );
-  const found = value.value ?? null;
+  const found = value ?? null;
   const rows = found?.found ?? [];
   const open = (each: Found | undefined): void => {
     if (each !== undefined) location.hash = hrefOf(workspace, each);
@@ -76,7 +76,7 @@ export function View({ route }: { route: SearchRoute }): JSX.Element {
         )}
       </div>
       <Late isLate={isLate.value} />
-      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
+      {problem !== null && <Problem problem={problem} again={reload} />}
       {found !== null && rows.length === 0 && <p class="note">No save point has such a name.</p>}
       {rows.length > 0 && (
         <VirtualList

@@ -38,20 +38,19 @@ export function View({ route: { workspace } }: { route: ActivityRoute }): JSX.El
     () => onEvent((event) => (event.workspace === workspace || event.workspace === null) && reload()),
     [workspace],
   );
-  const found = value.value;
-  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
+  if (problem !== null) return <Problem problem={problem} again={reload} />;
   return (
     <section class="activity" aria-label="Activity">
       <h1>Activity</h1>
       <RunningCalls workspace={workspace} />
-      <Late isLate={isLate.value && found === undefined} />
-      {found !== undefined && (
+      <Late isLate={isLate.value && value === undefined} />
+      {value !== undefined && (
         <>
-          <Operations workspace={workspace} list={found.operations} />
-          <HookEvents workspace={workspace} events={found.events} />
+          <Operations workspace={workspace} list={value.operations} />
+          <HookEvents workspace={workspace} events={value.events} />
         </>
       )}
-      <Events workspace={workspace} operations={found?.operations.operations ?? []} />
+      <Events workspace={workspace} operations={value?.operations.operations ?? []} />
       <Cleanup workspace={workspace} />
       <Backups workspace={workspace} />
     </section>
@@ -137,7 +136,6 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
     },
     { isFresh: true },
   );
-  const found = value.value;
   const done = useSignal<{ text: string; height: number } | null>(null);
   const box = useHeldPlace(done);
   const run = async (id: string): Promise<void> => {
@@ -158,9 +156,9 @@ function CleanupPlanned({ workspace }: { workspace: string }): JSX.Element {
         <p>{done.value.text}</p>
       </div>
     );
-  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
-  if (found === undefined) return <Late isLate={isLate.value} />;
-  const { plan, policy, points } = found;
+  if (problem !== null) return <Problem problem={problem} again={reload} />;
+  if (value === undefined) return <Late isLate={isLate.value} />;
+  const { plan, policy, points } = value;
   const all = plan.reclaimable_save_points.length;
   const stay = `${plural(plan.protected_save_points.length, "save point stays", "save points stay")}, undo points included`;
   const rules = (

@@ -55,7 +55,7 @@ export function Events({
     return () => ends.forEach((end) => end());
   }, [workspace]);
   const words = text.value.toLowerCase();
-  const shown = (value.value ?? []).filter((each) => JSON.stringify(each).toLowerCase().includes(words));
+  const shown = (value ?? []).filter((each) => JSON.stringify(each).toLowerCase().includes(words));
   return (
     <>
       <h2>Events</h2>
@@ -77,8 +77,8 @@ export function Events({
         </label>
         <TextField text={text} type="search" aria-label="Filter events" placeholder="Filter" />
       </div>
-      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
-      {value.value !== undefined && shown.length === 0 && <p class="faint">No such event is known.</p>}
+      {problem !== null && <Problem problem={problem} again={reload} />}
+      {value !== undefined && shown.length === 0 && <p class="faint">No such event is known.</p>}
       <ul class="activity-list" aria-label="Events">
         {shown.map((each) => (
           <li key={JSON.stringify(each)}>

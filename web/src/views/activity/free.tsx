@@ -51,8 +51,7 @@ function ForgetDialog({ workspace, close }: DialogProps): JSX.Element {
     async (signal) => call("planForgetBackups", { workspace }, { signal }),
     { isFresh: true },
   );
-  const plan = value.value;
-  const all = plan?.groups.flatMap(({ snapshots }) => snapshots) ?? [];
+  const all = value?.groups.flatMap(({ snapshots }) => snapshots) ?? [];
   const going = all.filter(({ keep }) => !keep);
   const forget = async ({ plan_id: id }: ForgetBackupsResult): Promise<void> => {
     const done = await act(
@@ -64,9 +63,9 @@ function ForgetDialog({ workspace, close }: DialogProps): JSX.Element {
   };
   return (
     <Dialog title="Forget backups" close={close}>
-      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
-      {plan === undefined && problem.value === null && <Late isLate={isLate.value} />}
-      {plan !== undefined && (
+      {problem !== null && <Problem problem={problem} again={reload} />}
+      {value === undefined && problem === null && <Late isLate={isLate.value} />}
+      {value !== undefined && (
         <div class="stack">
           <p>
             The kept rules remove {plural(going.length, "backup")} of this folder, and keep{" "}
@@ -83,7 +82,7 @@ function ForgetDialog({ workspace, close }: DialogProps): JSX.Element {
             ))}
           </ul>
           {!isReadOnly() && going.length > 0 && (
-            <button type="button" class="strong" disabled={isBusy.value} onClick={() => void forget(plan)}>
+            <button type="button" class="strong" disabled={isBusy.value} onClick={() => void forget(value)}>
               Remove {plural(going.length, "backup")} for good
             </button>
           )}
@@ -99,8 +98,7 @@ function PruneDialog({ workspace, close }: DialogProps): JSX.Element {
     async (signal) => call("planPruneBackups", { workspace }, { signal }),
     { isFresh: true },
   );
-  const plan = value.value;
-  const { mark = [], free = [], rewrite = [] } = plan?.planned_packs ?? {};
+  const { mark = [], free = [], rewrite = [] } = value?.planned_packs ?? {};
   const prune = async ({ plan_id: id }: PruneBackupsResult): Promise<void> => {
     const done = await act(
       async () => call("pruneBackups", { workspace, options: { plan: id! } }),
@@ -112,16 +110,16 @@ function PruneDialog({ workspace, close }: DialogProps): JSX.Element {
   const isNothing = mark.length + free.length + rewrite.length === 0;
   return (
     <Dialog title="Prune" close={close}>
-      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
-      {plan === undefined && problem.value === null && <Late isLate={isLate.value} />}
-      {plan !== undefined && (
+      {problem !== null && <Problem problem={problem} again={reload} />}
+      {value === undefined && problem === null && <Late isLate={isLate.value} />}
+      {value !== undefined && (
         <div class="stack">
-          <p>{isNothing ? "No data is without a backup that needs it." : wouldFree(plan)}</p>
+          <p>{isNothing ? "No data is without a backup that needs it." : wouldFree(value)}</p>
           <Packs title="Are marked now, and freed later" names={mark} />
           <Packs title="Are freed" names={free} />
           <Packs title="Are written again without their unneeded parts" names={rewrite} />
           {!isReadOnly() && !isNothing && (
-            <button type="button" class="strong" disabled={isBusy.value} onClick={() => void prune(plan)}>
+            <button type="button" class="strong" disabled={isBusy.value} onClick={() => void prune(value)}>
               Prune
             </button>
           )}

@@ -16,26 +16,25 @@ export function Receipts({ workspace }: { workspace: string }): JSX.Element | nu
   const { value, problem, reload } = useResource(`receipts ${workspace}`, async (signal) =>
     call("receipts", { workspace }, { signal }),
   );
-  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
-  const found = value.value;
-  if (found === undefined || found.debt.length === 0) return null;
+  if (problem !== null) return <Problem problem={problem} again={reload} />;
+  if (value === undefined || value.debt.length === 0) return null;
   return (
     <>
       <ul class="activity-list" aria-label="Verification debt">
-        {found.debt.map((each) => (
+        {value.debt.map((each) => (
           <Debt key={each.repository_id} of={each} workspace={workspace} />
         ))}
       </ul>
       <PartHeading part="receipts" level="h3">
         Receipts
       </PartHeading>
-      {found.receipts.length === 0 && (
+      {value.receipts.length === 0 && (
         <p class="faint">
           No restore has proven a backup of this folder: a restore of a whole backup writes a receipt.
         </p>
       )}
       <ul class="activity-list" aria-label="Receipts">
-        {found.receipts.map((each) => (
+        {value.receipts.map((each) => (
           <Receipt key={each.name} of={each} workspace={workspace} />
         ))}
       </ul>

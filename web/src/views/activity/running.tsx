@@ -62,7 +62,7 @@ export function RunningCalls({ workspace }: { workspace: string }): JSX.Element 
       }),
     [],
   );
-  const running = shown.value;
+  const running = problem === null ? shown.value : [];
   const cancel = async ({ running_id: id }: RunningCall): Promise<void> => {
     cancelled.value = await call("cancel", { id }).catch(problemOf);
   };
@@ -72,8 +72,8 @@ export function RunningCalls({ workspace }: { workspace: string }): JSX.Element 
       <h2 ref={heading} tabIndex={-1}>
         Now
       </h2>
-      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
-      {running.length === 0 && <p class="faint">Nothing runs.</p>}
+      {problem !== null && <Problem problem={problem} again={reload} />}
+      {problem === null && running.length === 0 && <p class="faint">Nothing runs.</p>}
       <ul class="activity-list" aria-label="Running">
         {running.map((each) => (
           <Running

@@ -43,14 +43,13 @@ export function View({ route }: { route: FilesRoute }): JSX.Element {
     (signal) => list(route, { sort: column, reverse: isReversed }, signal),
     { isFixed: /^(?:[0-9a-f]{32}|backup:[0-9a-f]{64})$/.test(point) },
   );
-  const listed = value.value;
   return (
     <section class="files" aria-label="Files">
       <h1 class="spoken">Files of {nameOf(at.path === "" ? workspace : at.path)}</h1>
-      <Path route={route} listed={listed} />
+      <Path route={route} listed={value} />
       <Late isLate={isLate.value} />
-      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
-      {listed !== undefined && <Folder key={`${point} ${toText(at)}`} route={route} listed={listed} isOld={isOld} />}
+      {problem !== null && <Problem problem={problem} again={reload} />}
+      {value !== undefined && <Folder key={`${point} ${toText(at)}`} route={route} listed={value} isOld={isOld} />}
     </section>
   );
 }

@@ -96,20 +96,19 @@ function Text({ workspace, point, entry }: Shown): JSX.Element {
     (signal) => textOf({ workspace, point, entry }, signal),
     { isFixed: true },
   );
-  if (problem.value !== null) return <Problem problem={problem.value} />;
-  const text = value.value;
+  if (problem !== null) return <Problem problem={problem} />;
   return (
     <>
       <Late isLate={isLate.value} />
-      {text === null && <p class="note faint">This is no text.</p>}
-      {typeof text === "string" && (
+      {value === null && <p class="note faint">This is no text.</p>}
+      {typeof value === "string" && (
         <pre class="preview-text" tabIndex={0}>
           <bdi dir="ltr">
-            <ColouredText path={entry.path} text={text} />
+            <ColouredText path={entry.path} text={value} />
           </bdi>
         </pre>
       )}
-      {typeof text === "string" && entry.size > SHOWN && (
+      {typeof value === "string" && entry.size > SHOWN && (
         <p class="note faint">The first {size(SHOWN)} are shown. Download the file to see all of it.</p>
       )}
     </>

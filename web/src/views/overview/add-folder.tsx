@@ -76,7 +76,7 @@ function Inside({ typed, choose }: { typed: string; choose(path: string): void }
   const parent = typed.slice(0, cut + 1) || "/";
   const begin = typed.slice(cut + 1).toLowerCase();
   const { value, problem } = useResource(`folders ${parent}`, async () => client().folders(parent), { isFresh: true });
-  const found = value.value?.folders.filter((each) => each.toLowerCase().startsWith(begin)) ?? [];
+  const found = value?.folders.filter((each) => each.toLowerCase().startsWith(begin)) ?? [];
   const above = parent.slice(0, parent.slice(0, -1).lastIndexOf("/") + 1);
   return (
     <ul class="folders" aria-label="Folders">
@@ -87,7 +87,7 @@ function Inside({ typed, choose }: { typed: string; choose(path: string): void }
           </button>
         </li>
       )}
-      {problem.value === null ? (
+      {problem === null ? (
         found.map((name) => (
           <li key={name}>
             <button type="button" class="quiet" onClick={() => choose(`${parent}${name}/`)}>

@@ -19,13 +19,13 @@ export function AgentsDialog({ workspace, close }: { workspace: string; close():
   const { value, problem, reload } = useResource(`agents ${workspace}`, async () => client().agents(workspace), {
     isFresh: true,
   });
-  const agents = value.value?.[0]?.agents;
+  const agents = value?.[0]?.agents;
   return (
     <Dialog title={`Agents in ${visible(nameOf(workspace))}`} close={close}>
       <div class="stack">
         <p class="faint">Hooks save the folder before and after each turn and tool call of an agent.</p>
-        {problem.value !== null && <Problem problem={problem.value} again={reload} />}
-        {agents === undefined && problem.value === null && <Late isLate />}
+        {problem !== null && <Problem problem={problem} again={reload} />}
+        {agents === undefined && problem === null && <Late isLate />}
         <ul class="overview-list">
           {agents?.map((each) => (
             <AgentRow key={each.tool} workspace={workspace} agent={each} changed={reload} />

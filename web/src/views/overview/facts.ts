@@ -16,7 +16,7 @@ export type Daemon = VerbCalls["daemon"]["answer"];
 
 /** Answers about one workspace. Null: the call failed, or the folder is missing. Absent: not answered yet. */
 export interface Facts {
-  status?: StatusResult | null;
+  status?: StatusResult | null | undefined;
   schedule?: Schedule | null;
   hooks?: AgentHooks[] | null;
   sizes?: HistoryDaysResult | null;

@@ -7,7 +7,7 @@ import { nameOf } from "../../app/address.ts";
 import { call } from "../../app/calls.ts";
 import { onEvent } from "../../app/events.ts";
 import { useActions } from "../../app/keys.ts";
-import { useResource } from "../../app/resource.ts";
+import { SILENT_MS, useResource } from "../../app/resource.ts";
 import { go } from "../../app/route.ts";
 import { about, client, isReadOnly } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
@@ -15,7 +15,7 @@ import { Empty, Late, Problem } from "../../parts/problem.tsx";
 import { AddFolder, AddFolderDialog } from "./add-folder.tsx";
 import { Card } from "./card.tsx";
 import { FactLines } from "./fact-lines.tsx";
-import { alarmsOf, type Facts, nextRuns, repositoriesOf, shownOf } from "./facts.ts";
+import { alarmsOf, type Daemon, type Facts, nextRuns, repositoriesOf, shownOf } from "./facts.ts";
 import { Alarms, Gone, Repositories, Runs } from "./lists.tsx";
 import { Sentence } from "./sentence.tsx";
 
@@ -26,14 +26,16 @@ import { Sentence } from "./sentence.tsx";
 const KEPT_MS = 61_000;
 const known = signal<ReadonlyMap<string, Facts>>(new Map());
 
+async function listed(signal: AbortSignal): Promise<{ infos: WorkspaceInfo[]; daemon: Daemon | null }> {
+  const [infos, daemon] = await Promise.all([
+    call("listWorkspaces", {}, { signal }),
+    about.value?.daemon === true ? call("daemon", {}, { signal }).catch(() => null) : null,
+  ]);
+  return { infos, daemon };
+}
+
 export function View(): JSX.Element {
-  const { value, problem, isLate, reload } = useResource("workspaces", async (stopped) => {
-    const [infos, daemon] = await Promise.all([
-      call("listWorkspaces", {}, { signal: stopped }),
-      about.value?.daemon === true ? call("daemon", {}, { signal: stopped }).catch(() => null) : null,
-    ]);
-    return { infos, daemon };
-  });
+  const { value, problem, isLate, reload } = useResource("workspaces", listed, { isOfNow: true });
   useEffect(
     () => onEvent(({ type }) => ["save", "registered", "released", "reset", "health"].includes(type) && reload()),
     [],
@@ -44,11 +46,10 @@ export function View(): JSX.Element {
     document.addEventListener("visibilitychange", look);
     return () => document.removeEventListener("visibilitychange", look);
   }, []);
-  const found = value.value;
-  useFacts(found?.infos);
-  if (problem.value !== null && found === undefined) return <Problem problem={problem.value} again={reload} />;
-  if (found === undefined) return <Late isLate={isLate.value} />;
-  const { infos, daemon } = found;
+  useFacts(value?.infos);
+  if (problem !== null) return <Problem problem={problem} again={reload} />;
+  if (value === undefined) return <Late isLate={isLate.value} />;
+  const { infos, daemon } = value;
   const all = shownOf(
     infos.filter(({ present, points }) => present || points > 0),
     daemon,
@@ -145,7 +146,10 @@ async function learn(info: WorkspaceInfo, stopped: AbortSignal): Promise<void> {
 
 async function learnStatus({ path: workspace, present }: WorkspaceInfo, stopped?: AbortSignal): Promise<void> {
   const options = stopped === undefined ? {} : { signal: stopped };
+  // A look that takes long is no answer.
+  const silent = setTimeout(() => noteFacts(workspace, { status: undefined }), SILENT_MS);
   const status = present ? await call("status", { workspace }, options).catch(() => null) : null;
+  clearTimeout(silent);
   if (stopped?.aborted !== true) noteFacts(workspace, { status });
 }
 

@@ -6,7 +6,7 @@ import { agentsWithoutHooks, earliest, isDamaged, isLate, provenAt, repositories
 /** The state of all workspaces in one sentence: `Everything is saved; backed up 2 hours ago; proven yesterday`. */
 export function Sentence({ all }: { all: readonly Shown[] }): JSX.Element | null {
   if (all.length === 0) return null;
-  const parts = [...problems(all), saved(all), ...kept(all), ...agents(all)];
+  const parts = [...problems(all), ...saved(all), ...kept(all), ...agents(all)];
   return (
     <h1 class="sentence">
       {parts.map((part, i) => (
@@ -30,14 +30,19 @@ function problems(all: readonly Shown[]): JSX.Element[] {
   ];
 }
 
-function saved(all: readonly Shown[]): JSX.Element {
-  if (all.some(({ status }) => status === undefined)) return <span class="faint">looking at the folders</span>;
-  const unread = all.filter(({ status, present }) => present && status === null).length;
-  if (unread > 0) return bad(`${plural(unread, "folder")} cannot be read`);
-  const unsaved = all.filter(({ status }) => status?.clean === false).length;
-  if (unsaved === 0) return <span class="added">everything is saved</span>;
-  if (all.length === 1) return warn("there are changes that are not saved");
-  return warn(`${count(unsaved)} of ${count(all.length)} workspaces ${unsaved === 1 ? "has" : "have"} unsaved changes`);
+/** Says nothing of missing folders, which `problems` counts. */
+function saved(all: readonly Shown[]): JSX.Element[] {
+  const seen = all.filter(({ present }) => present);
+  if (seen.some(({ status }) => status === undefined)) return [<span class="faint">looking at the folders</span>];
+  const unread = seen.filter(({ status }) => status === null).length;
+  if (unread > 0) return [bad(`${plural(unread, "folder")} cannot be read`)];
+  const unsaved = seen.filter(({ status }) => status?.clean === false).length;
+  if (unsaved === 0 && seen.length < all.length) return seen.length === 0 ? [] : [<span>all others are saved</span>];
+  if (unsaved === 0) return [<span class="added">everything is saved</span>];
+  if (all.length === 1) return [warn("there are changes that are not saved")];
+  return [
+    warn(`${count(unsaved)} of ${count(all.length)} workspaces ${unsaved === 1 ? "has" : "have"} unsaved changes`),
+  ];
 }
 
 /** Says since when everything has been in a backup, and proven there. */

@@ -42,7 +42,6 @@ export function ChooseDialog({
     ...(await call("history", { workspace, limit: limit.value, options }, { signal })),
     text,
   }));
-  const found = value.value;
   const backup = text === "" ? LAST_BACKUP : isBackup(typed.value) ? typed.value.trim() : null;
   const pick = (id: string | undefined): void => {
     if (id === undefined) return;
@@ -51,8 +50,8 @@ export function ChooseDialog({
   };
   useEffect(() => {
     if (entered.value !== typed.value) entered.value = undefined;
-    else if (found?.text === entered.value) pick(found.save_points[0]?.save_point_id);
-  }, [found, entered.value, typed.value]);
+    else if (value?.text === entered.value) pick(value.save_points[0]?.save_point_id);
+  }, [value, entered.value, typed.value]);
   return (
     <Dialog title="Compare with another save point" close={close}>
       <div class="choose">
@@ -68,11 +67,11 @@ export function ChooseDialog({
           }}
         />
         <Late isLate={isLate.value} />
-        {problem.value !== null && <Problem problem={problem.value} />}
-        {found?.save_points.length === 0 && backup === null && <p class="note">No save point fits this filter</p>}
+        {problem !== null && <Problem problem={problem} />}
+        {value?.save_points.length === 0 && backup === null && <p class="note">No save point fits this filter</p>}
         <ul>
           {backup !== null && <BackupRow backup={backup} pick={pick} />}
-          {found?.save_points.map(({ save_point_id: id, message, created_at, tags }) => (
+          {value?.save_points.map(({ save_point_id: id, message, created_at, tags }) => (
             <li key={id}>
               <button type="button" class="quiet" onClick={() => pick(id)}>
                 {message === "" ? <span class="faint">no message</span> : <Words text={message} />}
@@ -88,7 +87,7 @@ export function ChooseDialog({
             </li>
           ))}
         </ul>
-        {found?.truncated === true && (
+        {value?.truncated === true && (
           <button type="button" onClick={() => (limit.value += LISTED * 4)}>
             Show more
           </button>

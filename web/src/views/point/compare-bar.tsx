@@ -41,7 +41,7 @@ export function CompareBar({
     async (signal) => (point === null ? null : startOfTurn(workspace, point, signal)),
     { isFixed: true },
   );
-  const before = start.value.value ?? null;
+  const before = start.value ?? null;
   const other = to === undefined || to === "now" || to === before ? "" : to;
   const named = useResource(`other ${workspace} ${other}`, async (signal) => {
     if (other === "" || isBackup(other)) return "";
@@ -70,7 +70,7 @@ export function CompareBar({
         the folder now
       </button>
       <button type="button" class="compared" aria-pressed={other !== ""} onClick={() => (isChoosing.value = true)}>
-        {other === "" ? "another point…" : <Name text={named.value.value || shortState(other)} />}
+        {other === "" ? "another point…" : <Name text={named.value || shortState(other)} />}
       </button>
       {isChoosing.value && (
         <ChooseDialog workspace={workspace} choose={compare} close={() => (isChoosing.value = false)} />

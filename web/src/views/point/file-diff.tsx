@@ -128,17 +128,16 @@ function Text({ workspace, from, to, entry, gone }: FileDiffProps): JSX.Element 
     { isFixed: to !== null, isOfNow: to === null },
   );
   // The folder changed after the list of changes was loaded.
-  const isGone = gone !== undefined && problem.value?.code === "not_found";
+  const isGone = gone !== undefined && problem?.code === "not_found";
   useEffect(() => {
     if (isGone) gone();
   }, [isGone]);
-  if (to === null && problem.value?.code === "not_found") return <Late isLate />;
-  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
-  const diff = value.value;
+  if (to === null && problem?.code === "not_found") return <Late isLate />;
+  if (problem !== null) return <Problem problem={problem} again={reload} />;
   return (
     <>
       <Late isLate={isLate.value} />
-      {diff !== undefined && diff.kind === "text" && (
+      {value !== undefined && value.kind === "text" && (
         <>
           <div class="diff-bar">
             <Toggle is={isSplit} title="Side by side" />
@@ -146,14 +145,14 @@ function Text({ workspace, from, to, entry, gone }: FileDiffProps): JSX.Element 
             <Toggle is={isWhole} title="Whole file" />
             <Toggle is={isWrapped} title="Wrap lines" />
           </div>
-          {diff.hunks.length === 0 ? (
+          {value.hunks.length === 0 ? (
             <p class="note">Only white space differs.</p>
           ) : (
-            <TextDiff path={entry.path} diff={diff} isSplit={isSplit.value} isWrapped={isWrapped.value} />
+            <TextDiff path={entry.path} diff={value} isSplit={isSplit.value} isWrapped={isWrapped.value} />
           )}
         </>
       )}
-      {diff !== undefined && diff.kind !== "text" && <NoText diff={diff} />}
+      {value !== undefined && value.kind !== "text" && <NoText diff={value} />}
     </>
   );
 }
@@ -214,11 +213,11 @@ function Database({ workspace, from, to, entry, gone }: FileDiffProps): JSX.Elem
     { isFixed: to !== null, isOfNow: to === null },
   );
   // The name suggested a database, but the file is none.
-  if (problem.value !== null) return <Text workspace={workspace} from={from} to={to} entry={entry} gone={gone} />;
+  if (problem !== null) return <Text workspace={workspace} from={from} to={to} entry={entry} gone={gone} />;
   return (
     <>
       <Late isLate={isLate.value} />
-      {value.value !== undefined && <DatabaseDiff diff={value.value} />}
+      {value !== undefined && <DatabaseDiff diff={value} />}
     </>
   );
 }

@@ -70,16 +70,15 @@ export function ForkFacts({ workspace, fork: { path, origin, present } }: ForkPr
     const { save_points } = await call("history", { workspace: path, limit: 1, options: { all: true } }, { signal });
     return save_points[0] ?? null;
   });
-  const from = start.value.value;
-  const { bytes = null, entries = null } = newest.value.value ?? {};
+  const { bytes = null, entries = null } = newest.value ?? {};
   return (
     <p class="facts faint">
       <Name text={path} />
       {!present && <span class="badge warn">folder missing</span>}
-      {start.problem.value !== null && <span>from a save point that is gone</span>}
-      {from !== undefined && (
+      {start.problem?.code === "not_found" && <span>from a save point that is gone</span>}
+      {start.value !== undefined && (
         <a href={href({ view: "point", workspace, point: id })}>
-          from <When at={from.created_at} as={wholeTime} /> <Words text={from.message} />
+          from <When at={start.value.created_at} as={wholeTime} /> <Words text={start.value.message} />
         </a>
       )}
       {bytes !== null && entries !== null && (
@@ -136,10 +135,9 @@ function RemoveDialog({
     (signal) => call("planRemoveFork", { ...asked, options }, { signal }),
     { isFresh: true },
   );
-  const plan = problem.value === null ? value.value : undefined;
   const remove = async (): Promise<void> => {
     const done = await act(
-      async () => call("removeFork", { ...asked, options: { ...options, plan: plan!.id } }),
+      async () => call("removeFork", { ...asked, options: { ...options, plan: value!.id } }),
       ({ save_point_id: id, rest }) => ({
         text: (
           <>
@@ -168,10 +166,10 @@ function RemoveDialog({
         </p>
         <Check is={withIgnored}>also what ignore rules leave out of its save points</Check>
         <Late isLate={isLate.value} />
-        {problem.value !== null && <Problem problem={problem.value} again={reload} />}
-        {plan !== undefined && (
+        {problem !== null && <Problem problem={problem} again={reload} />}
+        {value !== undefined && (
           <>
-            <Removal entries={plan.entries} points={plan.save_point_ids.length} />
+            <Removal entries={value.entries} points={value.save_point_ids.length} />
             <button type="button" class="strong" disabled={isBusy.value} onClick={() => void remove()}>
               Remove the fork
             </button>

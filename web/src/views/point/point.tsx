@@ -56,7 +56,6 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
     (stop) => load(workspace, { id, to, stop }),
     { isOfNow: to === "now" || isFork(id) || isBackup(id) },
   );
-  const loaded = value.value;
   // The timeline beside this view looks at the folder again and again.
   const seen = useRef(now.value);
   useEffect(() => {
@@ -79,23 +78,23 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
           },
         ],
   );
-  if (problem.value !== null) return <Problem problem={problem.value} again={reload} />;
-  const isOther = loaded !== undefined && loaded.of !== id;
+  if (problem !== null) return <Problem problem={problem} again={reload} />;
+  const isOther = value !== undefined && value.of !== id;
   return (
     <section class="point" aria-label="Save point">
       <Late isLate={isLate.value} />
-      {loaded !== undefined && (
+      {value !== undefined && (
         <>
           <div {...waiting(isOther)}>
             <Head
               workspace={workspace}
-              loaded={loaded}
+              loaded={value}
               compare={compare}
               isShown={!isOther && !isBeside}
               changed={reload}
             />
           </div>
-          {loaded.diff === null || loaded.comparison === null ? (
+          {value.diff === null || value.comparison === null ? (
             <Empty title="This is the first save point: everything in it is new">
               <a class="button" href={href({ view: "files", workspace, point: id, at: { path: "" } })}>
                 Look at its files
@@ -103,10 +102,10 @@ export function View({ route }: { route: PointRoute }): JSX.Element {
             </Empty>
           ) : (
             <Changed
-              key={`${loaded.of} ${loaded.to}`}
+              key={`${value.of} ${value.to}`}
               route={route}
-              diff={loaded.diff}
-              comparison={loaded.comparison}
+              diff={value.diff}
+              comparison={value.comparison}
               isOld={isOld}
               reload={reload}
             />

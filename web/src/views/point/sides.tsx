@@ -29,5 +29,5 @@ function StateName({ workspace, state }: { workspace: string; state: string }): 
     },
     { isFixed: true },
   );
-  return <Words text={state === "." ? "the folder now" : (value.value ?? shortState(state))} />;
+  return <Words text={state === "." ? "the folder now" : (value ?? shortState(state))} />;
 }

@@ -8,7 +8,7 @@ import { onEvent } from "../../app/events.ts";
 import { useActions } from "../../app/keys.ts";
 import { now } from "../../app/now.ts";
 import { act, isBusy } from "../../app/outcome.tsx";
-import { useResource } from "../../app/resource.ts";
+import { type Resource, useResource } from "../../app/resource.ts";
 import { go, route } from "../../app/route.ts";
 import { isReadOnly } from "../../app/session.ts";
 import { Dialog } from "../../parts/dialog.tsx";
@@ -16,7 +16,7 @@ import { TextField } from "../../parts/fields.tsx";
 import { Icon } from "../../parts/icon.tsx";
 import { count, plural } from "../../parts/numbers.ts";
 import { Problem, waiting } from "../../parts/problem.tsx";
-import { tagsIn } from "../../parts/values.tsx";
+import { tagsIn, timeOfDay } from "../../parts/values.tsx";
 
 /** Milliseconds between two looks at a folder that no daemon watches. A slow look is followed by a longer pause. */
 const LOOK_MS = 2_000;
@@ -25,12 +25,16 @@ const PAUSE_PER_LOOK = 10;
 /** The first row of the timeline: how the folder differs from the point that it is based on. */
 export function NowRow({ workspace, isActive }: { workspace: string; isActive: boolean }): JSX.Element | null {
   const isSaving = useSignal(false);
-  const { status, isOld, problem, reload } = useNow(workspace);
+  const { value, isOld, problem, reload } = useNow(workspace);
+  const status = value?.status;
   const isUnsaved = status !== undefined && !status.clean;
   const canSave = isUnsaved && !isReadOnly();
   useActions(canSave ? [{ key: "S", title: "Save the folder", run: () => (isSaving.value = true) }] : []);
-  if (status === undefined)
-    return problem === null ? <div class="now-row" aria-hidden="true" /> : <Problem problem={problem} again={reload} />;
+  if (problem !== null) {
+    const message = `Now: the folder cannot be looked at since ${timeOfDay(problem.since)}: ${problem.message}`;
+    return <Problem problem={{ ...problem, message }} again={reload} />;
+  }
+  if (status === undefined) return <div class="now-row" aria-hidden="true" />;
   const { head, changes, not_kept } = status;
   const said = isUnsaved ? `${words(changes, not_kept.count)}, not saved` : "Everything is saved";
   return (
@@ -62,14 +66,8 @@ export function NowRow({ workspace, isActive }: { workspace: string; isActive: b
 }
 
 /** Loads the folder's state again after each event, and while the page is looked at if no daemon watches the folder. */
-function useNow(workspace: string): {
-  status: StatusResult | undefined;
-  /** True while the state before the page's last operation is shown. */
-  isOld: boolean;
-  problem: ReturnType<typeof useResource>["problem"]["value"];
-  reload(): void;
-} {
-  const { value, problem, isOld, reload } = useResource(
+function useNow(workspace: string): Resource<{ status: StatusResult; took: number }> {
+  const resource = useResource(
     `now ${workspace}`,
     async (signal) => {
       const begun = performance.now();
@@ -78,27 +76,26 @@ function useNow(workspace: string): {
     },
     { isOfNow: true },
   );
-  const found = value.value;
+  const { value, problem, reload } = resource;
   useEffect(
     () => onEvent((event) => (event.workspace === workspace || event.workspace === null) && reload()),
     [workspace],
   );
-  const failed = problem.value;
   useEffect(() => {
-    if (found === undefined && failed === null) return undefined;
-    now.value = { workspace, status: failed === null && found !== undefined ? found.status : null };
-    if (failed === null && found?.status.watched === true) return undefined;
+    if (value === undefined && problem === null) return undefined;
+    now.value = { workspace, status: value?.status ?? null };
+    if (value?.status.watched === true) return undefined;
     const look = (): void => {
       if (!document.hidden) reload();
     };
-    const next = setTimeout(look, Math.max(LOOK_MS, (found?.took ?? 0) * PAUSE_PER_LOOK));
+    const next = setTimeout(look, Math.max(LOOK_MS, (value?.took ?? 0) * PAUSE_PER_LOOK));
     document.addEventListener("visibilitychange", look);
     return () => {
       clearTimeout(next);
       document.removeEventListener("visibilitychange", look);
     };
-  }, [found, failed, workspace]);
-  return { status: found?.status, isOld, problem: failed, reload };
+  }, [value, problem, workspace]);
+  return resource;
 }
 
 /** `3 changed, 1 new`. */

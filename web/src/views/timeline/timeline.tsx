@@ -55,7 +55,7 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
 
   const points = usePoints(workspace, { all: withUndo.value, text: asked.value });
   const forks = useResource(`forks ${workspace}`, (signal) => forksOf(workspace, signal));
-  const lanes = (forks.value.value ?? []).filter(({ present }) => present).slice(0, MOST_LANES);
+  const lanes = (forks.value ?? []).filter(({ present }) => present).slice(0, MOST_LANES);
   void points.version.value;
 
   const { at, openedAt, row, pick, open } = useSelection(route, points);
@@ -75,18 +75,19 @@ export function View({ route }: { route: TimelineRoute }): JSX.Element {
         showBackups={showBackups}
       />
       <NowRow workspace={workspace} isActive={isNow} />
-      <UndoBar workspace={workspace} undo={points.undo} />
+      {points.problem.value === null && <UndoBar workspace={workspace} undo={points.undo} />}
       <FailedHooks workspace={workspace} />
       {withBackups && <Backups workspace={workspace} points={points} />}
       <Late isLate={points.isLoading.value && points.rows === 0} />
-      {points.problem.value !== null && <Problem problem={points.problem.value} again={() => void points.load()} />}
       {points.damaged > 0 && (
         <p class="timeline-note removed">
           {plural(points.damaged, "save point")} cannot be read: <code>cairn doctor</code> in a terminal tells more.
         </p>
       )}
-      {points.rows === 0 ? (
-        !points.isLoading.value && points.problem.value === null && <Nothing isFiltered={points.isFiltered} />
+      {points.problem.value !== null ? (
+        <Problem problem={points.problem.value} again={() => void points.load()} />
+      ) : points.rows === 0 ? (
+        !points.isLoading.value && <Nothing isFiltered={points.isFiltered} />
       ) : (
         <VirtualList
           label="Save points"
@@ -265,7 +266,7 @@ function FailedHooks({ workspace }: { workspace: string }): JSX.Element {
   }, []);
   return (
     <>
-      {value.value?.map(
+      {value?.map(
         ({ agent, failed }) =>
           failed !== null && (
             <p key={agent} class={`timeline-note ${failed.over ? "faint" : "removed"}`}>
@@ -284,21 +285,20 @@ function Backups({ workspace, points }: { workspace: string; points: TimelinePoi
   const { value, problem, isLate, reload } = useResource(`backups ${workspace}`, (signal) =>
     call("listBackups", { workspace }, { signal }),
   );
-  const found = value.value;
   useEffect(() => {
-    points.showBackups(found?.snapshots ?? []);
+    points.showBackups(value?.snapshots ?? []);
     return () => points.showBackups([]);
-  }, [points, found]);
+  }, [points, value]);
   return (
     <>
       <Late isLate={isLate.value} />
-      {problem.value !== null && <Problem problem={problem.value} again={reload} />}
-      {found !== undefined && found.snapshots.length + found.damaged.length === 0 && (
+      {problem !== null && <Problem problem={problem} again={reload} />}
+      {value !== undefined && value.snapshots.length + value.damaged.length === 0 && (
         <p class="timeline-note faint">The repository has no backup of this folder yet.</p>
       )}
-      {found !== undefined && found.damaged.length > 0 && (
+      {value !== undefined && value.damaged.length > 0 && (
         <p class="timeline-note removed">
-          {plural(found.damaged.length, "backup")} cannot be read: <code>cairn backup verify</code> in a terminal tells
+          {plural(value.damaged.length, "backup")} cannot be read: <code>cairn backup verify</code> in a terminal tells
           more.
         </p>
       )}
@@ -335,7 +335,7 @@ function Bar({
       />
       <Filters typed={typed} points={points} focus={() => filter.current!.focus()} />
       <Check is={withUndo}>undo points</Check>
-      {kept.value.value?.repository !== undefined && (
+      {kept.value?.repository !== undefined && (
         <label class="check">
           <input type="checkbox" checked={withBackups} onChange={(event) => showBackups(event.currentTarget.checked)} />
           {withBackups && points.backups > 0 ? `backups (${points.backups} shown)` : "backups"}

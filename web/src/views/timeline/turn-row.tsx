@@ -112,7 +112,7 @@ function TurnDialog({ workspace, turn, number, close }: TurnProps & { close(): v
   const { turn_id: id, agent, session, uncertain } = turn;
   const events = useResource(`turn events ${workspace} ${id}`, (signal) => eventsOf(workspace, turn, signal));
   const changes = useResource(`turn changes ${workspace} ${id}`, (signal) => changesOf(workspace, turn, signal));
-  const prompt = events.value.value?.[0]?.prompt ?? turn.prompt;
+  const prompt = events.value?.[0]?.prompt ?? turn.prompt;
   // The heading of unknown changes has the first reason.
   const reasons = [...(turn.why_not === undefined ? [] : [turn.why_not]), ...turn.not_saved].slice(
     turn.changed === null ? 1 : 0,
@@ -128,8 +128,8 @@ function TurnDialog({ workspace, turn, number, close }: TurnProps & { close(): v
             <Words text={prompt} isWhole />
           </p>
         )}
-        <ToolCalls workspace={workspace} turn={turn} events={events.value.value ?? []} />
-        <ChangedEntries turn={turn} changes={changes.value.value ?? null} />
+        <ToolCalls workspace={workspace} turn={turn} events={events.value ?? []} />
+        <ChangedEntries turn={turn} changes={changes.value ?? null} />
         {uncertain > 0 && (
           <p class="note">Entries that changed while several sessions worked stay as they are in a rewind.</p>
         )}
@@ -138,7 +138,7 @@ function TurnDialog({ workspace, turn, number, close }: TurnProps & { close(): v
             <Words text={reason} />
           </p>
         ))}
-        <TurnActions workspace={workspace} turn={turn} paths={changes.value.value?.paths ?? []} close={close} />
+        <TurnActions workspace={workspace} turn={turn} paths={changes.value?.paths ?? []} close={close} />
       </div>
     </Dialog>
   );
@@ -175,7 +175,7 @@ function CallFiles({ workspace, before, after }: { workspace: string; before: st
     `call ${workspace} ${before} ${after}`,
     async (signal) => (await call("diff", { workspace, a: before, b: after }, { signal })).entries,
     { isFixed: true },
-  ).value.value;
+  ).value;
   const files = entries?.filter(({ kind }) => kind !== "directory") ?? [];
   return (
     <>

@@ -42,5 +42,5 @@ function Done({ workspace, undo: { save_point_id: id, cause } }: { workspace: st
     return operations.find(({ undo_id: each }) => each === id);
   });
   const known = cause.kind === "undo" ? "Undone" : cause.kind === "restore" ? "Restored" : "Changed";
-  return <>{value.value === undefined ? known : doneName(value.value)}</>;
+  return <>{value === undefined ? known : doneName(value)}</>;
 }
