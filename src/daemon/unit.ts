@@ -280,6 +280,13 @@ export function runner(scope: Scope): Runner | null {
   return { kind, unit: installedUnit(scope, kind)!, next_at, problems };
 }
 
+/** Returns why nothing is going to run the scheduled work of this user, if no daemon does; null if something may. */
+export function whyNothingRuns(): string | null {
+  const found = runner(ownScope());
+  if (found !== null) return found.problems?.[0] ?? null;
+  return "nothing known runs the schedule: `cairn service install --timer` sets up a timer";
+}
+
 /** True if systemd runs here and answers this user: without a session no manager of the user's units runs. */
 function isReachable(scope: Scope): boolean {
   return existsSync("/run/systemd/system") && runSystemctl(scope, ["show-environment"]).status === 0;

@@ -138,6 +138,10 @@ test("without systemd, service install --timer only prints a crontab line that w
     points.map(({ cause }) => cause),
     [{ kind: "schedule" }],
   );
+  // Nobody has put the line into a crontab.
+  const told = onMachine(`cairn -C ${folder} schedule`, { hasSystemd: false });
+  assert.match(told.stdout, /^save .*due in/m);
+  assert.match(told.stderr, /^cairn: nothing known runs the schedule: `cairn service install --timer`/m);
 });
 
 test(

@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { hostname } from "node:os";
 import type { About, CairnLibrary, PathInput } from "../../contract/index.ts";
 import { socketsToAsk } from "../../daemon/places.ts";
+import { whyNothingRuns } from "../../daemon/unit.ts";
 import { NotAdmitted } from "../../daemon/state/tokens.ts";
 import { CairnError } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
@@ -247,6 +248,7 @@ export class PageServer {
       start: this.#options.start,
       view: this.#options.view,
       daemon: answers,
+      unrun: answers ? null : whyNothingRuns(),
     };
   }
 

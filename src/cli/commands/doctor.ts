@@ -5,6 +5,7 @@ import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { DoctorOptions, type Finding } from "../../contract/care.ts";
 import { machinesRoot } from "../../fs/users.ts";
+import { noteRunner } from "./service/status.ts";
 import { VerbOptions } from "../options.ts";
 import { formatBytes, listedNames, printable } from "../render/format.ts";
 
@@ -25,7 +26,9 @@ export const command: CommandDefinition = {
     const result = await client.doctor({ ...context.callOptions(), ...options });
     append(result.findings, await machineFindings(context, options.repair === true));
     await noteAgents(context, client, result);
-    for (const problem of (await client.schedule(context.callOptions())).problems) context.note(problem);
+    const schedule = await client.schedule(context.callOptions());
+    for (const problem of schedule.problems) context.note(problem);
+    await noteRunner(context, schedule);
     const outcome: Outcome = {
       data: result,
       async text() {

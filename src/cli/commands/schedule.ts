@@ -1,5 +1,6 @@
 import { type Schedule, ScheduleEdit } from "../../verbs/schemas.ts";
 import type { CommandDefinition } from "../command.ts";
+import { noteRunner } from "./service/status.ts";
 import { VerbOptions } from "../options.ts";
 import { formatAge, printable } from "../render/format.ts";
 import { dueIn } from "../render/schedule.ts";
@@ -26,18 +27,22 @@ export const command: CommandDefinition = {
     const options = context.callOptions();
     const isChange = Object.keys(edit).length > 0;
     const data = await (isChange ? client.setSchedule(edit, options) : client.schedule(options));
-    return { data, text: () => renderSchedule(data, context.style, Date.now()) };
+    const isRun = await noteRunner(context, data);
+    return { data, text: () => renderSchedule(data, { style: context.style, now: Date.now(), isRun }) };
   },
 };
 
 /** Lists the scheduled work of a folder, and the failures. */
-async function renderSchedule({ runs, problems }: Schedule, style: Style, now: number): Promise<string> {
+async function renderSchedule(
+  { runs, problems }: Schedule,
+  { style, now, isRun }: { style: Style; now: number; isRun: boolean },
+): Promise<string> {
   const rows = runs.map((run) => [
     run.kind,
     printable(run.repository ?? ""),
     `every ${spanOf(run.every_ms)}`,
     run.good_at === null ? "never" : `last ${formatAge(run.good_at, now)}`,
-    `next ${dueIn(run.next_at, now)}`,
+    `${isRun ? "next" : "due"} ${dueIn(run.next_at, now)}`,
   ]);
   const lines = await renderTable(rows);
   return [...lines, ...problems.map((problem) => style.red(printable(problem)))].join("\n");

@@ -18,6 +18,7 @@ import { renderPoint } from "./listing.ts";
 import { formatInstant } from "./format.ts";
 import { describeCause, foldSaves, renderHistory, renderWhy } from "./points.ts";
 import { renderPlan, renderRestore } from "./restore.ts";
+import { describeSchedule } from "./schedule.ts";
 import { PLAIN } from "./style.ts";
 import { renderStatus } from "./status.ts";
 
@@ -38,8 +39,14 @@ async function fakeStatus(changed: Partial<StatusResult>): Promise<string> {
   const client = await fakeLibrary().library.open("/x");
   const status = { ...(await client.status()), ...changed };
   const schedule = { ...NO_SCHEDULE, workspace: status.workspace };
-  return renderStatus({ status, schedule, shorten, save: "cairn save", style: PLAIN, now });
+  return renderStatus({ status, schedule, isRun: true, shorten, save: "cairn save", style: PLAIN, now });
 }
+
+test("a schedule that nothing runs has no next run, only a time at which work is due", () => {
+  const schedule = { last_save_at: "2026-11-20T09:00:00.000Z", next_at: "2026-11-20T10:00:00.000Z" };
+  assert.match(describeSchedule(schedule, now), /, next run in 45 minutes$/);
+  assert.match(describeSchedule(schedule, now, false), /, due in 45 minutes$/);
+});
 
 test("status shows a clean, a changed, an unsaved and a restored folder", async () => {
   assert.match(await fakeStatus({}), /^state +changed since the last save point: 1 added, 2 removed$/m);

@@ -21,6 +21,7 @@ import { renderTable } from "./table.ts";
 export interface StatusView {
   status: StatusResult;
   schedule: Schedule;
+  isRun: boolean;
   shorten: Shorten;
   save: string;
   style: Style;
@@ -35,7 +36,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
     ["state", state],
     ["head", describeHead(view)],
     ["backup", describeBackup(view)],
-    ["schedule", describeSchedule(view.schedule, view.now)],
+    ["schedule", describeSchedule(view.schedule, view.now, view.isRun)],
     ["watched", status.watched ? "yes, by the daemon" : "no"],
     ["engine", status.engine_reasons.find(({ chosen }) => chosen)?.engine ?? "unknown"],
     [

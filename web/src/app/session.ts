@@ -19,6 +19,8 @@ const tabs = new BroadcastChannel("cairn-session");
 export const token = signal<string | null>(sessionStorage.getItem(KEY));
 /** Facts about the server, after sign-in. */
 export const about = signal<About | null>(null);
+/** Why nothing is going to run scheduled work; null if something does or may. */
+export const unrun = (): string | null => about.value?.unrun ?? null;
 export const isReadOnly = (): boolean => about.value?.read_only !== false;
 
 tabs.addEventListener("message", ({ data }: MessageEvent<TabMessage>) => {

@@ -1,4 +1,5 @@
 import type { CommandDefinition } from "../../command.ts";
+import { noteRunner } from "../service/status.ts";
 import { shortener } from "../../shorten.ts";
 
 export const command: CommandDefinition = {
@@ -14,6 +15,7 @@ export const command: CommandDefinition = {
     const status = await client.status(context.callOptions());
     const schedule = await client.schedule(context.callOptions());
     for (const problem of schedule.problems) context.note(problem);
+    const isRun = await noteRunner(context, schedule);
     const { LateSaves } = await import("../../late-saves.ts");
     const background = new LateSaves(client.workspacePath()).describe();
     if (background !== null) context.note(background);
@@ -23,7 +25,7 @@ export const command: CommandDefinition = {
         const { renderStatus } = await import("../../render/status.ts");
         const shorten = await shortener(client, [status.head, status.latest]);
         const save = context.commandLine(["save"], input.argument(0));
-        return renderStatus({ status, schedule, shorten, save, style: context.style, now: Date.now() });
+        return renderStatus({ status, schedule, isRun, shorten, save, style: context.style, now: Date.now() });
       },
     };
   },

@@ -1,6 +1,6 @@
 import { askDaemon as ofFirst } from "../../../api/client/service.ts";
 import { socketsOfClient } from "../../../daemon/places.ts";
-import { ownScope, type Runner, runner } from "../../../daemon/unit.ts";
+import { ownScope, type Runner, runner, whyNothingRuns } from "../../../daemon/unit.ts";
 import { CairnError, toCairnError } from "../../../errors.ts";
 import { listedNames } from "../../../fs/paths/safe-path.ts";
 import type { DaemonStatus, Schedule } from "../../../verbs/schemas.ts";
@@ -15,6 +15,13 @@ import { renderTable } from "../../render/table.ts";
 /** Makes a call of the first daemon that answers. Throws `no_daemon` if none does. */
 export async function askDaemon(name: string, members: Record<string, unknown> = {}): Promise<unknown> {
   return ofFirst(socketsOfClient(), name, members);
+}
+
+/** Notes why nothing is going to run the work of a schedule. Returns true if something does, or may. */
+export async function noteRunner(context: Context, { next_at: next }: Schedule): Promise<boolean> {
+  const why = next === null ? null : await askDaemon("at", { path: "/" }).then(() => null, whyNothingRuns);
+  if (why !== null) context.note(why);
+  return why === null;
 }
 
 /** A folder's schedule, or why it cannot be read. */

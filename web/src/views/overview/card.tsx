@@ -3,7 +3,7 @@ import type { StatusResult } from "cairnstate/client";
 import type { ComponentChildren, JSX } from "preact";
 import { href, nameOf } from "../../app/address.ts";
 import { useActions } from "../../app/keys.ts";
-import { isReadOnly } from "../../app/session.ts";
+import { isReadOnly, unrun } from "../../app/session.ts";
 import { Icon } from "../../parts/icon.tsx";
 import { Name } from "../../parts/name.tsx";
 import { count, plural } from "../../parts/numbers.ts";
@@ -48,7 +48,7 @@ export function Card({ shown, index, changed }: { shown: Shown; index: number; c
         </Fact>
         <Fact name="next run">
           {schedule?.next_at ? (
-            <Due at={schedule.next_at} />
+            <Due at={schedule.next_at} isRun={unrun() === null} />
           ) : (
             <Moment at={null} isKnown={schedule !== undefined} none="none" />
           )}
@@ -152,8 +152,14 @@ export function Moment({
   return <span class="faint">{isKnown ? none : "–"}</span>;
 }
 
-/** When a run is due; and whether a run that is due is overdue. */
-export function Due({ at }: { at: string }): JSX.Element {
+/** When a run is due; and whether a run that is due is overdue. `isRun`: something runs it. */
+export function Due({ at, isRun }: { at: string; isRun: boolean }): JSX.Element {
+  if (!isRun && !isOverdue(at))
+    return (
+      <span class="modified">
+        due <When at={at} />, but nothing runs it
+      </span>
+    );
   if (Date.parse(at) > Date.now()) return <When at={at} />;
   if (!isOverdue(at)) return <>due now, not overdue</>;
   return (

@@ -1,5 +1,6 @@
 import type { ComponentChildren, JSX } from "preact";
 import { href, nameOf } from "../../app/address.ts";
+import { unrun } from "../../app/session.ts";
 import { Name, Words } from "../../parts/name.tsx";
 import { count, plural } from "../../parts/numbers.ts";
 import { When, wholeTime } from "../../parts/values.tsx";
@@ -28,7 +29,7 @@ export function FactLines({ all, daemon }: { all: readonly Shown[]; daemon: Daem
       {isKnown ? (
         <>
           <TroubleLine title="Damaged" none="Nothing is damaged." troubles={damagedOf(all)} />
-          <TroubleLine title="Overdue" none="Nothing is overdue." troubles={overdueOf(all, daemon)} />
+          <TroubleLine title="Overdue" none="Nothing is overdue." troubles={overdueOf(all, daemon, unrun())} />
           <Proofs all={all} />
           <TroubleLine title="Not known" troubles={unknownOf(all)} />
         </>

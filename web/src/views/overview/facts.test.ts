@@ -112,10 +112,20 @@ test("overdueOf lists runs an hour after they were due and runs that fail, with 
     run("prune", "2026-11-29T13:00:00.000Z", { failing_since: "2026-11-28T10:00:00.000Z" }),
   ];
   const all = shownOf([info("/a")], null, new Map([["/a", scheduled(runs)]]));
-  assert.deepEqual(overdueOf(all, null, now), [
+  assert.deepEqual(overdueOf(all, null, null, now), [
     { path: "/a", text: "Backup into /backups: due", since: "2026-11-29T10:00:00.000Z" },
     { path: "/a", text: "Prune of /backups: fails since", since: "2026-11-28T10:00:00.000Z" },
   ]);
+});
+
+test("overdueOf says that nothing runs the scheduled work, also if nothing is due yet", () => {
+  const runs = [run("save", "2026-11-29T13:00:00.000Z")];
+  const all = shownOf([info("/a")], null, new Map([["/a", scheduled(runs)]]));
+  const why = "nothing known runs the schedule";
+  assert.deepEqual(overdueOf(all, null, why, Date.parse("2026-11-29T12:00:00.000Z")), [
+    { path: null, text: why, since: null },
+  ]);
+  assert.deepEqual(overdueOf(shownOf([info("/b")], null, new Map()), null, why), []);
 });
 
 test("damagedOf names the reason of each damaged workspace", () => {

@@ -114,9 +114,15 @@ export function unknownOf(all: readonly Shown[]): Trouble[] {
     .map(({ path }) => ({ path, text: "its state or records could not be read", since: null }));
 }
 
-/** Lists the work that is overdue or fails, and the limits that are exceeded. */
-export function overdueOf(all: readonly Shown[], daemon: Daemon | null, now = Date.now()): Trouble[] {
-  const runs = nextRuns(all).flatMap(({ path, kind, repository, next_at: next, failing_since: failing }) => {
+/** Lists the work that is overdue or fails, and the limits that are exceeded. `unrun`: why nothing runs the work. */
+export function overdueOf(
+  all: readonly Shown[],
+  daemon: Daemon | null,
+  unrun: string | null,
+  now = Date.now(),
+): Trouble[] {
+  const planned = nextRuns(all);
+  const runs = planned.flatMap(({ path, kind, repository, next_at: next, failing_since: failing }) => {
     if (failing === null && !isOverdue(next, now)) return [];
     const to = kind === "backup" ? "into" : "of";
     const what = repository === null ? RUN_NAMES[kind] : `${RUN_NAMES[kind]} ${to} ${repository}`;
@@ -130,6 +136,7 @@ export function overdueOf(all: readonly Shown[], daemon: Daemon | null, now = Da
   );
   const packs = (daemon?.schedules ?? []).filter(({ overdue }) => overdue);
   return [
+    ...(unrun === null || planned.length === 0 ? [] : [{ path: null, text: unrun, since: null }]),
     ...runs,
     ...limits,
     ...packs.map(({ repository, all_read_since: since }) => ({

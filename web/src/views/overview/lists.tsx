@@ -1,6 +1,7 @@
 import type { WorkspaceInfo } from "cairnstate/client";
 import type { JSX } from "preact";
 import { href, nameOf } from "../../app/address.ts";
+import { unrun } from "../../app/session.ts";
 import { Name, Words } from "../../parts/name.tsx";
 import { count, plural } from "../../parts/numbers.ts";
 import { Told } from "../../parts/values.tsx";
@@ -93,7 +94,7 @@ export function Runs({ runs }: { runs: readonly NextRun[] }): JSX.Element | null
         {runs.slice(0, MOST_RUNS).map(({ path, kind, repository, next_at }) => (
           <li key={`${path} ${kind} ${repository}`}>
             <span class="overview-when">
-              <Due at={next_at} />
+              <Due at={next_at} isRun={unrun() === null} />
             </span>
             <strong>{RUN_NAMES[kind]}</strong>
             <a href={href({ view: "timeline", workspace: path })}>

@@ -27,11 +27,9 @@ const KEPT_MS = 61_000;
 const known = signal<ReadonlyMap<string, Facts>>(new Map());
 
 async function listed(signal: AbortSignal): Promise<{ infos: WorkspaceInfo[]; daemon: Daemon | null }> {
-  const [infos, daemon] = await Promise.all([
-    call("listWorkspaces", {}, { signal }),
-    about.value?.daemon === true ? call("daemon", {}, { signal }).catch(() => null) : null,
-  ]);
-  return { infos, daemon };
+  const [infos, found] = await Promise.all([call("listWorkspaces", {}, { signal }), client().about()]);
+  about.value = found;
+  return { infos, daemon: found.daemon ? await call("daemon", {}, { signal }).catch(() => null) : null };
 }
 
 export function View(): JSX.Element {
