@@ -18,16 +18,26 @@ interface Step {
   lastLine?: boolean;
 }
 
+/** Arguments with which `tsc` checks only the files that changed since the last check, and those that use them. */
+const sinceLast = (name: string): string[] => ["--incremental", "--tsBuildInfoFile", `.runtime/${name}.tsbuildinfo`];
+
 const CHECKS: Step[] = [
   { name: "format", command: "oxfmt", args: ["--check", ...SOURCES] },
   { name: "lint", command: "oxlint", args: ["--type-aware", "--deny-warnings", ...SOURCES] },
-  { name: "types", command: "tsc", args: ["--noEmit", "-p", "."] },
+  { name: "types", command: "tsc", args: ["--noEmit", "-p", ".", ...sinceLast("types")] },
   {
     name: "declarations",
     command: "tsc",
-    args: ["--emitDeclarationOnly", "false", "--noEmit", "-p", "tools/tsconfig.declarations.json"],
+    args: [
+      "--emitDeclarationOnly",
+      "false",
+      "--noEmit",
+      "-p",
+      "tools/tsconfig.declarations.json",
+      ...sinceLast("declarations"),
+    ],
   },
-  { name: "page-types", command: "tsc", args: ["--noEmit", "-p", "web"] },
+  { name: "page-types", command: "tsc", args: ["--noEmit", "-p", "web", ...sinceLast("page-types")] },
   { name: "architecture", command: "node", args: ["tools/check-architecture.ts", "--quiet"] },
   { name: "indexes", command: "node", args: ["tools/verb-indexes.ts", "--check"] },
   { name: "docs", command: "node", args: ["tools/generate-docs.ts", "--check"] },
