@@ -1,4 +1,5 @@
 import { CairnError } from "../../errors.ts";
+import { TYPE } from "../../fs/linux/syscall-abi.ts";
 
 /**
  * The flat table of a tree's entries, in shared memory: several threads of a scan fill it, the stat cache file holds it
@@ -31,6 +32,9 @@ export const R = {
   RDEV_MINOR: 19,
   /** entries with several names: device number, as this scan found it; inodes are unique on one device only */
   DEVICE: 20,
+  /** when its inode was made: seconds (low word), nanoseconds; 0 if the file system does not tell */
+  BIRTH: 21,
+  BIRTH_NS: 22,
   /** SHA-256 of the content of a file */
   HASH: 24,
 } as const;
@@ -77,6 +81,8 @@ export const D = {
   IGNORED: 33,
   /** during a scan: place of its ignore file's text in the extras, plus one; 0 if none was read */
   RULES: 34,
+  /** during a scan: its change time (three words, as in a record) after it was listed; 0 if a later change may not show */
+  CTIME: 35,
 } as const;
 
 export const DIRECTORY_FLAG = {
@@ -285,6 +291,14 @@ export class ScanTable {
     this.records[record * RECORD_WORDS + R.MODE] = 0;
   }
 
+  /** Marks a record as empty, and takes all below its directory out of the state. */
+  leaveOut(record: number): void {
+    const base = record * RECORD_WORDS;
+    if (this.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY)
+      this.addDirectoryFlag(this.records[base + R.SUB]!, DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.GONE);
+    this.noRecord(record);
+  }
+
   /** Keeps the text of a directory's ignore file, for all threads of a scan. */
   setRules(directory: number, text: Uint8Array): void {
     const start = this.takeExtras(4 + text.length);
@@ -313,6 +327,13 @@ export class ScanTable {
       if (old !== 0 && (parent === undefined || directories[base + D.PARENT] === parent)) numbers.set(old - 1, d);
     }
     return numbers;
+  }
+
+  /** True for a directory that was removed before it was read, and for all directories below it. */
+  isBelowGone(directory: number): boolean {
+    for (let at = directory; at !== 0; at = this.directories[at * DIRECTORY_WORDS + D.PARENT]!)
+      if (this.directories[at * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.GONE) return true;
+    return false;
   }
 
   /** Path of a directory from the root, raw bytes, empty for the root. */

@@ -69,7 +69,7 @@ export interface HeldDatabase {
 }
 
 /** Longest path that a system call accepts, with its NUL. */
-const PATH_MAX = 4096;
+export const PATH_MAX = 4096;
 /** Larger databases at rest are not checked, because a save waits. */
 const MOST_CHECKED_BYTES = 64 << 20;
 

@@ -2,8 +2,9 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { comparePaths, joinPath } from "../../formats/bytes.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
-import { TYPE } from "../../fs/linux/syscalls.ts";
+import { TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { inodeOfKey, type LinkGroup, linkKey } from "./record-node.ts";
+import { eachRecord, omitBelow } from "./summary.ts";
 import { type ScanNotes, TORN_LIMIT } from "./task.ts";
 
 /**
@@ -116,6 +117,12 @@ export function linkGroupNumber(path: Uint8Array): bigint {
   return (digest.readBigUInt64LE(0) & 0xfffffffffffffn) + 1n;
 }
 
+/** The table of a scan, and the one that it began with. */
+interface Tables {
+  table: ScanTable;
+  old: ScanTable | null;
+}
+
 /** A name of an inode whose names gave different results. */
 interface Name {
   from: ScanTable;
@@ -130,7 +137,7 @@ interface Name {
  * Otherwise the inode number was reused, and each name keeps its own result.
  */
 export function settleNames(
-  tables: { table: ScanTable; old: ScanTable | null },
+  tables: Tables,
   folder: { root: Uint8Array; notes: ScanNotes },
   differing: ReadonlySet<string>,
 ): void {
@@ -182,6 +189,75 @@ function changeTime({ from: { records: words }, record }: Name): bigint {
   const base = record * RECORD_WORDS;
   const seconds = BigInt.asIntN(64, wideBig(words, base + R.CTIME));
   return seconds * 1_000_000_000n + BigInt(words[base + R.CTIME_NS]!);
+}
+
+/** Returns the inodes of all recorded entries, sorted: each as often as it has names. */
+export function inodesOf({ table, old }: Tables): Float64Array {
+  const inodes: number[] = [];
+  omitBelow(table);
+  eachRecord(table, old, ({ table: from, record }) => inodes.push(inodeAt(from, record)));
+  return Float64Array.from(inodes).sort();
+}
+
+function inodeAt({ records }: ScanTable, record: number): number {
+  return wide(records, record * RECORD_WORDS + R.INO);
+}
+
+/**
+ * Adds the directories of entries that were met since the recorded inodes were `before` to `found`, except for entries
+ * that were born after `began` (ms since 1970).
+ */
+export function addMetSince(
+  tables: Tables,
+  { before, began, found }: { before: Float64Array; began: number; found: Set<number> },
+): void {
+  const met = new Set<number>();
+  let at = 0;
+  for (const inode of inodesOf(tables)) {
+    while (before[at]! < inode) at++;
+    if (before[at] === inode) at++;
+    else met.add(inode);
+  }
+  if (met.size === 0) return;
+  eachRecord(tables.table, tables.old, ({ table, record, directory }) => {
+    const base = record * RECORD_WORDS;
+    const born = table.records[base + R.BIRTH]! * 1000 + table.records[base + R.BIRTH_NS]! / 1e6;
+    if (born <= began && met.has(inodeAt(table, record))) found.add(directory);
+  });
+}
+
+/**
+ * Takes entries that were recorded both before and after a rename out of the state under their former names. If an entry
+ * has none of its names any more, the last one stays. Adds directories that must have records of their own for it to
+ * `found`.
+ */
+export function dropFormerNames({ table, old }: Tables, root: Uint8Array, found: Set<number>): void {
+  const sorted = inodesOf({ table, old });
+  const twice = new Set(sorted.filter((inode, i) => inode === sorted[i + 1]));
+  if (twice.size === 0) return;
+  const names: { inode: number; from: ScanTable; record: number; directory: number; path: Buffer }[] = [];
+  eachRecord(table, old, ({ table: from, record, directory, path }) => {
+    const [inode, base] = [inodeAt(from, record), record * RECORD_WORDS];
+    const hasOneName = from.records[base + R.NLINK] === 1 || from.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY;
+    if (hasOneName && twice.has(inode)) names.push({ inode, from, record, directory, path: path() });
+  });
+  // A directory comes before its entries, and takes them along.
+  for (const [inode, all] of Map.groupBy(names, (name) => name.inode)) {
+    const recorded = all.filter(({ directory }) => !table.isBelowGone(directory));
+    const former = recorded.filter(({ path }) => inodeNow(root, path) !== inode);
+    for (const { from, record, directory } of former.length < recorded.length ? former : former.slice(0, -1))
+      if (from === table) table.leaveOut(record);
+      else found.add(directory);
+  }
+}
+
+/** The inode that has a path now; null if there is none, or the file system does not tell. */
+function inodeNow(root: Uint8Array, path: Uint8Array): number | null {
+  try {
+    return fs.lstatSync(joinPath(root, path)).ino;
+  } catch {
+    return null;
+  }
 }
 
 function wideBig(words: Uint32Array, at: number): bigint {

@@ -2,14 +2,15 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { syscalls } from "../../fs/linux/syscalls.ts";
+import { setTimeout } from "node:timers/promises";
+import { STAT, syscalls } from "../../fs/linux/syscalls.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { nameAt } from "../../fs/listing.ts";
 import { INLINE_BYTES } from "./scan-runner.ts";
 import type { ScanResult } from "./scan.ts";
 import { eachRecord } from "./summary.ts";
-import type { ScanRequest } from "./task.ts";
+import { MOVED_REASON, type ScanRequest } from "./task.ts";
 import { patternsOfUnwanted } from "./unwanted.ts";
 
 function pathsOf({ table, old }: ScanResult): string[] {
@@ -28,7 +29,10 @@ async function savedOnce(
   request: Partial<ScanRequest> = {},
 ): Promise<{
   root: string;
-  again: (calls: { before?: (name: string) => void; after?: (name: string) => void }) => Promise<ScanResult>;
+  again: (calls: {
+    before?: (name: string) => void;
+    after?: (name: string, stat: Uint32Array) => void;
+  }) => Promise<ScanResult>;
   look: () => Promise<ScanResult>;
   /** a further save, by the stat cache */
   next: () => Promise<ScanResult>;
@@ -52,7 +56,7 @@ async function savedOnce(
         const name = Buffer.from(nameAt(args[1], args[2])).toString();
         calls.before?.(name);
         const result = stat(...args);
-        calls.after?.(name);
+        calls.after?.(name, args[3].words);
         return result;
       });
       try {
@@ -68,6 +72,160 @@ async function savedOnce(
 function assertWhole({ notes }: ScanResult): void {
   assert.deepEqual([notedPaths(notes.omitted), notedPaths(notes.torn)], [[], []]);
 }
+
+/** Writes files, each with its path as its content. */
+function make(root: string, files: readonly string[]): void {
+  for (const name of files) {
+    fs.mkdirSync(path.dirname(path.join(root, name)), { recursive: true });
+    fs.writeFileSync(path.join(root, name), name);
+  }
+}
+
+/** Waits until a scan that begins then begins more than a tick of the clock after the last change of the folder. */
+async function aged(root: string): Promise<void> {
+  const all = ["", ...fs.readdirSync(root, { recursive: true, encoding: "utf8" })];
+  const newest = Math.max(...all.map((name) => fs.lstatSync(path.join(root, name)).ctimeMs));
+  while (Date.now() < newest + 60) await setTimeout(5);
+}
+
+/** A folder that was saved, and that is ready for a scan that lists the folders of `changed`, and no other ones. */
+async function ready(
+  t: TestContext,
+  files: readonly string[],
+  changed: readonly string[],
+): Promise<Awaited<ReturnType<typeof savedOnce>> & { move: (from: string, to: string) => void }> {
+  const saved = await savedOnce(t, (root) => make(root, files));
+  const { root } = saved;
+  // The save before this one listed the folders too soon after they were made.
+  await aged(root);
+  await saved.next();
+  make(
+    root,
+    changed.map((name) => `${name}/0`),
+  );
+  await aged(root);
+  return { ...saved, move: (from, to) => fs.renameSync(path.join(root, from), path.join(root, to)) };
+}
+
+/** Calls `work` at the first call with `name`. */
+function once(name: string, work: () => void): (looked: string) => void {
+  let isDone = false;
+  return (looked) => {
+    if (looked !== name || isDone) return;
+    isDone = true;
+    work();
+  };
+}
+
+/** Fails unless two scans saw the same entries. Folders may have other times: they are as they were before the move. */
+function assertSameState(actual: ScanResult, expected: ScanResult): void {
+  assert.equal(Buffer.from(actual.state).toString("hex"), Buffer.from(expected.state).toString("hex"));
+}
+
+void describe("scan of entries that are renamed from one folder into another while it reads", () => {
+  const files = ["a/1", "a/3", "b/2", "b/message"];
+  const all = ["a", "a/0", "a/1", "a/3", "b", "b/0", "b/2"];
+
+  test("scan saves a file that moves from a folder that is not listed yet into a listed one", async (t) => {
+    const { again, look, next, move } = await ready(t, files, ["a", "b"]);
+    const saved = await again({ before: once("1", () => move("b/message", "a/2")) });
+    assert.deepEqual(pathsOf(saved), [...all, "a/2"].toSorted());
+    assertWhole(saved);
+    assertSameState(saved, await look());
+    assertSame(await next(), await look());
+  });
+
+  for (const changed of [["b"], []])
+    test(`scan saves a listed file that moves into a folder that was read before, with ${changed.length} changed folders`, async (t) => {
+      const { again, look, move } = await ready(t, files, changed);
+      const saved = await again({ before: once("2", () => move("b/message", "a/2")) });
+      const found = ["a", "a/1", "a/2", "a/3", "b", ...changed.map((name) => `${name}/0`), "b/2"];
+      assert.deepEqual(pathsOf(saved), found);
+      assertWhole(saved);
+      assertSameState(saved, await look());
+    });
+
+  test("scan saves a file under its new name only if it moves after it was read into a folder that is listed later", async (t) => {
+    const { again, look, next, move } = await ready(t, files, ["b"]);
+    const saved = await again({ before: once("3", () => move("a/1", "b/1")) });
+    assert.deepEqual(pathsOf(saved), ["a", "a/3", "b", "b/0", "b/1", "b/2", "b/message"]);
+    assertWhole(saved);
+    assertSameState(saved, await look());
+    assertSame(await next(), await look());
+  });
+
+  test("scan saves a folder under its new name only if it moves with its files after they were read", async (t) => {
+    const deep = ["a/1", "a/sub/below/x", "a/sub/y", "b/2", "c/3"];
+    const { again, look, next, move } = await ready(t, deep, ["a/sub", "b", "c"]);
+    const saved = await again({ before: once("3", () => move("a/sub", "b/sub")) });
+    const below = ["b/sub", "b/sub/0", "b/sub/below", "b/sub/below/x", "b/sub/y"];
+    assert.deepEqual(pathsOf(saved), ["a", "a/1", "b", "b/0", "b/2", ...below, "c", "c/0", "c/3"]);
+    assertWhole(saved);
+    assertSameState(saved, await look());
+    assertSame(await next(), await look());
+  });
+
+  test("scan saves a file that moves on each time that its new folder is about to be listed again", async (t) => {
+    const { again, look, move } = await ready(t, ["a/1", "b/2", "c/3", "c/message"], ["a", "b", "c"]);
+    const first = once("1", () => move("c/message", "a/new"));
+    const second = once("new", () => move("a/new", "b/newer"));
+    const saved = await again({
+      before: (name) => {
+        first(name);
+        second(name);
+      },
+    });
+    assert.equal(pathsOf(saved).includes("b/newer"), true);
+    assertWhole(saved);
+    assertSameState(saved, await look());
+  });
+
+  test("scan names the folders as torn if files keep moving between them", async (t) => {
+    const { root, again, move } = await ready(t, files, ["a", "b"]);
+    let [at, count] = ["b/message", 0];
+    const saved = await again({
+      before: (name) => {
+        if (name !== path.basename(at)) return;
+        const to = `${at.startsWith("a") ? "b" : "a"}/message-${++count}`;
+        move(at, to);
+        at = to;
+      },
+    });
+    assert.equal(fs.existsSync(path.join(root, at)), true);
+    assert.deepEqual([...new Set(saved.notes.torn.map(({ reason }) => reason))], [MOVED_REASON]);
+  });
+
+  test("scan is complete if a program makes files and folders in listed folders all the time", async (t) => {
+    const { root, again } = await ready(t, files, ["a", "b"]);
+    let count = 0;
+    const saved = await again({ before: () => make(root, [`a/new-${++count}`, `b/new-${count}/file`]) });
+    assert.equal(count > 5, true);
+    assertWhole(saved);
+  });
+
+  test("scan saves a file that moves within one tick of a file system's clock", async (t) => {
+    const { again, look, move } = await ready(t, files, ["a", "b"]);
+    // A file system of whole seconds: the change time of a folder stays as it was when the folder was listed.
+    const now = Math.floor(Date.now() / 1000);
+    const coarse = (words: Uint32Array): void => {
+      words[STAT.CTIME] = Math.min(words[STAT.CTIME]!, now);
+      words[STAT.CTIME_NS] = words[STAT.MTIME_NS] = 0;
+    };
+    const sys = syscalls();
+    const { fstat } = sys;
+    const mocked = t.mock.method(sys, "fstat", (...args: Parameters<typeof fstat>) => {
+      const result = fstat(...args);
+      coarse(args[1].words);
+      return result;
+    });
+    const move1 = once("1", () => move("b/message", "a/2"));
+    const saved = await again({ before: move1, after: (_, words) => coarse(words) });
+    mocked.mock.restore();
+    assert.equal(pathsOf(saved).includes("a/2"), true);
+    assertWhole(saved);
+    assert.deepEqual(pathsOf(saved), pathsOf(await look()));
+  });
+});
 
 void describe("scan of entries that are renamed or removed while it reads", () => {
   test("scan saves a file under its new name if it is renamed after it was listed", async (t) => {

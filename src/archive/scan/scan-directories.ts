@@ -1,12 +1,12 @@
 import { ENOENT, faultOfEntry } from "../../fs/linux/errno.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../cache/scan-table.ts";
-import { ATTRIBUTE_MOUNT_ROOT, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
+import { ATTRIBUTE_MOUNT_ROOT, putName, STAT, TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { LOOK, lookOf } from "../cache/unchanged.ts";
 import { nameAt } from "../../fs/listing.ts";
 import { compareName, type Names, putNames, SharedPart } from "./directory-parts.ts";
-import { sidecarOf } from "./databases.ts";
+import { PATH_MAX, sidecarOf } from "./databases.ts";
 import { DirectoryRules } from "./directory-rules.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { EntryReader, type OpenedAhead } from "./read-entry.ts";
@@ -16,12 +16,14 @@ import {
   hasWords,
   keepFormerOwner,
   INODE_WORDS,
+  isYoung,
   isYoungDirectory,
   sameStat,
   RECORDED,
   RECORDED_OF_FILES,
+  tickOf,
 } from "./stat-words.ts";
-import { LIST_AGAIN, MOVED_REASON } from "./task.ts";
+import { LIST_AGAIN, LIST_IF_CHANGED } from "./task.ts";
 
 /** Number of times that a directory with vanished names is read again, each time for its new names. */
 const READINGS = 3;
@@ -30,6 +32,9 @@ const PART = 1024;
 /** Last bytes of `-wal` and `-journal`, and of `-shm`. */
 const LAST_OF_LOG = 0x6c;
 const LAST_OF_INDEX = 0x6d;
+const DOT = Buffer.from(".");
+/** Words of a stat result with the change time. */
+const CTIME = [STAT.CTIME, STAT.CTIME + 1, STAT.CTIME_NS];
 const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`, "latin1");
 
 /** Phase one of a scan on one thread: takes directories until none is left anywhere. */
@@ -90,6 +95,7 @@ class DirectoryScanner {
         if (this.#thread.isSpent) this.#thread.addJob(directory, start, count);
         else if (count === 0) this.#directory(directory);
         else if (count === LIST_AGAIN) this.#again(directory);
+        else if (count === LIST_IF_CHANGED) this.#ifChanged(directory);
         else this.#part(directory, start, count);
         this.#thread.endJob();
       }
@@ -108,6 +114,8 @@ class DirectoryScanner {
     try {
       if (known !== null) return this.#small(directory, fd, known);
       thread.notes.listed++;
+      if (isYoung(thread.stat.words, tickOf(thread.stat.words), thread.task.began / 1000)) thread.notes.changed++;
+      this.#keepTime(directory);
       if (thread.listing.has(IGNORE_NAME)) thread.table.addDirectoryFlag(directory, DIRECTORY_FLAG.IGNORE_FILE);
       const names = this.#rules.names(directory, fd);
       if (names.length > PART) this.#split(directory, names);
@@ -184,6 +192,27 @@ class DirectoryScanner {
 
   #oldNames: Arena | undefined;
 
+  /** Keeps the change time of a directory that was just listed, as `thread.stat` has it. */
+  #keepTime(directory: number): void {
+    const { table, stat, task } = this.#thread;
+    const isSure = !isYoungDirectory(stat.words, task.request.heldAt);
+    const base = directory * DIRECTORY_WORDS + D.CTIME;
+    for (const [i, word] of CTIME.entries()) table.directories[base + i] = isSure ? stat.words[word]! : 0;
+  }
+
+  /** Lists a directory again if it may have changed since. A removed directory keeps the entries that were read. */
+  #ifChanged(directory: number): void {
+    const { table, sys, rootFd, paths, stat } = this.#thread;
+    const path = table.directoryPath(directory);
+    if (path.length < PATH_MAX) {
+      putName(paths, 0, path.length === 0 ? DOT : path);
+      if (sys.stat(rootFd, paths, 0, stat) < 0) return;
+      const base = directory * DIRECTORY_WORDS + D.CTIME;
+      if (CTIME.every((word, i) => table.directories[base + i] === stat.words[word])) return;
+    }
+    this.#again(directory);
+  }
+
   /** A directory that cannot be opened or listed. */
   #lost(directory: number, result: number): void {
     const { table } = this.#thread;
@@ -193,32 +222,30 @@ class DirectoryScanner {
   }
 
   /**
-   * Reads unrecorded entries of a directory in which names had vanished, after everything else: a vanished name may
-   * have been renamed. Earlier records stay, unless their entry is now read under another name. Entries that still
-   * cannot be read make the directory torn.
+   * Reads unrecorded entries of a directory in which names had vanished or may have come, after everything else. Earlier
+   * records stay, unless their entry is now read under another name. If a name vanishes again, the directory is noted
+   * as moved again.
    */
   #again(directory: number): void {
-    const { table, sys, listing, stat, stat2 } = this.#thread;
-    if (isBelowGone(table, directory)) return;
+    const { table, sys, listing, stat, stat2, goneNames } = this.#thread;
+    if (table.isBelowGone(directory)) return;
     const open = (): number => this.#thread.openDirectory(directory);
-    let missed = new Set<bigint>();
     this.#thread.listsAgain = directory;
     try {
-      for (let left = READINGS; left >= 0; left--) {
+      for (let left = READINGS; left > 0; left--) {
         const fd = listing.openSteady(sys, open, { before: stat2, after: stat });
         if (fd < 0) return this.#lost(directory, fd);
+        this.#keepTime(directory);
         try {
           const again = new DirectoryAgain(this.#thread, directory, {
             fd,
             names: this.#rules.names(directory, fd, true),
           });
-          if (left > 0 && again.isTooMuch()) {
+          if (again.isTooMuch()) {
             this.#thread.isSpent = true;
             return this.#thread.addJob(directory, 0, LIST_AGAIN);
           }
-          if (left > 0) missed = again.read((entry) => this.#readAgain(directory, fd, entry));
-          else if (again.hasAny(missed)) this.#thread.noteTorn(table.directoryPath(directory), MOVED_REASON);
-          if (missed.size === 0) return;
+          if (again.read((entry) => this.#readAgain(directory, fd, entry)).size === 0) break;
         } finally {
           sys.close(fd);
         }
@@ -226,6 +253,7 @@ class DirectoryScanner {
     } finally {
       this.#thread.listsAgain = -1;
     }
+    if (this.#thread.goneNames > goneNames) this.#thread.noteMoved(directory);
   }
 
   /** Reads an entry into a reserved record. Counts a vanished name in the thread's `goneNames`. */
@@ -339,8 +367,12 @@ class DirectoryScanner {
 
   #descend(directory: number, oldRecord: number, flags: number): void {
     const { old } = this.#thread;
-    const oldChild = old!.records[oldRecord * RECORD_WORDS + R.SUB]!;
-    this.#newOfOld.set(oldChild, this.#thread.addDirectory(directory, old!.recordName(oldRecord), oldChild, flags));
+    const words = oldRecord * RECORD_WORDS;
+    const oldChild = old!.records[words + R.SUB]!;
+    const child = this.#thread.addDirectory(directory, old!.recordName(oldRecord), oldChild, flags);
+    this.#newOfOld.set(oldChild, child);
+    const times = old!.records.subarray(words + R.CTIME, words + R.CTIME + CTIME.length);
+    this.#thread.table.directories.set(times, child * DIRECTORY_WORDS + D.CTIME);
   }
 
   /**
@@ -581,12 +613,6 @@ interface Known {
   record: number;
 }
 
-function isBelowGone(table: ScanTable, directory: number): boolean {
-  for (let at = directory; at !== 0; at = table.directories[at * DIRECTORY_WORDS + D.PARENT]!)
-    if (isGoneDirectory(table, at)) return true;
-  return false;
-}
-
 function isGoneDirectory(table: ScanTable, directory: number): boolean {
   return (table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.GONE) !== 0;
 }
@@ -622,11 +648,6 @@ class DirectoryAgain {
     }
   }
 
-  /** True if one of the inodes exists under a name without a record. */
-  hasAny(inodes: ReadonlySet<bigint>): boolean {
-    return this.#names.some((name, at) => !this.#known.has(at) && inodes.has(this.#thread.listing.inodeOf(name)));
-  }
-
   /** True if the unrecorded entries exceed this thread's limit and are left to others. */
   isTooMuch(): boolean {
     const { stat, notes, task } = this.#thread;
@@ -640,7 +661,7 @@ class DirectoryAgain {
 
   /** Gives the directory a record of each entry. Returns the inodes that vanished again and have no record. */
   read(readEntry: (entry: AgainEntry) => void): Set<bigint> {
-    if (this.#known.size === this.#names.length && this.#isWhole) return new Set();
+    if (this.#known.size === this.#names.length && this.#isWhole && this.#unlisted.length === 0) return new Set();
     const { table, listing } = this.#thread;
     for (const known of this.#replaced) this.#leaveOut(known);
     const order = this.#merged();
@@ -664,10 +685,7 @@ class DirectoryAgain {
       gone.delete(inode);
       this.#keep(known, start + i);
       // The entry exists under another name and was read again under it.
-      if (typeof at !== "number" && now.has(inode)) {
-        this.#leaveOut({ from: table, record: start + i });
-        table.noRecord(start + i);
-      }
+      if (typeof at !== "number" && now.has(inode)) table.leaveOut(start + i);
     }
     const base = this.#directory * DIRECTORY_WORDS;
     table.directories[base + D.FIRST] = start;

@@ -1,4 +1,4 @@
-import { comparePaths, directoryOf, joinPath } from "../../formats/bytes.ts";
+import { comparePaths, directoryOf, joinPath, latin1 } from "../../formats/bytes.ts";
 import { append } from "../../append.ts";
 import fs from "node:fs";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
@@ -8,7 +8,7 @@ import { isTableFull, C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, RECORD_WORDS, ScanT
 import type { StatCache, StatCacheDraft } from "../cache/stat-cache.ts";
 import type { FinishedPack, PackTail } from "../../repository/packs/pack-writer.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
-import { findLinkGroups, settleNames } from "./link-groups.ts";
+import { addMetSince, dropFormerNames, findLinkGroups, inodesOf, settleNames } from "./link-groups.ts";
 import { omitBelow, type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
 import { chunkMemories } from "./large-files.ts";
 import {
@@ -43,6 +43,7 @@ import {
   type CapturedLabel,
   FoundDifference,
   LIST_AGAIN,
+  LIST_IF_CHANGED,
   MOVED_REASON,
   newScanNotes,
   type NotedDatabase,
@@ -72,6 +73,8 @@ const BROKEN_LOCK =
  * between listing and reading would be in no point.
  */
 const AGAIN = 3;
+/** The kernel's clock for change times may be behind by that much. */
+const TICK_MS = 50;
 const SLASH = Buffer.from("/");
 /** The thread that merges the others' unfinished packs. */
 const FINISHING = 0;
@@ -101,6 +104,8 @@ export interface ScanOptions {
   cache: StatCache | null;
   /** the parts of the cache that need no scan */
   unchanged?: Unchanged | null;
+  /** Directories whose names changed since the scan began, by path in latin1; null: only their times tell. */
+  renamedIn?: (() => string[] | null) | undefined;
   /** The cache is used after this scan's operation too. */
   cacheStays?: boolean;
   /** The cache is of the state that the caller compares with: large changed files are not read. */
@@ -251,6 +256,7 @@ class Scan {
     const trustsTimes = request.reread !== true && request.crossMounts !== true;
     this.#task = {
       request,
+      began: Date.now(),
       table: this.#table.buffers,
       old: options.cache?.table.buffers ?? null,
       oldStays: options.cacheStays ?? false,
@@ -399,18 +405,26 @@ class Scan {
     const store = (this.#store = this.#sinkTask());
     this.#passForwardedOn();
     let replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store, unwanted: [] }));
+    const tables = { table: this.#table, old: this.#options.cache?.table ?? null };
+    const { request, began } = this.#task;
+    const { root } = request;
+    let before: Float64Array | null = null;
     for (let round = 0; ; round++) {
       if (this.#table.control[C.PENDING]! > 0) append(replies, await this.#goOn(store, unwantedIn(replies)));
       const parts = notesIn(replies);
-      const moved = [...new Set(parts.flatMap((notes) => notes.moved))];
-      if (moved.length === 0 || round === AGAIN) {
+      const moved = new Set(parts.flatMap((notes) => notes.moved));
+      if (before !== null) {
+        dropFormerNames(tables, root, moved);
+        addMetSince(tables, { before, began, found: moved });
+      }
+      const renamed = this.#options.renamedIn?.() ?? null;
+      const isSure = moved.size === 0 && (before !== null || !this.#mayLackMoved(parts, renamed));
+      if (isSure || round === AGAIN) {
         const captured = await this.#captured(parts);
-        return this.#merged(captured, moved);
+        return this.#merged(captured, [...moved]);
       }
-      for (const directory of moved) {
-        this.#table.clearDirectoryFlags(directory, DIRECTORY_FLAG.MOVED);
-        this.#table.addJob(directory, 0, LIST_AGAIN);
-      }
+      before = inodesOf(tables);
+      this.#listAgain(moved, renamed);
       this.#foundMoved = true;
       const unwanted = unwantedIn(replies);
       replies = await this.#all(() => ({ kind: "again", unwanted }));
@@ -418,6 +432,33 @@ class Scan {
   }
 
   #foundMoved = false;
+
+  /** True if an entry may have been renamed from a directory before its listing into one that had been listed. */
+  #mayLackMoved(parts: readonly ScanNotes[], renamed: readonly string[] | null): boolean {
+    const { request, mounts, began } = this.#task;
+    // A held tree stands still. A look for people, or for any difference, need not be whole.
+    if (request.heldAt !== undefined || request.byTimes === true || request.untilDifferent === true) return false;
+    if (renamed !== null) return renamed.length > 0;
+    if (!keepsDirectoryTimes(request.root) || (request.crossMounts === true && mounts.size > 0)) return true;
+    const isSetBack = Date.now() - began < performance.now() - this.#began - TICK_MS;
+    return isSetBack || parts.some(({ changed }) => changed > 0);
+  }
+
+  readonly #began = performance.now();
+
+  /** Queues directories to be listed again: these, and others that have changed since they were listed. */
+  #listAgain(moved: ReadonlySet<number>, renamed: readonly string[] | null): void {
+    const seen = new Set(renamed);
+    const { control, directories, jobs } = this.#table;
+    jobs.fill(0, 0, control[C.JOBS]! * 4);
+    control[C.JOBS] = control[C.NEXT_JOB] = 0;
+    for (let directory = 0; directory < control[C.DIRECTORIES]!; directory++) {
+      if (directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) continue;
+      this.#table.clearDirectoryFlags(directory, DIRECTORY_FLAG.MOVED);
+      const isMoved = moved.has(directory) || (seen.size > 0 && seen.has(latin1(this.#table.directoryPath(directory))));
+      if (isMoved || renamed === null) this.#table.addJob(directory, 0, isMoved ? LIST_AGAIN : LIST_IF_CHANGED);
+    }
+  }
 
   /** Captures databases in use, lets one thread read them again, and checks the others. Returns all notes with the results. */
   async #captured(parts: ScanNotes[]): Promise<ScanNotes[]> {

@@ -57,6 +57,8 @@ export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): vo
   words[base + R.RDEV_MAJOR] = s[STAT.RDEV_MAJOR]!;
   words[base + R.RDEV_MINOR] = s[STAT.RDEV_MINOR]!;
   words[base + R.DEVICE] = deviceWord(s);
+  words[base + R.BIRTH] = s[STAT.BIRTH]!;
+  words[base + R.BIRTH_NS] = s[STAT.BIRTH_NS]!;
 }
 
 /** The device of an entry, in one word. */

@@ -19,6 +19,8 @@ export const STAGING_NAME = /^\.cairn-restore-[0-9a-f]{16}$/;
 
 /** In place of a job's count: a directory whose listed names had vanished. */
 export const LIST_AGAIN = -1;
+/** In place of a job's count: a directory that is listed again if it has changed since it was listed. */
+export const LIST_IF_CHANGED = -2;
 export const MOVED_REASON = "its entries were renamed while it was read";
 
 /**
@@ -61,6 +63,8 @@ export interface ScanRequest {
 /** A task that every thread of a scan gets: the request, and facts that the scan adds. Plain data and shared memory. */
 export interface ScanTask {
   request: ScanRequest;
+  /** when the scan began (ms since 1970) */
+  began: number;
   table: TableBuffers;
   /** the previous table, or null */
   old: TableBuffers | null;
@@ -169,6 +173,8 @@ export interface ScanNotes {
   files: number;
   /** directories whose names were read */
   listed: number;
+  /** directories that had changed during the scan when they were listed: an entry may have left them before */
+  changed: number;
   bytesRead: number;
   filesRead: number;
   /** files that should be read from the disk but may have been read from memory */
@@ -200,6 +206,7 @@ export function newScanNotes(): ScanNotes {
   return {
     files: 0,
     listed: 0,
+    changed: 0,
     bytesRead: 0,
     filesRead: 0,
     keptInMemory: 0,

@@ -133,6 +133,12 @@ export class ChangeJournal implements FolderChanges, SeenEntries {
     return { directories: this.#touched, inodes, young: known.young || !this.#shared.seesMappings };
   }
 
+  renamedIn(mark: number): string[] | null {
+    this.#shared.catchUp(this);
+    if (mark <= this.#lostBefore) return null;
+    return [...this.#touched].flatMap(([path, { names, mark: at }]) => (names === null && at >= mark ? [path] : []));
+  }
+
   keep(basis: ScanBasis, mark: number, isWhole: boolean): void {
     // A later scan has removed entries that this scan needs.
     if (mark <= this.#lostBefore || mark < this.#keptMark) return;

@@ -15,6 +15,8 @@ import { FanotifySource } from "./fanotify-source.ts";
 import { InotifySource } from "./inotify-source.ts";
 import { Watcher } from "./watcher.ts";
 import { writtenUntold } from "../../fs/linux/written-untold.ts";
+import { nameAt } from "../../fs/listing.ts";
+import { syscalls } from "../../fs/linux/syscalls.ts";
 
 let disk: LoopFileSystem | null = null;
 const made =
@@ -185,6 +187,27 @@ describe("a watch of a whole file system", { skip: why }, () => {
     const set = spawnSync("setfattr", ["-n", "user.x", "-v", "1", file]);
     if (set.status !== 0) return t.skip("setfattr is not installed, or there are no attributes here");
     assert.deepEqual(await kept.check("an attribute"), { looked: false, made: true });
+  });
+
+  test("a save of a watched folder has a file that moves from a folder that is not listed yet into a listed one", async (t) => {
+    const kept = await watched(t);
+    const at = (name: string): string => path.join(kept.folder, name);
+    for (const name of ["a/new", "b/new"]) fs.writeFileSync(at(name), name);
+    const sys = syscalls();
+    const { stat } = sys;
+    const mocked = t.mock.method(sys, "stat", (...args: Parameters<typeof stat>) => {
+      if (Buffer.from(nameAt(args[1], args[2])).toString() === "one" && fs.existsSync(at("b/five")))
+        fs.renameSync(at("b/five"), at("a/five"));
+      return stat(...args);
+    });
+    await kept.client.save();
+    mocked.mock.restore();
+    const { entries } = await kept.client.diff("head~1", "head");
+    assert.deepEqual(
+      entries.map((entry) => entry.path).filter((name) => name.includes("five")),
+      ["a/five"],
+    );
+    assert.deepEqual(await kept.check("nothing more"), { looked: false, made: false });
   });
 
   test("a save of a watched folder has moved trees, even if they were changed before the move", async (t) => {

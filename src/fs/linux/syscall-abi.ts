@@ -105,6 +105,8 @@ export const STAT = {
   INO: 8,
   SIZE: 10,
   BLOCKS: 12,
+  BIRTH: 20,
+  BIRTH_NS: 22,
   CTIME: 24,
   CTIME_NS: 26,
   MTIME: 28,

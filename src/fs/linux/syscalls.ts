@@ -37,7 +37,7 @@ export { mayBeSameId, withFormerOwner } from "./user-namespace.ts";
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_REMOVEDIR = 0x200;
 const AT_EMPTY_PATH = 0x1000;
-const STATX_MASK = 0x7ff | 0x1000;
+const STATX_MASK = 0xfff | 0x1000;
 const GETDENTS64 = process.arch === "arm64" ? 61 : 217;
 
 type Call = (...args: number[]) => number;

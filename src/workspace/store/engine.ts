@@ -102,6 +102,11 @@ export interface FolderChanges {
   mark(): number;
   /** Changes since the state that was kept last; null if `basis` is another state, or some changes may have been missed. */
   since(basis: ScanBasis): TouchedFolder | null;
+  /**
+   * Directories in which a name was added, removed or renamed after `mark`, as {@link TouchedFolder} has them; null if
+   * some changes may have been missed.
+   */
+  renamedIn(mark: number): string[] | null;
   /** Counts changes from the state that a scan which began after `mark` found. `isWhole`: the scan also read young files. */
   keep(basis: ScanBasis, mark: number, isWhole: boolean): void;
   /** The stat cache of that state, for one scan at a time; null if none is in memory. */

@@ -78,6 +78,11 @@ export class KeptScan {
     return touched === null ? null : unchangedIn(cache, touched);
   }
 
+  /** Directories whose names changed since {@link unchanged} was called; null if that is unknown. */
+  renamedIn(): string[] | null {
+    return this.#begun === null ? null : this.#changes!.renamedIn(this.#begun.mark);
+  }
+
   /** Counts changes from the scan that has ended, which found its cache to be right, or whose cache was kept as `name`. */
   noteKept({ notes }: Pick<ScanResult, "notes">, name = this.#begun?.cache): void {
     if (this.#begun === null || name === undefined) return;

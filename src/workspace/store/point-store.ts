@@ -493,13 +493,15 @@ export class PointStore {
     { store, cache, call }: { store: EmbeddedStore; cache: StatCache | null; call: LookCall },
   ): ScanOptions {
     const distrust = cache !== null && !this.#kept.vouches(store, cache);
+    const unchanged = this.#kept.unchanged(request, cache, !distrust);
     return {
       request,
       cache,
       written: request.clonedFrom === undefined ? this.#kept.written() : null,
       memory: this.#memory,
       distrust,
-      unchanged: this.#kept.unchanged(request, cache, !distrust),
+      unchanged,
+      renamedIn: unchanged === null ? undefined : () => this.#kept.renamedIn(),
       cacheStays: this.#kept.isShared(cache),
       chunkerPolynomial: store.repository.chunkerPolynomial,
       signal: call.signal,
