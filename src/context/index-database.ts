@@ -51,10 +51,25 @@ export interface Hit {
   score: number;
 }
 
-const VERSION = 1;
+const VERSION = 2;
 const BUSY_MS = 10_000;
 /** Rows that are read at once. */
 const PAGE = 500;
+
+/** A run of letters of scripts that have no spaces between words, or whose words have endings. */
+const RUN = /[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Hangul}]&&[\p{L}\p{N}]]+/gv;
+
+/**
+ * Splits runs of Chinese, Japanese and Korean letters into pairs, because FTS5 takes a run as one word: `数据库` becomes
+ * `数据 据库`, and in the index also `库`, so that each letter begins a word.
+ */
+export function inPairs(text: string, isQuery: boolean): string {
+  return text.replace(RUN, (run) => {
+    const letters = [...run];
+    const pairs = letters.map((letter, i) => letter + (letters[i + 1] ?? ""));
+    return ` ${(isQuery && pairs.length > 1 ? pairs.slice(0, -1) : pairs).join(" ")} `;
+  });
+}
 
 /** The index of a context store: records, their words (FTS5) and their vectors (sqlite-vec). */
 export class ContextIndex implements Disposable {
@@ -80,6 +95,7 @@ export class ContextIndex implements Disposable {
           hint: "a newer Cairn has worked here: use it from now on",
         });
       if (version === 0) db.exec(schema(dimensions));
+      if (version === 1) db.exec(WORDS_AGAIN);
       return new ContextIndex(db, dimensions);
     } catch (error) {
       db.close();
@@ -140,11 +156,13 @@ export class ContextIndex implements Disposable {
       | { name: string; tags: string | null }
       | undefined;
     if (row === undefined) return;
-    const sql = "UPDATE records SET abstract = ?, own_abstract = ?, source = ?, digest = ? WHERE id = ?";
-    this.#run(sql, abstract, isOwnAbstract ? 1 : 0, source, digest, id);
+    // A vector of other content is made again.
+    const sql = `UPDATE records SET abstract = ?, own_abstract = ?, source = ?, digest = ?,
+      has_vector = iif(digest IS NULL OR digest = ?, has_vector, ?) WHERE id = ?`;
+    this.#run(sql, abstract, isOwnAbstract ? 1 : 0, source, digest, digest, this.#withoutVector, id);
     this.#run("DELETE FROM words WHERE rowid = ?", id);
-    const insert = "INSERT INTO words (rowid, name, abstract, body) VALUES (?, ?, ?, CAST(? AS TEXT))";
-    this.#run(insert, id, `${row.name} ${row.tags ?? ""}`, abstract, words);
+    const texts = [`${row.name} ${row.tags ?? ""}`, abstract, words.toString()].map((text) => inPairs(text, false));
+    this.#run("INSERT INTO words (rowid, name, abstract, body) VALUES (?, ?, ?, ?)", id, ...texts);
   }
 
   /** Does nothing if the row is gone. */
@@ -231,7 +249,7 @@ export class ContextIndex implements Disposable {
     if (words.length === 0) return [];
     const match = words
       .slice(0, 64)
-      .map((word) => `"${word}"`)
+      .map((word) => `"${word}"${[...word].length === 1 && word.replace(RUN, "") === "" ? "*" : ""}`)
       .join(" OR ");
     // The plus keeps SQLite from running the full-text query once for each record below the path.
     const below = path === "" ? "" : `AND +rowid IN (SELECT id FROM records WHERE ${WITHIN})`;
@@ -274,6 +292,13 @@ const WITHIN = "(path = ? OR (path >= ? AND path < ?))";
 function within(path: string): [string, string, string] {
   return path === "" ? ["", "", "\u{10ffff}"] : [path, `${path}/`, `${path}0`];
 }
+
+/** Version 1 had runs of Chinese letters as one word: all files are read again, and keep their vectors. */
+const WORDS_AGAIN = `BEGIN IMMEDIATE;
+  INSERT INTO words (words) VALUES ('delete-all');
+  UPDATE records SET source = NULL;
+  PRAGMA user_version = ${VERSION};
+  COMMIT;`;
 
 function schema(dimensions: number | null): string {
   const vectors =

@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import type { Hit } from "./index-database.ts";
+import { type Hit, inPairs } from "./index-database.ts";
 import type { ContextStore } from "./store.ts";
 import { modelMissing } from "./open-embedder.ts";
 import { parseUri, toUri } from "./uri.ts";
@@ -75,7 +75,7 @@ export async function find(store: ContextStore, query: string, options: SearchOp
 
 /** The meaningful words of a query; all words if none is. */
 function wordsOf(query: string): string[] {
-  const words = query.match(/[\p{L}\p{N}_]+/gu) ?? [];
+  const words = inPairs(query, true).match(/[\p{L}\p{N}_]+/gu) ?? [];
   const telling = words.filter((word) => !COMMON.has(word.toLowerCase()));
   return telling.length > 0 ? telling : words;
 }

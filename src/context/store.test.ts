@@ -321,6 +321,57 @@ test("a search stays below its URI and returns at most `limit` hits", async () =
   assert.deepEqual(await find(store, '"; -- NEAR( *', { mode: "words" }), []);
 });
 
+const EAST = {
+  "resources/a.md": "我们把订单写入PostgreSQL数据库，每天凌晨备份。",
+  "resources/b.md": "請在退款頁面輸入訂單號碼",
+  "resources/c.md": "サーバーの再起動手順と、時々起きる障害",
+  "resources/d.md": "결제 서버를 다시 시작한다",
+};
+
+/** Queries in scripts without spaces between words, and the files that they find. */
+const EASTERN: readonly (readonly [query: string, names: string])[] = [
+  ["数据库", "a"],
+  ["备份", "a"],
+  ["postgresql", "a"],
+  ["数据库的备份", "a"],
+  ["晨", "a"],
+  ["份", "a"],
+  ["訂單", "b"],
+  ["再起動", "c"],
+  ["時々", "c"],
+  ["サーバー", "c"],
+  ["서버", "d"],
+  ["据写", ""],
+];
+
+async function findEastern(store: ContextStore): Promise<readonly (readonly [string, string])[]> {
+  const found: [string, string][] = [];
+  for (const [query] of EASTERN) {
+    const hits = await find(store, query, { mode: "words" });
+    found.push([query, hits.map(({ uri }) => path.basename(uri, ".md")).join()]);
+  }
+  return found;
+}
+
+test("words in Chinese, Japanese and Korean texts are found inside of sentences", async () => {
+  await using store = await scratch.store(EAST);
+  assert.deepEqual(await findEastern(store), EASTERN);
+});
+
+test("a store whose index has Chinese sentences as one word gets its words again, and makes only stale vectors again", async () => {
+  const made = await scratch.store(EAST);
+  const { folder } = made;
+  await made[Symbol.asyncDispose]();
+  const database = new DatabaseSync(path.join(folder, ".context/index.db"));
+  database.exec("INSERT INTO words (words) VALUES ('delete-all'); PRAGMA user_version = 1");
+  database.close();
+  fs.writeFileSync(path.join(folder, "resources/d.md"), `${EAST["resources/d.md"]}!`);
+  await using store = await ContextStore.open(folder);
+  const { indexed, vectors } = await store.fill();
+  assert.deepEqual([indexed >= 4, vectors], [true, 1]);
+  assert.deepEqual(await findEastern(store), EASTERN);
+});
+
 test("a store without vectors searches by words", async () => {
   await using store = await scratch.store(
     { "resources/a.md": "green tea" },
