@@ -230,7 +230,10 @@ test("an unknown word gets a proposal: a command that begins with it, an equival
     ["log", "use `cairn history` instead"],
     ["rollback", "use `cairn restore POINT` instead"],
     ["revert", "use `cairn restore POINT` instead"],
-    ["merge", "points cannot be merged: `cairn diff A B` compares two"],
+    [
+      "merge",
+      "`cairn adopt FORK --merge` merges a fork into its original; points cannot be merged: `cairn diff A B` comp",
+    ],
     ["conf", "settings are options of commands: `cairn cleanup --help`"],
     ["info", "use `cairn status` instead"],
     ["undelete", "use `cairn restore head PATH` instead"],
@@ -515,6 +518,62 @@ test("show resolves a path from the root, or after ./ from the current folder, a
     /main\.ts is not in.*\n {2}did you mean head:sub\/main\.ts, which is head:\.\/main\.ts from the current folder\?/,
   );
   assert.match((await run("head:none")).stderr, /none is not in.*\n {2}see\n/);
+});
+
+test("a path that stands for a save point is named by the command for it, although no such file is on the disk", async () => {
+  const none = (text: string): CairnError => new CairnError("invalid_id", `not a save point: ${text}`, { hint: "see" });
+  const [points, paths] = [new Set(["head", "latest"]), new Set(["sub/gone.txt", "gone.md"])];
+  const look = (target: string, path = ""): unknown => {
+    if (!points.has(target)) throw none(target);
+    if (!paths.has(path)) throw new CairnError("not_found", `${path} is not in ${target}`);
+    return SHOWN_FILE;
+  };
+  const restore = ({ target }: { target: string }): unknown => look(target);
+  const answers = {
+    show: look,
+    resolve: (word: string) => look(word, "gone.md"),
+    restore,
+    planRestore: restore,
+    diff: look,
+  };
+  for (const [line, hint] of [
+    ["restore gone.txt", "head has gone.txt: cairn restore head gone.txt"],
+    ["restore gone.txt --plan", "head has gone.txt: cairn restore head gone.txt"],
+    ["restore gone.txt ../gone.md", "head has gone.txt, ../gone.md: cairn restore head gone.txt ../gone.md"],
+    ["restore ./gone.txt latest", "latest has ./gone.txt: cairn restore latest ./gone.txt"],
+    ["restore lastest gone.txt", "see"],
+    ["show gone.txt", "head has gone.txt: cairn show head:sub/gone.txt"],
+    ["show haed", "see"],
+    ["diff ../gone.md", "head has ../gone.md: cairn diff head --path ../gone.md"],
+    ["diff gone.txt latest", "latest has gone.txt: cairn diff latest --path gone.txt"],
+  ] as const) {
+    const { stderr, status } = await runFake(line.split(" "), { fake: fakeLibrary(answers), cwd: `${ROOT}/sub` });
+    assert.deepEqual([status, stderr.split("\n")[1]?.trim()], [2, hint], `${line}: ${stderr}`);
+  }
+  for (const [line, hint] of [
+    ["fork ../try", "cairn fork head ../try"],
+    ["fork latest", "cairn fork latest DIR"],
+  ] as const)
+    assert.match(
+      (await runFake(line.split(" "), { fake: fakeLibrary(answers) })).stderr,
+      new RegExp(`new folder\n  ${hint}\n`),
+    );
+});
+
+test("a path in a workspace below the current folder is named by the command with -C", async () => {
+  const fake = fakeLibrary();
+  Object.assign(fake.library, {
+    find: async (folder: string) => (folder.startsWith("/srv/mail") ? "/srv/mail" : null),
+    open: async () => {
+      throw new CairnError("not_a_workspace", "none", { hint: "see" });
+    },
+  });
+  const hintOf = async (line: string): Promise<string | undefined> =>
+    (await runFake(line.split(" "), { fake, cwd: "/srv" })).stderr.split("\n")[1]?.trim();
+  const [begun, line] = ["in/a.eml lies in the workspace /srv/mail", "cairn -C /srv/mail restore"];
+  assert.equal(await hintOf("restore mail/in/a.eml"), `${begun}: ${line} head in/a.eml`);
+  assert.equal(await hintOf("restore head~2 mail/in/a.eml"), `${begun}: ${line} 'head~2' in/a.eml`);
+  assert.equal(await hintOf("restore other/a.eml"), "see");
 });
 
 test("show does not take the colons of a time for the beginning of a path", async () => {

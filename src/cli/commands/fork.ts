@@ -3,6 +3,7 @@ import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { only } from "../definitions.ts";
 import { forkWord } from "../operands.ts";
+import { isPoint } from "../shown.ts";
 import { usage } from "../input.ts";
 import { EXIT_PARTLY } from "../envelope.ts";
 import { applyLine, formatBytes, limited, listedNames, plural, printable, shellQuote } from "../render/format.ts";
@@ -93,6 +94,11 @@ export const command: CommandDefinition = {
       ];
       if (input.flag("plan")) return planned(context, await client.planRemoveFork(fork, how));
       return removed(context, client, await client.removeFork(fork, how));
+    }
+    if (input.argument(1) === undefined) {
+      const given = input.argument(0) ?? "head";
+      const [point, folder] = (await isPoint(client, given)) ? [given, "DIR"] : ["head", given];
+      throw usage("a fork needs a save point and a new folder", context.commandLine(["fork", point, folder]));
     }
     const result = await client.fork(input.required(0), context.place(input.required(1)), options);
     return {

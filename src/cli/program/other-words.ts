@@ -23,7 +23,7 @@ export const WORDS: Readonly<Record<string, string>> = {
   revert: "restore POINT",
   rollback: "restore POINT",
   merge:
-    "points cannot be merged: `cairn diff A B` compares two points, and `cairn restore POINT PATH` restores single files",
+    "`cairn adopt FORK --merge` merges a fork into its original; points cannot be merged: `cairn diff A B` compares two points, and `cairn restore POINT PATH` restores single files",
   config:
     "settings are options of commands: `cairn cleanup --help` for rules, `cairn backup use --help` for the repository, `cairn daemon --help` for the daemon's configuration file",
   clone: "fork",

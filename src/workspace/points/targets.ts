@@ -1,4 +1,4 @@
-import { advice, CairnError, call, see, word } from "../../errors.ts";
+import { advice, CairnError, call, see } from "../../errors.ts";
 import { localTime, momentOf } from "../../formats/moments.ts";
 import { checkTags } from "../../formats/restic/snapshot.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
@@ -220,6 +220,6 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   if (last !== null) return last;
   if (HEX.test(target)) throw noSuchId(target);
   throw new CairnError("invalid_id", `not a save point: ${JSON.stringify(target.slice(0, 80))}`, {
-    hint: advice`for example ${call("restore head~1", "restore", { target: "head~1" })} or ${call("restore yesterday FILE", "restore", { target: "yesterday", paths: [word("path")] })}; ${call("history")} lists the points`,
+    hint: advice`a save point is, for example, head, head~1, yesterday or the beginning of an id; ${call("history")} lists them`,
   });
 }

@@ -1,4 +1,4 @@
-import { existsSync, realpathSync, statSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { CairnError } from "../../../errors.ts";
 import { printable, shellQuote } from "../../render/format.ts";
@@ -9,7 +9,7 @@ import type { Context } from "../../context.ts";
 import { type Input, parseBase64, usage } from "../../input.ts";
 import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { isPoint, PATH_B64, splitSibling } from "../../shown.ts";
-import { BACKUP_OPTIONS, backupIn, operandOf, requireNoRepository } from "../../operands.ts";
+import { BACKUP_OPTIONS, backupIn, operandOf, orFolderHint, orPathsHint, requireNoRepository } from "../../operands.ts";
 import { tellingOfHooks } from "../agent/lost-hooks.ts";
 import { RestoreOptions } from "../../../contract/points.ts";
 import { splitWord } from "../../../contract/operand.ts";
@@ -64,15 +64,15 @@ export const command: CommandDefinition = {
     const isAsked = input.argument(0) === undefined;
     if (isAsked) requireTerminal(context, to);
     const target = isAsked ? "" : input.required(0);
-    const client = await context.open();
+    const client = await context.open().catch(async (error: unknown) => {
+      throw await orFolderHint(context, error, [target, ...input.rest(1)]);
+    });
     const backup = backupIn(context, client, target);
     if (backup !== null) return restoredBackup(context, client, { input, backup });
     requireNoRepository(input);
     const isPlanOnly = input.flag("plan");
     if (to !== undefined && (isPlanOnly || given.plan !== undefined))
       throw usage("--plan and --apply of a save point do not work with --to: the folder must be absent or empty");
-    const namesFile = (): boolean => input.rest(1).length === 0 && target !== "" && isFile(context.absolute(target));
-    if (/[/.]/.test(target) && namesFile()) throw isNoPoint(target);
     const operand = operandOf(context, client, target);
     const [point, below] = await splitSibling(client, splitWord(operand));
     if (typeof below === "string" && to === undefined && (await isPoint(client, point)))
@@ -87,11 +87,14 @@ export const command: CommandDefinition = {
       if (chosen.isWanted === false) return { data: { plan: chosen.plan }, text: () => "nothing was changed" };
       if (chosen.isWanted === null) return planOutcome(context, client, chosen.plan);
       options = chosen.options;
-    } else if (isPlanOnly) return planOutcome(context, client, await client.planRestore(options));
+    }
+    const orPaths = async (error: unknown): Promise<never> => {
+      const lineOf = (of: string, files: readonly string[]): string[] => ["restore", of, ...files];
+      throw await orPathsHint(context, client, error, { words: [target, ...input.rest(1)], lineOf });
+    };
+    if (isPlanOnly && !isAsked) return planOutcome(context, client, await client.planRestore(options).catch(orPaths));
     return restoreOutcome(context, client, {
-      result: await tellingOfHooks(context, client, async () => client.restore(options)).catch((error: unknown) => {
-        throw (error as { code?: unknown }).code === "invalid_id" && namesFile() ? isNoPoint(target) : error;
-      }),
+      result: await tellingOfHooks(context, client, async () => client.restore(options)).catch(orPaths),
       method: options.method,
       ...(to === undefined ? {} : { to }),
     });
@@ -155,17 +158,9 @@ function isNoFolder(context: Context, client: Client, [state, path]: readonly [s
   );
 }
 
-function isNoPoint(file: string): CairnError {
-  return usage(`${printable(file)} is a file, not a save point`, `cairn restore head ${shellQuote(file)}`);
-}
-
 /** Throws `usage` for a missing argument if questions are impossible, or if they do not fit the line. */
 function requireTerminal({ globals, env }: Context, to: string | undefined): void {
   const canAsk = process.stdin.isTTY && process.stdout.isTTY && !globals.json && env["TERM"] !== "dumb";
   if (!canAsk || to !== undefined)
     throw usage("missing required argument 'target'", "`cairn restore --help` shows its options");
-}
-
-function isFile(place: string): boolean {
-  return statSync(place, { throwIfNoEntry: false })?.isFile() === true;
 }

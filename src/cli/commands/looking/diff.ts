@@ -11,7 +11,7 @@ import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { inLocale } from "../../render/style.ts";
 import { isPoint, PATH_B64 } from "../../shown.ts";
-import { BACKUP_OPTIONS, forkWord, operandOf } from "../../operands.ts";
+import { BACKUP_OPTIONS, forkWord, operandOf, orPathsHint } from "../../operands.ts";
 import { looked } from "./with-backups.ts";
 
 const PATHS = new VerbOptions(pick(DiffOptions, "paths"));
@@ -65,7 +65,15 @@ export const command: CommandDefinition = {
         return { data: found, paged: true, text: () => renderDatabaseDiff(found, context.style) };
       }
       const isChosen = paths.length > 0 && !paths.includes("");
-      const result = await client.diff(from, to, isChosen ? { ...look, paths } : look);
+      const result = await client.diff(from, to, isChosen ? { ...look, paths } : look).catch(async (error: unknown) => {
+        const lineOf = (of: string, files: readonly string[]): string[] => [
+          "diff",
+          of,
+          ...files.flatMap((file) => ["--path", file]),
+        ];
+        const words = given.filter((each) => each !== null);
+        throw await orPathsHint(context, client, error, { words, lineOf });
+      });
       const text = async (): Promise<string> =>
         renderDiff(context, client, { result, look, isStat: input.flag("stat") });
       return { data: result, paged: true, verbatim: true, text };

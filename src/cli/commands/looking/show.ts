@@ -19,7 +19,7 @@ import {
   walkOutcome,
   writtenOutcome,
 } from "../../shown.ts";
-import { BACKUP_OPTIONS, backupIn, operandOf, requireNoRepository } from "../../operands.ts";
+import { BACKUP_OPTIONS, backupIn, operandOf, orPathsHint, requireNoRepository } from "../../operands.ts";
 import { plural, shellQuote } from "../../render/format.ts";
 import { shortener } from "../../shorten.ts";
 
@@ -68,6 +68,11 @@ export const command: CommandDefinition = {
     requireArchivePlace(context, input, archive.archive !== undefined);
     const options = context.callOptions();
     const shown = await client.show(target, path, { ...options, ...page }).catch(async (error: unknown) => {
+      const lineOf = (of: string, files: readonly string[]): string[] => [
+        "show",
+        `${of}:${String(context.workspacePaths(client, files, [])[0])}`,
+      ];
+      if (path === undefined) throw await orPathsHint(context, client, error, { words: [target], lineOf });
       if (typeof path !== "string" || operand !== input.required(0)) throw error;
       throw await withPathFromHere(context, client, { target, path, error });
     });
