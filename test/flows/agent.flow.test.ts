@@ -261,7 +261,8 @@ test("agent install writes hooks and MCP entries in each tool's format, and with
   const own = Object.entries(contentOf(home)).filter(([name]) => !/^\.(?:cache|local)/.test(name));
   assert.deepEqual(Object.fromEntries(own), before);
   const codex = path.join(SCRATCH, "codex-home");
-  cairnOk(["agent", "install", "codex", "--for", "all-mine"], { env: { CODEX_HOME: codex } });
+  const { warnings } = cairnOk(["agent", "install", "codex", "--for", "all-mine"], { env: { CODEX_HOME: codex } });
+  assert.match(warnings.join(), /is no workspace yet: to cover it, save it once: cairn save /);
   assert.ok(fs.existsSync(path.join(codex, "hooks.json")));
   cairnOk(["agent", "remove", "codex", "--for", "all-mine"], { env: { CODEX_HOME: codex } });
 });

@@ -11,7 +11,7 @@ import { failpoint } from "../../../failpoint.ts";
 import type { CommandDefinition } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { type Input, isConfirmed, usage } from "../../input.ts";
-import { listedNames, printable } from "../../render/format.ts";
+import { listedNames, printable, shellQuote } from "../../render/format.ts";
 import { VerbOptions } from "../../options.ts";
 import { editsOf, isForEverybody, type Scope, TOKEN_VARIABLE } from "./agents.ts";
 import {
@@ -105,6 +105,8 @@ export const install: CommandDefinition = {
     }
     forget(former);
     const problem = client === null ? null : await checkHook(client, on.tool, scope, context.signal);
+    if (client === null)
+      context.note(`${on.folder} is no workspace yet: to cover it, save it once: cairn save ${shellQuote(on.folder)}`);
     if (problem !== null) context.note(`the hook was run for a check and saved nothing: ${problem}`, true);
     return {
       data: { ...dataOf("install", on, changes), checked: client === null ? null : problem === null, problem },
