@@ -244,6 +244,6 @@ export interface About {
   view: string | null;
   /** True: a daemon answers. */
   daemon: boolean;
-  /** Why nothing is going to run scheduled work; null if something does or may. */
+  /** The reason why nothing is going to run scheduled work; null if something does or may. */
   unrun: string | null;
 }

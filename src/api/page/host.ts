@@ -92,6 +92,14 @@ export class PageHost implements OwnHost {
       this.#add({ workspace: (answered as ForkResult).workspace, type: "registered", data: { created: true } });
   }
 
+  /** True if a daemon answers. */
+  isServed(): Promise<boolean> {
+    return askDaemon(socketsToAsk(), "at", { path: "/" }).then(
+      () => true,
+      () => false,
+    );
+  }
+
   status(): Promise<unknown> {
     return askDaemon(socketsToAsk(), "daemon");
   }

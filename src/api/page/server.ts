@@ -3,13 +3,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { hostname } from "node:os";
 import type { About, CairnLibrary, PathInput } from "../../contract/index.ts";
-import { socketsToAsk } from "../../daemon/places.ts";
 import { whyNothingRuns } from "../../daemon/unit.ts";
 import { NotAdmitted } from "../../daemon/state/tokens.ts";
 import { CairnError } from "../../errors.ts";
 import { VERSION } from "../../formats/program.ts";
 import { currentUser, knownHome } from "../../fs/users.ts";
-import { askDaemon } from "../client/service.ts";
 import { HTTP_LIMITS, listen } from "../listen.ts";
 import type { Reply } from "../reply.ts";
 import { type Body, parsed, readBody } from "../request.ts";
@@ -234,10 +232,7 @@ export class PageServer {
   }
 
   async #about(): Promise<About> {
-    const answers = await askDaemon(socketsToAsk(), "at", { path: "/" }).then(
-      () => true,
-      () => false,
-    );
+    const answers = await this.#host.isServed();
     return {
       version: VERSION,
       read_only: this.#options.isReadOnly,
