@@ -65,7 +65,7 @@ const RUN = /[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Hangul}]&&[\p{L
  */
 export function inPairs(text: string, isQuery: boolean): string {
   return text.replace(RUN, (run) => {
-    const letters = [...run];
+    const letters = Array.from(run);
     const pairs = letters.map((letter, i) => letter + (letters[i + 1] ?? ""));
     return ` ${(isQuery && pairs.length > 1 ? pairs.slice(0, -1) : pairs).join(" ")} `;
   });
@@ -249,7 +249,7 @@ export class ContextIndex implements Disposable {
     if (words.length === 0) return [];
     const match = words
       .slice(0, 64)
-      .map((word) => `"${word}"${[...word].length === 1 && word.replace(RUN, "") === "" ? "*" : ""}`)
+      .map((word) => `"${word}"${Array.from(word).length === 1 && word.replace(RUN, "") === "" ? "*" : ""}`)
       .join(" OR ");
     // The plus keeps SQLite from running the full-text query once for each record below the path.
     const below = path === "" ? "" : `AND +rowid IN (SELECT id FROM records WHERE ${WITHIN})`;
