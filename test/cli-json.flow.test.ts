@@ -132,7 +132,9 @@ test("restore, undo, redo and bisect print the promised keys, and names that are
     (entry) => entry.path_b64 !== undefined,
   );
   assert.equal(raw?.path_b64, Buffer.from([0x66, 0xff]).toString("base64"));
-  const found = run("bisect head~1 head true").data;
+  const isFirst = path.join(SCRATCH, "is-first");
+  writeFileSync(isFirst, "#!/bin/sh\n[ ! -e new.txt ]\n", { mode: 0o755 });
+  const found = run(`bisect head~1 head ${isFirst}`).data;
   assert.deepEqual([found["first_bad"].save_point_id, found["last_good"]], [second, first]);
   const { plan } = run(`restore ${first} --plan`).data;
   atLeast(1, plan.entries);

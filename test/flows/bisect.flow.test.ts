@@ -55,7 +55,8 @@ test("bisect --json prints one object, with the address of the first bad point, 
   assert.match(others.address, /^#\/point\?w=%2F[^&/]+&p=[0-9a-f]{32}$/);
   for (const each of tested)
     assert.deepEqual(Object.keys(each), ["save_point_id", "exit_code", "verdict", "duration_ms"]);
-  const unclear = cairn(bisect(folder, [ids[0]!, "head"], "exit 125"), { own: true });
+  const skips = "n=$(cat n); [ $n -lt 1 ] || { [ $n -lt 4 ] && exit 125 || exit 1; }";
+  const unclear = cairn(bisect(folder, [ids[0]!, "head"], skips), { own: true });
   assert.deepEqual([unclear.status, unclear.error], [10, null]);
   assert.deepEqual([unclear.data["first_bad"], unclear.data["address"]], [null, null]);
   assert.deepEqual(unclear.data["candidates"], ids.slice(1));
@@ -75,17 +76,18 @@ test("bisect prints each test, the first bad point with its cause, and the next 
       cwd: folder,
       encoding: "utf8",
     });
-  const { stdout, stderr, status } = run("exit 1");
+  const { stdout, stderr, status } = run("[ $(cat n) = 0 ]");
   assert.equal(status, 0);
-  assert.equal(stderr, `cairn: testing ${ids[1]} (step 1 of about 1): number 1\n`);
+  const steps = [0, 2, 1].map((n, at) => `cairn: testing ${ids[n]} (step ${at + 1} of about 3): number ${n}\n`);
+  assert.equal(stderr, steps.join(""));
   const lines = String(stdout).trimEnd().split("\n");
   assert.equal(lines[0], `first bad ${ids[1]}  number 1`);
   assert.match(lines[1]!, /^ {2}saved \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(just now\)$/);
   assert.equal(lines[2], "  cause: tool_call bash, agent claude-code, session s1");
-  assert.match(lines[3]!, /^ {2}1 save point tested in /);
+  assert.match(lines[3]!, /^ {2}3 save points tested in /);
   assert.equal(lines[4], `  what it changed: cairn diff ${ids[0]} ${ids[1]}`);
   assert.match(lines[5]!, /^ {2}in the page: cairn ui$/);
-  const unclear = run("exit 125");
+  const unclear = run("case $(cat n) in 0) ;; 1) exit 125 ;; *) exit 1 ;; esac");
   assert.equal(unclear.status, 10);
   assert.match(String(unclear.stdout), new RegExp(`one of these is the first bad .*\n  ${ids[1]}\n  ${ids[2]}\n`));
 });
@@ -112,12 +114,30 @@ test("the next save removes the temporary folder of a killed bisect", () => {
   const folder = newFolder();
   const ids = series(folder, 5);
   for (const failpoint of ["bisect.placed", "bisect.removed", "bisect.placed:2"]) {
-    const killed = cairn(bisect(folder, [ids[0]!, ids[4]!], "exit 1"), { failpoint });
+    const killed = cairn(bisect(folder, [ids[0]!, ids[4]!], "[ $(cat n) = 0 ]"), { failpoint });
     assert.ok(killed.killed, killed.stdout);
     if (failpoint === "bisect.placed") assert.equal(fs.readdirSync(temporaryOf(folder)).length, 1);
     cairnOk(["save", "-C", folder]);
     assert.deepEqual(fs.readdirSync(temporaryOf(folder)), [], failpoint);
   }
+});
+
+test("a command that bisect runs cannot save the folder, and its own workspaces elsewhere work", () => {
+  const folder = newFolder();
+  const ids = series(folder, 2);
+  const other = newFolder();
+  const line = `${process.execPath} ${buildCommand()}`;
+  const script = `${line} save ${other} && { ${line} save; [ $? = 7 ]; } && [ $(cat n) = 0 ]`;
+  const done = cairn(bisect(folder, [ids[0]!, ids[1]!], script), { own: true });
+  assert.equal((done.data["first_bad"] as { save_point_id: string } | undefined)?.save_point_id, ids[1], done.stdout);
+  assert.match(done.stderr, /shows a save point here that a bisect tests/);
+  const { save_points: points } = cairnOk(["history", "-C", folder]).data as {
+    save_points: { save_point_id: string }[];
+  };
+  assert.deepEqual(
+    points.map(({ save_point_id: id }) => id),
+    ids.toReversed(),
+  );
 });
 
 const ENGINES: readonly [LoopKind, HoldingEngine, string][] = [
@@ -137,7 +157,7 @@ for (const [kind, engine, what] of ENGINES)
     }
     const script = "n=$(cat n); [ -e same/kept.txt ] || exit 125; echo changed > n; rm -rf same; [ $n -lt 6 ]";
     const found = await client.bisect(ids[0]!, "head", ["sh", "-c", script]);
-    assert.deepEqual([found.first_bad?.save_point_id, found.tested.length], [ids[6], 3]);
+    assert.deepEqual([found.first_bad?.save_point_id, found.tested.length], [ids[6], 5]);
     const { save_points: points } = await client.history(undefined, 0, { all: true });
     const sealed = points.flatMap((point) => (point.sealed ? [point.save_point_id] : []));
     const tested = found.tested.map((each) => each.save_point_id);
@@ -174,8 +194,11 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(saved.status, 10);
     const incomplete = (saved.data["save_point"] as { save_point_id: SavePointId }).save_point_id;
     fs.rmSync(path.join(folder, "secret"));
+    fs.writeFileSync(path.join(folder, "late"), "");
     ids.push(incomplete, ...series(folder, 2, options));
-    const done = cairn(bisect(folder, [ids[0]!, ids[5]!], "touch made; [ -e secret ] || [ $(cat n) != 0 ]"), options);
+    const script = `touch ${folder}/made && [ $(id -u) = ${ORDINARY_USER} ] && [ ! -e ${folder}/late ]`;
+    const done = cairn(bisect(folder, [ids[0]!, ids[5]!], script), options);
+    assert.equal(fs.existsSync(path.join(folder, "made")), false);
     assert.deepEqual([done.status, done.data["candidates"]], [10, [incomplete, ids[4]]], done.stdout);
     assert.match(done.warnings.join("\n"), new RegExp(`${incomplete.slice(0, 8)} is skipped: it is incomplete`));
     assert.deepEqual(fs.readdirSync(path.join(controlOf(folder, options), "tmp")), []);

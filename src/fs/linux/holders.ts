@@ -322,6 +322,11 @@ function addBlindSpots(unknown: Set<UnknownReason>, root: Buffer, pids: readonly
   if (place === "network" || place === "fuse" || place === "unknown") unknown.add("other-hosts");
 }
 
+/** Lists the processes that see a mount with this source. */
+export function processesThatSee(source: string): number[] {
+  return processNumbers().filter((pid) => readText(`/proc/${pid}/mountinfo`).includes(` ${source} `));
+}
+
 /** Lists the numbers of all visible processes; empty without /proc, for example in a chroot. */
 export function processNumbers(): number[] {
   try {

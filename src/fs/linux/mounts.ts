@@ -34,6 +34,9 @@ export interface Mount {
   readonly source: string;
 }
 
+/** The source of a mount that shows a save point at a folder's path, for the command of a bisect, begins with this. */
+export const TESTED_POINT = "cairn-bisect:";
+
 const BACKSLASH = 0x5c;
 const UP = Buffer.from("/..");
 

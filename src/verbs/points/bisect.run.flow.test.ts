@@ -23,6 +23,12 @@ async function next({ client, write }: Pick<TestFolder, "client" | "write">, num
   return (await client.save({ message: `number ${number}` })).save_point_id;
 }
 
+/** The state of a process and its name; empty for none. */
+function stateOf(pid: string): string {
+  const status = `/proc/${pid}/status`;
+  return fs.existsSync(status) ? /State:\s*(.*)/.exec(fs.readFileSync(status, "utf8"))![1]! : "";
+}
+
 /** The command that is happy with numbers below `bad` and skips those of `skipped`. */
 function below(bad: number, skipped: readonly number[] = []): string[] {
   return ["sh", "-c", `n=$(cat n); case " ${skipped.join(" ")} " in *" $n "*) exit 125;; esac; [ $n -lt ${bad} ]`];
@@ -53,24 +59,108 @@ for (const [count, bad] of [
     assert.equal(found.first_bad?.message, `number ${bad}`);
     assert.equal(found.last_good, ids[bad - 1]);
     assert.deepEqual(found.candidates, []);
-    assert.ok(found.tested.length <= Math.ceil(Math.log2(count - 1)), `${found.tested.length} runs`);
+    assert.ok(found.tested.length <= 2 + Math.ceil(Math.log2(count - 1)), `${found.tested.length} runs`);
     assert.equal(told.length, found.tested.length);
-    if (count === 17) assert.equal(told[0], "number 8: 1 of 4");
+    if (count === 17) assert.deepEqual(told.slice(0, 3), ["number 0: 1 of 6", "number 16: 2 of 6", "number 8: 3 of 6"]);
     assertNothingLeft(client);
   });
 
-test("bisect runs the command in a folder with the point's content, with the point's id in CAIRN_BISECT_POINT", async (t) => {
+test("bisect runs the command at the folder's path, with the point's id in CAIRN_BISECT_POINT", async (t) => {
   const { client, ids, root, folder } = await series(t, 3);
   const seen = join(root, "seen");
-  await client.bisect(ids[0]!, ids[2]!, [
+  const script = `[ $(cat n) != 1 ] || { ls; cat n; echo " $CAIRN_BISECT_POINT"; pwd; } > ${seen}; echo more > other; [ $(cat n) -lt 2 ]`;
+  await client.bisect(ids[0]!, ids[2]!, ["sh", "-c", script]);
+  assert.deepEqual(fs.readFileSync(seen, "utf8").trimEnd().split("\n"), ["n", "other", `1 ${ids[1]}`, folder]);
+  assert.equal(fs.readFileSync(join(folder, "other"), "utf8"), "as ever");
+});
+
+/** The entries below a folder with their contents and all times but that of the last access. */
+function everything(folder: string): unknown[] {
+  return fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => {
+    const facts = fs.lstatSync(join(folder, name), { bigint: true });
+    const content = facts.isFile() ? fs.readFileSync(join(folder, name), "latin1") : "";
+    return [name, facts.ino, facts.mode, facts.nlink, facts.mtimeNs, facts.ctimeNs, content];
+  });
+}
+
+test("bisect shows a point through absolute paths, with ignored entries and no other present ones, and keeps no write", async (t) => {
+  const { client, folder, write } = await testFolder(t, {
+    ".cairnignore": "/deps\n.env\ncache\n",
+    ".env": "KEY=1",
+    "deps/one/index": "1",
+    "lib/cache/built": "built",
+  });
+  // As an editable installation does.
+  fs.symlinkSync(join(folder, "lib"), join(folder, "deps", "lib"));
+  const ids: SavePointId[] = [];
+  for (const [number, content] of [...[0, 1, 2, 3].entries(), [4, 0]] as [number, number][]) {
+    write("lib/code", String(content));
+    if (number < 4) ids.push((await client.save()).save_point_id);
+  }
+  write("unsaved", "of the person");
+  write("lib/unsaved/cache/x", "in a folder that no point has");
+  const before = everything(folder);
+  const script = `
+    test "$(ls -A . lib | xargs)" = ".: .cairnignore .env deps lib lib: cache code" || exit 126
+    grep -q KEY=1 .env && test -e lib/cache/built && test -e deps/one/index || exit 125
+    echo KEY=2 > ${folder}/.env && echo x > deps/one/index && rm -rf lib/cache && mkdir lib/cache && mv deps gone
+    content=$(cat gone/lib/code); echo 9 > gone/lib/code; test $content -lt 2`;
+  const found = await client.bisect(ids[0]!, ids[3]!, ["sh", "-c", script]);
+  assert.equal(found.first_bad?.save_point_id, ids[2]);
+  assert.deepEqual(everything(folder), before);
+  assertNothingLeft(client);
+});
+
+test("bisect shows an entry as the point has it if the present rules ignore it", async (t) => {
+  const { client, write } = await testFolder(t, { "out/a": "0", "out/b": "0" });
+  const ids = [(await client.save()).save_point_id];
+  write("out/a", "1");
+  ids.push((await client.save()).save_point_id);
+  write(".cairnignore", "out\n");
+  write("out/new", "2");
+  const { first_bad: first } = await client.bisect(ids[0]!, ids[1]!, [
     "sh",
     "-c",
-    `ls > ${seen}; cat n >> ${seen}; echo " $CAIRN_BISECT_POINT" >> ${seen}; pwd >> ${seen}; echo more > other; exit 1`,
+    '[ "$(ls -A . out | xargs)" = ".: out out: a b" ] && grep 0 out/a',
   ]);
-  const [n, other, point, where] = fs.readFileSync(seen, "utf8").trimEnd().split("\n");
-  assert.deepEqual([n, other, point], ["n", "other", `1 ${ids[1]}`]);
-  assert.ok(where!.startsWith(client.controlDirectory) && !fs.existsSync(where!));
-  assert.equal(fs.readFileSync(join(folder, "other"), "utf8"), "as ever");
+  assert.equal(first?.save_point_id, ids[1]);
+});
+
+test("bisect refuses a good point on which the command fails, and a bad point on which it succeeds", async (t) => {
+  const { client, ids } = await series(t, 5);
+  for (const [script, words] of [
+    ["exit 3", `${ids[0]!.slice(0, 8)} is bad, not good: the command ended with status 3`],
+    ["exit 125", `${ids[0]!.slice(0, 8)} is skipped, not good: the command ended with status 125`],
+    ["exit 0", `${ids[4]!.slice(0, 8)} is good, not bad: the command ended with status 0`],
+  ] as const) {
+    await assert.rejects(client.bisect(ids[0]!, ids[4]!, ["sh", "-c", script]), (error) => {
+      assert.match((error as CairnError).message, new RegExp(words));
+      return hasCode("usage")(error);
+    });
+    assertNothingLeft(client);
+  }
+});
+
+test("bisect skips a point if an entry that is not ignored appears in the folder during the test", async (t) => {
+  const { client, ids, folder } = await series(t, 3);
+  const warnings: string[] = [];
+  const found = await client.bisect(ids[0]!, ids[2]!, ["sh", "-c", "[ ! -e new ] && [ $(cat n) -lt 2 ]"], {
+    onTest: ({ save_point_id: id }) => id === ids[1] && fs.mkdirSync(join(folder, "new")),
+    onWarning: (warning) => warnings.push(warning),
+  });
+  assert.deepEqual([found.first_bad, found.candidates], [null, [ids[1], ids[2]]]);
+  assert.match(warnings.join(), /^the save point \w{8} is skipped: "?new"? appeared in the folder during the test$/);
+  assertNothingLeft(client);
+});
+
+test("bisect ends the processes that the command leaves", async (t) => {
+  const { client, ids, root } = await series(t, 2);
+  const pids = join(root, "pids");
+  const script = `setsid sh -c 'echo $$ >> ${pids}; exec sleep 300' > /dev/null 2>&1 & while [ ! -s ${pids} ]; do :; done; [ $(cat n) -lt 1 ]`;
+  await client.bisect(ids[0]!, ids[1]!, ["sh", "-c", script]);
+  const left = fs.readFileSync(pids, "utf8").trim().split("\n");
+  assert.equal(left.length, 2);
+  for (const pid of left) assert.doesNotMatch(stateOf(pid), /^[RSD]/);
 });
 
 test("bisect changes neither the workspace's folder nor head nor any point", async (t) => {
@@ -92,7 +182,9 @@ test("bisect skips a point if the command ends with status 125, and still finds 
   const { client, ids } = await series(t, 17);
   const found = await client.bisect(ids[0]!, ids[16]!, below(5, [8, 7]));
   assert.equal(found.first_bad?.save_point_id, ids[5]);
-  assert.deepEqual(verdicts(ids, found.tested).slice(0, 3), [
+  assert.deepEqual(verdicts(ids, found.tested).slice(0, 5), [
+    [0, "good"],
+    [16, "bad"],
     [8, "skipped"],
     [7, "skipped"],
     [9, "bad"],
@@ -104,11 +196,11 @@ test("bisect lists all candidates if skipped points hide the first bad point", a
   const found = await client.bisect(ids[0]!, ids[8]!, below(5, [4, 5]));
   assert.deepEqual([found.first_bad, found.last_good], [null, ids[3]]);
   assert.deepEqual(found.candidates, [ids[4], ids[5], ids[6]]);
-  const all = await client.bisect(ids[0]!, ids[2]!, ["sh", "-c", "exit 125"]);
+  const all = await client.bisect(ids[0]!, ids[2]!, below(2, [1]));
   assert.deepEqual([all.first_bad, all.candidates], [null, [ids[1], ids[2]]]);
-  assert.deepEqual(all.tested, [
-    { save_point_id: ids[1], exit_code: 125, verdict: "skipped", duration_ms: all.tested[0]!.duration_ms },
-  ]);
+  const { duration_ms, ...test } = all.tested[2]!;
+  assert.deepEqual(test, { save_point_id: ids[1], exit_code: 125, verdict: "skipped" });
+  assert.equal(typeof duration_ms, "number");
 });
 
 test("bisect fails at once if the command cannot be started, but counts a shell's status 127 as bad", async (t) => {
@@ -116,16 +208,14 @@ test("bisect fails at once if the command cannot be started, but counts a shell'
   let tests = 0;
   await assert.rejects(client.bisect(ids[0]!, ids[4]!, ["no-such-program"], { onTest: () => tests++ }), (error) => {
     const { message, hint } = error as CairnError;
-    assert.match(
-      `${message} (${hint})`,
-      /no-such-program was not started: there is no such program.*skips save points without/,
-    );
+    assert.match(`${message} (${hint})`, /there is no program no-such-program.*skips save points without/);
     return hasCode("not_found")(error);
   });
   assert.equal(tests, 1);
-  await assert.rejects(client.bisect(ids[0]!, ids[4]!, ["./n"]), hasCode("io"));
+  await assert.rejects(client.bisect(ids[0]!, ids[4]!, ["./n"]), hasCode("usage"));
   await assert.rejects(client.bisect(ids[0]!, ids[4]!, []), hasCode("usage"));
-  const { first_bad: first } = await client.bisect(ids[0]!, ids[4]!, ["sh", "-c", "no-such-program 2> /dev/null"]);
+  const script = "[ $(cat n) = 0 ] || no-such-program 2> /dev/null";
+  const { first_bad: first } = await client.bisect(ids[0]!, ids[4]!, ["sh", "-c", script]);
   assert.equal(first?.save_point_id, ids[1]);
   assertNothingLeft(client);
 });
@@ -186,6 +276,8 @@ test("bisect tests only ancestors of the bad point, and no undo points", async (
   const { tested, first_bad: first } = await client.bisect(ids[0]!, "head", below(7));
   assert.equal(first?.save_point_id, later[1]);
   assert.deepEqual(verdicts(led, tested), [
+    [0, "good"],
+    [3, "bad"],
     [1, "good"],
     [2, "good"],
   ]);
@@ -221,9 +313,31 @@ test("bisect skips a point with damaged content without running the command", as
   bytes[bytes.length >> 1]! ^= 1;
   fs.writeFileSync(largest, bytes);
   const warnings: string[] = [];
-  const found = await client.bisect(ids[0]!, ids[2]!, ["true"], { onWarning: (warning) => warnings.push(warning) });
+  const found = await client.bisect(ids[0]!, ids[2]!, below(2), { onWarning: (warning) => warnings.push(warning) });
   assert.deepEqual(found.candidates, [ids[1], ids[2]]);
-  assert.deepEqual(found.tested, [{ save_point_id: ids[1], exit_code: null, verdict: "skipped", duration_ms: 0 }]);
+  const skipped = { save_point_id: ids[1], exit_code: null, verdict: "skipped", duration_ms: 0 };
+  assert.deepEqual(found.tested.slice(2), [skipped]);
   assert.match(warnings.join("\n"), /is skipped: "?large"? in it is damaged/);
   assertNothingLeft(client);
+});
+
+test("bisect refuses, and takes nothing for a verdict, if the system does not allow the mounts", async (t) => {
+  const { client, ids, root } = await series(t, 3);
+  const before = process.env["PATH"];
+  t.after(() => (process.env["PATH"] = before));
+  const programs = join(root, "programs");
+  fs.mkdirSync(programs);
+  const refused = async (words: RegExp): Promise<void> => {
+    await assert.rejects(client.bisect(ids[0]!, ids[2]!, ["true"]), (error) => {
+      assert.match(`${(error as CairnError).message} (${(error as CairnError).hint})`, words);
+      return hasCode("unsupported")(error);
+    });
+    assertNothingLeft(client);
+  };
+  process.env["PATH"] = programs;
+  await refused(/unshare was not started: there is no such program.*util-linux.*cairn fork POINT DIR/);
+  for (const status of [0, 1, 125]) {
+    fs.writeFileSync(join(programs, "unshare"), `#!/bin/sh\nexit ${status}\n`, { mode: 0o755 });
+    await refused(/the mounts failed/);
+  }
 });

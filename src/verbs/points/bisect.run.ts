@@ -2,6 +2,7 @@ import { checkCommand, runProcess } from "../../change/run.ts";
 import type { SavePoint } from "../../contract/words.ts";
 import { advice, CairnError, call, line, throwIfAborted, toCairnError, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { mountsInside } from "../../fs/linux/mounts.ts";
 import { printablePath, quotedPath } from "../../fs/paths/safe-path.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
@@ -10,6 +11,7 @@ import type { Opened } from "../../keep/hand.ts";
 import { publicPoint } from "../../look/public-point.ts";
 import { newPacer } from "../../pacer.ts";
 import { howItComes } from "../../workspace/new-folder/first-point.ts";
+import { endCommand, makeLayers, overFolder } from "../../workspace/new-folder/over-folder.ts";
 import { placeCopy } from "../../workspace/new-folder/write-point.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
 import { neverRead, type Point } from "../../workspace/points/point-files.ts";
@@ -29,12 +31,13 @@ type Verdict = BisectTest["verdict"];
 const SKIP = 125;
 /** The first exit status with which a shell reports a program that a signal ended. */
 const FIRST_OF_SIGNALS = 128;
-const NOT_FOUND = 127;
+const FORK = line("fork POINT DIR", "fork", word("POINT"), word("DIR"));
 const FREE_ROOM = "free some space there: each test writes its point into the control directory";
 
 /**
- * Finds the first bad point between a good and a bad one. Tests one point after the other in a temporary folder of the
- * control directory. Removes the folder at the end; after a kill the next command that takes the lock removes it.
+ * Finds the first bad point between a good and a bad one. First tests these two, then one point after the other, each
+ * at the folder's own path in a mount namespace. The content is in a temporary folder of the control directory. Removes
+ * the folder at the end; after a kill the next command that takes the lock removes it.
  */
 export async function bisect(
   { good, bad, command }: BisectInput,
@@ -49,26 +52,31 @@ export async function bisect(
   }));
   let firstBad = range.bad;
   const tested: BisectTest[] = [];
-  const folder = join(work, "point");
   try {
     for (let at = search.next(); at !== null; at = search.next()) {
       const id = search.ids[at]!;
       throwIfAborted(signal);
-      const { point, problem } = await within(workspaceName, async (workspace) =>
-        placePoint(workspace, { id, folder }, options),
+      const { point, problem, appeared } = await within(workspaceName, async (workspace) =>
+        placePoint(workspace, { id, work }, options),
       );
       failpoint("bisect.placed");
       const step = tested.length + 1;
       if (problem === null) options.onTest?.(point, step, tested.length + search.steps());
       else onWarning?.(`the save point ${shortOf(id)} is skipped: ${problem}`);
-      const test =
+      const test: Omit<BisectTest, "save_point_id"> =
         problem === null
-          ? await runIn(folder, { id, command, search, signal })
-          : { exit_code: null, verdict: "skipped" as const, duration_ms: 0 };
+          ? await runIn(work, { id, command, search, signal })
+          : { exit_code: null, verdict: "skipped", duration_ms: 0 };
+      const seen = appeared();
+      if (seen !== undefined) {
+        test.verdict = "skipped";
+        const shown = quotedPath(Buffer.from(seen, "latin1"));
+        onWarning?.(`the save point ${shortOf(id)} is skipped: ${shown} appeared in the folder during the test`);
+      }
       removeAll(work);
       failpoint("bisect.removed");
       tested.push({ save_point_id: id, ...test });
-      search.note(at, test.verdict);
+      search.note(at, test);
       if (test.verdict === "bad") firstBad = point;
     }
   } finally {
@@ -84,48 +92,57 @@ export async function bisect(
   };
 }
 
-/** A binary search among the points after a good one up to a bad one, oldest first. */
+/** A binary search in the points from a good one to a bad one, oldest first. Both are tested first. */
 class Bisection {
   readonly ids: readonly SavePointId[];
   readonly #skipped = new Set<number>();
-  /** The newest good point before the candidates. */
-  lastGood: SavePointId;
-  #from = 0;
+  /** Index of the newest good point before the candidates. */
+  #good = 0;
   /** Index of the oldest bad point. */
   #bad: number;
+  #tested = 0;
 
-  constructor(good: SavePointId, ids: readonly SavePointId[]) {
-    this.lastGood = good;
+  constructor(ids: readonly SavePointId[]) {
     this.ids = ids;
     this.#bad = ids.length - 1;
   }
 
-  /** Returns the points among which the first bad one is, oldest first. */
-  candidates(): SavePointId[] {
-    return this.ids.slice(this.#from, this.#bad + 1);
+  get lastGood(): SavePointId {
+    return this.ids[this.#good]!;
   }
 
-  /** Index of the untested candidate nearest to the middle; null if none is left. */
+  /** Returns the points among which the first bad one is, oldest first. */
+  candidates(): SavePointId[] {
+    return this.ids.slice(this.#good + 1, this.#bad + 1);
+  }
+
+  /** Index of an end that is untested, else of the untested candidate nearest to the middle; null if none is left. */
   next(): number | null {
-    const middle = Math.floor((this.#from + this.#bad - 1) / 2);
-    for (let distance = 0; distance <= this.#bad - this.#from; distance++)
+    if (this.#tested < 2) return [0, this.#bad][this.#tested]!;
+    const middle = Math.floor((this.#good + this.#bad) / 2);
+    for (let distance = 0; distance < this.#bad - this.#good; distance++)
       for (const at of [middle - distance, middle + distance])
-        if (at >= this.#from && at < this.#bad && !this.#skipped.has(at)) return at;
+        if (at > this.#good && at < this.#bad && !this.#skipped.has(at)) return at;
     return null;
   }
 
   /** Returns about how many tests are left. */
   steps(): number {
-    return Math.ceil(Math.log2(this.#bad - this.#from + 1));
+    return Math.max(0, 2 - this.#tested) + Math.ceil(Math.log2(this.#bad - this.#good));
   }
 
-  note(at: number, verdict: Verdict): void {
+  /** Throws `usage` if the point is an end and not what it was named as. */
+  note(at: number, { verdict, exit_code: status }: Pick<BisectTest, "exit_code" | "verdict">): void {
+    const wanted = ["good", "bad"][this.#tested++] ?? verdict;
+    if (verdict !== wanted) {
+      const ended = status === null ? "the command did not run" : `the command ended with status ${status}`;
+      throw new CairnError("usage", `the save point ${shortOf(this.ids[at]!)} is ${verdict}, not ${wanted}: ${ended}`, {
+        hint: "name a point on which the command succeeds, then one on which it fails; ignored entries are the present ones in every test",
+      });
+    }
     if (verdict === "skipped") this.#skipped.add(at);
     else if (verdict === "bad") this.#bad = at;
-    else {
-      this.lastGood = this.ids[at]!;
-      this.#from = at + 1;
-    }
+    else this.#good = at;
   }
 }
 
@@ -174,7 +191,7 @@ async function rangeOf(
     if (point.sequence === good.sequence) break;
     if (!point.descriptor.undo) ids.push(idOf(point));
   }
-  return { search: new Bisection(goodId, ids.reverse()), bad: publicPoint(bad) };
+  return { search: new Bisection([goodId, ...ids.reverse()]), bad: publicPoint(bad) };
 }
 
 /** Returns a point's parent, or the newest older point if the parent is removed or damaged; null if there is none. */
@@ -197,14 +214,16 @@ function pointBefore(
 }
 
 /**
- * Makes `folder` with the content of a point: as a clone of the point's tree if possible, else by writing. Returns the
- * reason as `problem` if the point is damaged or incomplete.
+ * Makes the layers of a point in the work directory. The point is a clone of its tree if possible, else written.
+ * Returns the reason as `problem` if the point is damaged or incomplete. `appeared` returns an entry that the command
+ * may have seen though it is neither the point's nor ignored: it appeared in the folder after this call.
  */
 async function placePoint(
   workspace: Workspace,
-  { id, folder }: { id: SavePointId; folder: string },
+  { id, work }: { id: SavePointId; work: string },
   options: BisectOptions,
-): Promise<{ point: SavePoint; problem: string | null }> {
+): Promise<{ point: SavePoint; problem: string | null; appeared: () => string | undefined }> {
+  const folder = join(work, "point");
   const target = Buffer.from(folder);
   const read = (): Point => {
     const point = workspace.byId(id);
@@ -222,6 +241,15 @@ async function placePoint(
     const damaged = leftOut.find(({ reason }) => reason === "damaged");
     return damaged === undefined ? null : `${quotedPath(damaged.path)} in it is damaged, see \`cairn verify\``;
   };
+  const [mount] = mountsInside(workspace.root);
+  if (mount !== undefined)
+    throw new CairnError(
+      "refused",
+      `a file system is mounted at ${printablePath(mount.mountPoint)}, inside the folder`,
+      {
+        hint: advice`an overlay would show what lies below it: unmount it, or test in a fork: ${FORK}`,
+      },
+    );
   let problem: string | null;
   try {
     problem = await withSealed(workspace, options, place);
@@ -230,12 +258,13 @@ async function placePoint(
     if (!isAboutThePoint(failed)) throw failed;
     problem = failed.message;
   }
-  return { point: publicPoint(read()), problem };
+  const appeared = problem === null ? makeLayers(workspace, work) : () => undefined;
+  return { point: publicPoint(read()), problem, appeared };
 }
 
-/** Runs the command in a folder and judges the point by the exit status. Throws `io` if a signal ended the command. */
+/** Runs the command on the point in the work directory, and judges the point by the exit status. Throws `io` if a signal ended the command. */
 async function runIn(
-  folder: string,
+  work: string,
   {
     id,
     command,
@@ -244,17 +273,20 @@ async function runIn(
   }: { id: SavePointId; command: readonly string[]; search: Bisection; signal: AbortSignal | undefined },
 ): Promise<Omit<BisectTest, "save_point_id">> {
   // Stdout is for the answer.
-  const ended = await runProcess({ command, cwd: folder, stdout: "stderr", env: { CAIRN_BISECT_POINT: id }, signal });
+  const env = { CAIRN_BISECT_POINT: id };
+  const ended = await runProcess({ command: overFolder(work, command), cwd: work, stdout: "stderr", env, signal });
+  const program = await endCommand(work);
   throwIfAborted(signal);
-  const { exitCode, notStarted } = ended;
-  if (notStarted !== null)
-    throw new CairnError(
-      exitCode === NOT_FOUND ? "not_found" : "io",
-      `the bisect was stopped at ${shortOf(id)}: ${notStarted}`,
-      {
-        hint: "name a program that is in PATH or in every save point; `sh -c '[ -e ./PROGRAM ] || exit 125; ./PROGRAM'` skips save points without the program",
-      },
-    );
+  const why = ended.notStarted ?? "the mounts failed, see the output above";
+  if (program === null)
+    throw new CairnError("unsupported", `the save point ${shortOf(id)} cannot be shown at the folder's path: ${why}`, {
+      hint: advice`this needs unshare and mount of util-linux, user namespaces or root, and overlayfs of Linux 5.11 or later. Else test in a fork: ${FORK}`,
+    });
+  if (program === "")
+    throw new CairnError("not_found", `the bisect was stopped at ${shortOf(id)}: there is no program ${command[0]}`, {
+      hint: "name a program that is in PATH or in every save point; `sh -c '[ -e ./PROGRAM ] || exit 125; ./PROGRAM'` skips save points without the program",
+    });
+  const { exitCode } = ended;
   if (exitCode >= FIRST_OF_SIGNALS) {
     const how = ended.signal === null ? `ended with status ${exitCode}` : `was ended by ${ended.signal}`;
     const [from, to] = [search.lastGood, search.candidates().at(-1)!].map(shortOf);

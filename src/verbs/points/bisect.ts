@@ -28,7 +28,10 @@ export type BisectOptions = Of<typeof BisectOptions>;
 export const BisectTest = object({
   save_point_id: pointId(),
   exit_code: orNull(number("null if the command did not run, because the point is damaged or incomplete")),
-  verdict: oneOf(["good", "bad", "skipped"], "`skipped`: the command ended with 125, or did not run"),
+  verdict: oneOf(
+    ["good", "bad", "skipped"],
+    "`skipped`: the command ended with 125, did not run, or may have seen an entry that appeared in the folder meanwhile",
+  ),
   duration_ms: number("duration of the command alone"),
 });
 export type BisectTest = Of<typeof BisectTest>;
@@ -45,11 +48,11 @@ export type BisectResult = Of<typeof BisectResult>;
 
 export const bisect = workspaceVerb({
   about:
-    "Finds the first bad save point after a good one by a binary search: runs a command in temporary folders with the content of points. Exit status 0 means good, 125 skips the point, 1 to 127 means bad.",
+    "Finds the first bad save point after a good one by a binary search: runs a command at the folder's path, which shows the content of a point to the command only. Tests the good and the bad point first. Exit status 0 means good, 125 skips the point, 1 to 127 means bad.",
   takes: [arg("good", target()), arg("bad", target()), arg("command", list(text(), "the command and its arguments"))],
   options: BisectOptions,
   output: BisectResult,
-  errors: ["not_found", "ambiguous", "damaged"],
+  errors: ["not_found", "ambiguous", "damaged", "refused", "unsupported"],
   command: {
     bisect: object({
       ...BisectResult.entries,

@@ -173,10 +173,10 @@ export function databasesIn(workspaces: readonly Workspace[]): string[] {
   return [...new Set(databases.map((label) => printablePath(rawPath(label))))].toSorted();
 }
 
-/** Null for no file, and for one that a save warns of and ignores. */
-function readOrNull(file: Buffer): Buffer | null {
+/** Returns the ignore file of a directory as it is now. Null for no file, and for one that a save warns of and ignores. */
+export function ignoreFileNow(directory: Buffer): Buffer | null {
   try {
-    return readRegular(file, { limit: MAX_IGNORE_FILE_BYTES });
+    return readRegular(joinRaw(directory, Buffer.from(IGNORE_FILE)), { limit: MAX_IGNORE_FILE_BYTES });
   } catch {
     return null;
   }
@@ -189,8 +189,7 @@ export function isIgnoredNow(root: Buffer, path: Uint8Array): boolean {
   for (const [depth, name] of parts.entries()) {
     const directory = parts.slice(0, depth).join("/");
     const place = joinRaw(root, Buffer.from(directory, "latin1"));
-    const rulesFile = readOrNull(joinRaw(place, Buffer.from(IGNORE_FILE)));
-    rules = IgnoreRules.enterDirectory(rules, directory, rulesFile);
+    rules = IgnoreRules.enterDirectory(rules, directory, ignoreFileNow(place));
     const facts = fs.lstatSync(joinRaw(place, Buffer.from(name, "latin1")), { throwIfNoEntry: false });
     if (rules.ignores(name, facts?.isDirectory() === true)) return true;
   }

@@ -2,7 +2,9 @@ import { utimesSync } from "node:fs";
 import type { PointStore } from "../store/point-store.ts";
 import { advice, CairnError, call, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { Recovery, WorkspaceState } from "../../formats/records/control.ts";
+import { readMounts, resolveMount, TESTED_POINT } from "../../fs/linux/mounts.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
 import type { Told, Unfinished } from "../../fs/unfinished.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -130,9 +132,13 @@ export class Workspace {
     });
   }
 
-  /** Throws `refused` before root writes among another user's save points. The lock calls this; so do writers without a lock. */
+  /** Throws `refused` before root writes among another user's save points, and in the command of a bisect. The lock calls this; so do writers without a lock. */
   requireNotOthers(): void {
     if (!this.#isOwn) requireNotOthers(this.found.control);
+    if (resolveMount(this.root, readMounts())?.source.startsWith(TESTED_POINT) === true)
+      throw new CairnError("refused", `${printablePath(this.root)} shows a save point here that a bisect tests`, {
+        hint: "a command that a bisect runs cannot save or restore the same folder: run it without Cairn",
+      });
     this.#isOwn = true;
   }
 

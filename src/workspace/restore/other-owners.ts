@@ -87,7 +87,7 @@ export function expectedToStay(plan: Plan): LeftOutEntry[] {
 }
 
 /** The process's capabilities; all of them if /proc does not tell. */
-function effectiveRights(): bigint {
+export function effectiveRights(): bigint {
   try {
     const line = /^CapEff:\s*([0-9a-f]+)$/m.exec(fs.readFileSync("/proc/self/status", "latin1"));
     return line === null ? -1n : BigInt(`0x${line[1]}`);
