@@ -1,5 +1,6 @@
 import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { latin1 } from "../formats/bytes.ts";
+import { requirePlan } from "../crypto/plan-id.ts";
 import { rawPath } from "../formats/records/record.ts";
 import { plural } from "../formats/sizes.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
@@ -53,12 +54,17 @@ export async function planRedo(workspace: Workspace, options: PlanUndoOptions): 
   return planRevert(workspace, "redo", options);
 }
 
-/** Plans an undo or a redo, also of several operations, and changes nothing. */
-export async function planRevert(
+/** Throws `stale_plan` if several undos or redos would do anything else than their plan, which the caller was shown. */
+export async function requirePlanOfAll(
   workspace: Workspace,
   kind: "undo" | "redo",
-  options: PlanUndoOptions,
-): Promise<RestorePlan> {
+  { plan, ...options }: PlanUndoOptions & { plan: string },
+): Promise<void> {
+  const { id } = await planRevert(workspace, kind, options);
+  requirePlan(plan, id, () => "the operations, or the entries that they changed, are others now");
+}
+
+async function planRevert(workspace: Workspace, kind: "undo" | "redo", options: PlanUndoOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   return planTo(workspace, options, { kind, ...sumToRevert(workspace, kind, options) });
 }

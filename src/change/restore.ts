@@ -1,5 +1,4 @@
 import { advice, CairnError, call, type Hint, reworded, see, toCairnError, word } from "../errors.ts";
-import { requirePlan } from "../crypto/plan-id.ts";
 import type { SavePointId } from "../ids.ts";
 import { withOperation } from "../formats/records/control.ts";
 import { rawPath } from "../formats/records/record.ts";
@@ -18,7 +17,7 @@ import { takeOverPoint } from "../workspace/save/receive.ts";
 import { withSealed } from "../workspace/save/seal.ts";
 import type { CallOptions, OperationList, RestoreOptions, RestoreResult, UndoOptions } from "../contract/index.ts";
 import { withOutside } from "../workspace/save/outside.ts";
-import { changeOf, operationToRevert, planRevert, planTo } from "./restore-plan.ts";
+import { changeOf, operationToRevert, planTo, requirePlanOfAll } from "./restore-plan.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 
@@ -173,10 +172,8 @@ async function revert(workspace: Workspace, kind: "undo" | "redo", options: Undo
     goingBack(workspace, of, "undo", () => reverting(workspace, kind, of));
   if (count <= 1) return one(options);
   operationToRevert(workspace, kind, {}, count);
-  if (plan !== undefined) {
-    const now = await withSealed(workspace, options, async () => planRevert(workspace, kind, { ...each, count }));
-    requirePlan(plan, now.id, () => "the operations, or the entries that they changed, are others now");
-  }
+  if (plan !== undefined)
+    await withSealed(workspace, options, async () => requirePlanOfAll(workspace, kind, { ...each, count, plan }));
   const { done, undone } = operationLog(workspace.state().operations);
   const results: RestoreResult[] = [];
   for (const { before } of (kind === "undo" ? done : undone).slice(-count).toReversed())
