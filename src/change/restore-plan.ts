@@ -2,7 +2,6 @@ import { normalizeTyped } from "../fs/paths/safe-path.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { requirePlan } from "../crypto/plan-id.ts";
 import { rawPath } from "../formats/records/record.ts";
-import { plural } from "../formats/sizes.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type {
   RestoreOptions,
@@ -138,7 +137,7 @@ export function operationToRevert(
   const all = kind === "undo" ? done : undone;
   const operation = unfinished ?? all.at(-back);
   if (operation === undefined && all.length > 0)
-    throw new CairnError("nothing_to_undo", `only ${plural(all.length, "operation")} can be reverted by ${kind}`, {
+    throw new CairnError("nothing_to_undo", `no more than ${all.length} can be reverted by ${kind}`, {
       hint: see("operations"),
     });
   if (operation === undefined)
