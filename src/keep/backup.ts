@@ -23,7 +23,7 @@ import type { SavePointId } from "../ids.ts";
 import { accessOf } from "./opened-repository.ts";
 import type { Opened } from "./hand.ts";
 import { duringHooks, hookedInput } from "./hooks.ts";
-import { keptProbes, recordingEnd } from "./kept-runs.ts";
+import { keptOnly, keptProbes, recordingEnd } from "./kept-runs.ts";
 
 /** Backs up a save point into a repository. If no point is named, saves the folder first, in the same pass. */
 export async function createBackup(
@@ -34,7 +34,8 @@ export async function createBackup(
   const { kept, dryRun, probe } = options;
   if (kept !== true) return putBackup(hand, into, options);
   const own = probe ?? (await hand.within(options.workspaceName, async (workspace) => keptProbes(workspace)));
-  const backUp = async (): Promise<CreateBackupResult> => putBackup(hand, into, { ...options, probe: own });
+  const checked = keptOnly(hand.within, options, into);
+  const backUp = async (): Promise<CreateBackupResult> => putBackup(hand, checked, { ...options, probe: own });
   return dryRun === true ? backUp() : recordingEnd(hand.within, options, backUp);
 }
 

@@ -4,7 +4,7 @@ import type { LookOptions } from "../contract/looking.ts";
 import { advice, CairnError, line, word } from "../errors.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
-import { backupRepository } from "./kept-repository.ts";
+import { backupRepository, failedToOpen } from "./kept-repository.ts";
 import { accessOf, openRepository } from "./opened-repository.ts";
 import { passwordOf } from "./tasks.ts";
 
@@ -25,9 +25,7 @@ export async function withBackups<T>(
       hint: advice`name one: ${line("backup use -r REPOSITORY", "setBackupRepository", { repository: word("repository") })}`,
     });
   const password = async (): Promise<Uint8Array> => passwordOf(kept, options.signal);
-  await using open = await openRepository(
-    { openStorage, parts: workspace.parts },
-    { ...options, repository: kept.repository, password },
-  );
+  const opening = { ...options, repository: kept.repository, password };
+  await using open = await openRepository({ openStorage, parts: workspace.parts }, opening).catch(failedToOpen);
   return await accessOf("backup:SNAPSHOT", open).during(options, work);
 }

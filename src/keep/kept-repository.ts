@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { checkProbes } from "../backup/open/checks.ts";
 import type { KeptRepository, KeptRepositoryEdit } from "../contract/repositories.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
-import { advice, CairnError, either, line, toCairnError, word } from "../errors.ts";
+import { advice, CairnError, either, line, reworded, toCairnError, word } from "../errors.ts";
 import type { KeptRepositoryFile } from "../formats/records/kept-repository.ts";
 import { retentionOf, storedRetention } from "../formats/records/policy.ts";
 import { acquireLock } from "../fs/lock.ts";
@@ -13,6 +13,9 @@ import type { WorkspacePaths } from "../workspace/place/control-layout.ts";
 import { ownerBesidesUs, requireNotOthers } from "../workspace/place/owners.ts";
 import { lockingOf } from "../workspace/place/registry.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
+import type { FoundWorkspace } from "../workspace/place/find-workspace.ts";
+import { shellPath, shellQuote } from "../fs/paths/safe-path.ts";
+import type { RepositoryInfo } from "../contract/snapshots.ts";
 import { checkAlarmSyntax, requireShellSyntax } from "./alarm.ts";
 import { runOf } from "./schedule.ts";
 
@@ -68,6 +71,39 @@ export function ownRecord(paths: WorkspacePaths): KeptRepositoryFile | null {
 }
 
 /**
+ * Notes the id of the workspace's backup repository at its first backup. Throws `refused` if another repository lies at
+ * that place, for example one that was made while the disk was not mounted.
+ */
+export async function requireKept(found: FoundWorkspace, { repository_id }: RepositoryInfo): Promise<void> {
+  const isKnown = (kept: KeptRepositoryFile | null): boolean => kept === null || kept.repository_id === repository_id;
+  if (isKnown(ownRecord(found.paths))) return;
+  using _lock = await acquireLock(found.control.lock, lockingOf("backup", {}));
+  const kept = ownRecord(found.paths);
+  if (kept === null || isKnown(kept)) return;
+  const { repository, repository_id: noted } = kept;
+  if (noted === undefined) return writeKeptRepository(found.paths, { ...kept, repository_id });
+  const folder = shellPath(found.folder);
+  throw new CairnError(
+    "refused",
+    `${repository} is not the repository of this folder's former backups: its id is ${repository_id.slice(0, 8)}, not ${noted.slice(0, 8)}`,
+    {
+      hint: advice`see that its disk is mounted; to back up into the new repository: ${line(`backup use ${folder} -r ${shellQuote(repository)}`, "setBackupRepository", { repository })}`,
+    },
+  );
+}
+
+/** Throws an error of opening a kept repository, without the advice to make one: its disk may not be mounted. */
+export function failedToOpen(error: unknown): never {
+  if (!isAbsent(error)) throw error;
+  throw reworded(error, { hint: "check that its disk is mounted, or its server can be reached" });
+}
+
+/** True for the error of a place without a repository. */
+export function isAbsent(error: unknown): error is CairnError {
+  return error instanceof CairnError && error.code === "not_found" && error.details?.["location"] !== undefined;
+}
+
+/**
  * Returns the settings that stay when the repository is replaced. A record that is damaged or another user's is
  * replaced whole.
  */
@@ -94,6 +130,7 @@ function changesOf(edit: KeptRepositoryEdit): Partial<KeptRepositoryFile> {
     throw new CairnError("usage", "a password can come from a file or from a command, not from both");
   const changes: Partial<KeptRepositoryFile> = {};
   if (repository !== undefined) changes.repository = keptLocation(repository);
+  if (repository !== undefined) changes.repository_id = undefined;
   if (passwordFile !== undefined) changes.password_file = passwordFile === null ? null : resolve(passwordFile);
   if (passwordCommand !== undefined) changes.password_command = passwordCommand;
   // A password file replaces a command, and the reverse.

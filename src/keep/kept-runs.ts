@@ -1,5 +1,5 @@
 import type { BackupRetention } from "../contract/looking.ts";
-import type { KeptPlace } from "../contract/repositories.ts";
+import type { BackupRepository, KeptPlace } from "../contract/repositories.ts";
 import type { CreateBackupResult } from "../contract/snapshots.ts";
 import type { WorkspaceCallOptions } from "../contract/words.ts";
 import { toCairnError } from "../errors.ts";
@@ -9,7 +9,7 @@ import { displayPath } from "../fs/paths/safe-path.ts";
 import type { FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import type { Opened } from "./hand.ts";
-import { ownRecord } from "./kept-repository.ts";
+import { ownRecord, requireKept } from "./kept-repository.ts";
 import { callIfNews, stateOf } from "./raised.ts";
 import { failureOf, readSchedule, recordRun } from "./schedule.ts";
 
@@ -35,6 +35,21 @@ export interface BackupRow extends KeptPlace {
 /** Returns the probes of backups into the workspace's repository. Throws `refused` if another user set it. */
 export function keptProbes({ found }: Workspace): readonly string[] {
   return ownRecord(found.paths)?.probe ?? [];
+}
+
+/** Returns `into`, which is refused unless it is the repository of the workspace's former backups. */
+export function keptOnly(
+  within: Opened["within"],
+  { workspaceName }: WorkspaceCallOptions,
+  into: BackupRepository | Promise<BackupRepository>,
+): Promise<BackupRepository> {
+  const checked = Promise.resolve(into).then(async (repository) => {
+    await requireKept(await within(workspaceName, async ({ found }) => found), repository.info);
+    return repository;
+  });
+  // It may fail before it is awaited.
+  checked.catch(() => undefined);
+  return checked;
 }
 
 /**

@@ -12,6 +12,7 @@ import { plural } from "../formats/sizes.ts";
 import { printablePath } from "../fs/paths/safe-path.ts";
 import { findWorkspace } from "../workspace/place/find-workspace.ts";
 import { duringHooks } from "./hooks.ts";
+import { failedToOpen, requireKept } from "./kept-repository.ts";
 import { type BackupRow, unreadIn } from "./kept-runs.ts";
 import { readPassword } from "./password.ts";
 import { failureOf, readSchedule, recordRun, type Task, type TaskCall } from "./schedule.ts";
@@ -101,12 +102,9 @@ async function withRepository<T>(
   work: (open: BackupRepository) => Promise<T>,
 ): Promise<T> {
   const { repository } = row;
-  await using open = await hands.openRepository({
-    repository,
-    password: async () => passwordOf(row, signal),
-    signal,
-    onProgress,
-  });
+  const password = async (): Promise<Uint8Array> => passwordOf(row, signal);
+  const options = { repository, password, signal, onProgress };
+  await using open = await hands.openRepository(options).catch(failedToOpen);
   return await work(open);
 }
 
@@ -154,16 +152,18 @@ export function saveTask(folder: Folder, hands: WorkHands): Task {
 /** Backs up the folder as it is now, between its hooks. Makes no snapshot if the newest one has the same content. */
 async function backUp(row: BackupRow, folder: Folder, call: Call): Promise<Partial<ScheduledRun>> {
   const { hands, signal, onProgress } = call;
+  const found = findWorkspace(Buffer.from(rawPath(folder)));
   const work = async (): Promise<CreateBackupResult> => {
     const saved = await saveFolder(folder, call);
     return withRepository(row, call, async (open) => {
+      // A row of the daemon's configuration has no alarm of its own.
+      if (found !== null && row.on_failure !== undefined) await requireKept(found, open.info);
       const client = await hands.client(folder);
       const how = { probe: [...row.probe], skipIfUnchanged: true, hostname: host(), signal, onProgress };
       const result = await client.createBackup(open, { point: saved.save_point_id, ...how });
       return { ...result, left_out: [...result.left_out, ...saved.left_out] };
     });
   };
-  const found = findWorkspace(Buffer.from(rawPath(folder)));
   const onWarning = (warning: string): void => hands.warn(warning, folder);
   const result = await (found === null ? work() : duringHooks(found, "backup", { signal, onWarning }, work));
   const isPartly = result.incomplete !== null || hasFailed(result.hooks);

@@ -8,6 +8,7 @@ import { cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/c
 import { whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { newRepository, type TestRepository } from "../fixtures/repository.ts";
 import { Terminal } from "../fixtures/terminal.ts";
+import { ageRuns } from "../fixtures/schedule.ts";
 import { clientOf, newFolder } from "../fixtures/work.ts";
 
 interface Kept {
@@ -144,6 +145,7 @@ test("backup use -r keeps the password, rules and alarm of a moved repository, a
   const { good_at, ...settings } = kept();
   assert.notEqual(good_at, null);
   assert.deepEqual(here("backup", "use", "-r", place.location).data["kept"], { ...settings, good_at });
+  here("backup", "create");
   const moved = `${place.location}-moved`;
   fs.renameSync(place.location, moved);
   for (const line of [
@@ -152,9 +154,18 @@ test("backup use -r keeps the password, rules and alarm of a moved repository, a
   ]) {
     const { code, hint } = cairn(line, { cwd: folder }).error!;
     assert.equal(code, "not_found");
-    const words = `if the repository was moved: \`cairn backup use ${folder} -r NEW\`. Otherwise check the path`;
-    assert.ok(hint!.startsWith(words) && hint!.includes("backup init"), hint!);
+    const words = `if the repository was moved: \`cairn backup use ${folder} -r NEW\``;
+    assert.ok(hint!.startsWith("check that its disk is mounted") && hint!.endsWith(words), hint!);
   }
+  // Another one at its place, as if made below a disk that is not mounted.
+  cairnOk(["backup", "init", ...place.options]);
+  const { code, hint } = cairn(["backup", "create"], { cwd: folder }).error!;
+  assert.deepEqual([code, hint!.includes(`backup use ${folder} -r ${place.location}`)], ["refused", true]);
+  ageRuns(25);
+  assert.match(cairn(["due"], { cwd: folder }).error!.message, /not the repository of this folder's former backups/);
+  here("backup", "use", "-r", place.location);
+  here("backup", "create");
+  fs.rmSync(place.location, { recursive: true });
   // A repository that the line names is not the kept one.
   assert.doesNotMatch(cairn(["backup", "list", ...place.options], { cwd: folder }).error!.hint!, /was moved/);
   const now = cairnOk(["backup", "use", folder, "-r", moved], { cwd: SCRATCH });

@@ -4,6 +4,8 @@ import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath
 /** `repository.json` of a workspace: its repository for backups. Never has a password. */
 export interface KeptRepositoryFile {
   repository: string;
+  /** The repository's own id; absent before the first backup. */
+  repository_id?: string | undefined;
   /** Absolute. */
   password_file: string | null;
   password_command: string | null;
@@ -29,6 +31,7 @@ export function decodeKeptRepository(bytes: Uint8Array): KeptRepositoryFile {
   if (fields.text("repository") === "") throw fields.wrong("repository", "a location");
   for (const key of ["password_file", "password_command", "age_identity"]) if (!fields.isNull(key)) fields.text(key);
   if (fields.has("on_failure") && !fields.isNull("on_failure")) fields.text("on_failure");
+  if (fields.has("repository_id")) fields.text("repository_id");
   if (fields.has("probe")) fields.texts("probe");
   const retention = fields.objectOrNull("retention");
   if (retention !== null) checkRetention(retention);

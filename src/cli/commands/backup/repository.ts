@@ -2,7 +2,8 @@ import { resolve } from "node:path";
 import { Compression, KeptRepositoryEdit, RepositoryOptions, TransferLimits } from "../../../contract/repositories.ts";
 import { pick } from "../../../contract/schema.ts";
 import type { BackupRepository, CallOptions, KeptRepository } from "../../../contract/index.ts";
-import { advice, adviceOf, CairnError, call, reworded, toCairnError, word } from "../../../errors.ts";
+import { advice, CairnError, call, reworded, toCairnError, word } from "../../../errors.ts";
+import { isAbsent } from "../../../keep/kept-repository.ts";
 import { readRegular } from "../../../fs/regular-file.ts";
 import { splitLocation } from "../../../repository/storage/location.ts";
 import type { Context } from "../../context.ts";
@@ -124,11 +125,10 @@ export async function openNamed(
   try {
     return await library.openRepository(options);
   } catch (error) {
-    const isAbsent =
-      error instanceof CairnError && error.code === "not_found" && error.details?.["location"] !== undefined;
-    if (isAbsent && folder !== undefined) {
+    if (isAbsent(error) && folder !== undefined) {
       const moved = call(`backup use ${shellQuote(folder)} -r NEW`, "setBackupRepository", { repository: word("NEW") });
-      const hint = advice`if the repository was moved: ${moved}. Otherwise ${adviceOf(error) ?? "check the address."}`;
+      // No advice to make one: a repository made below a disk that is not mounted takes the backups of that disk.
+      const hint = advice`check that its disk is mounted, or its server can be reached; if the repository was moved: ${moved}`;
       throw reworded(error, { hint });
     }
     const password = former();
@@ -255,7 +255,7 @@ export function locationOf(context: Context, input: Input): string {
   if (location === undefined || location === "")
     throw usage(
       "no repository is named",
-      "name one with -r, for example -r /srv/backups, or in the variable CAIRN_REPOSITORY; `cairn backup use -r /srv/backups` remembers one for a folder",
+      "name one with -r, for example -r /srv/backups, or in the variable CAIRN_REPOSITORY; `cairn backup init -r /srv/backups` makes one, and `cairn backup use -r /srv/backups` remembers it for a folder",
     );
   return absolute(context, location);
 }
