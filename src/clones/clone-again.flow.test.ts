@@ -5,6 +5,7 @@ import { describe, test, type TestContext } from "node:test";
 import { openDirectory, syscalls } from "../fs/linux/syscalls.ts";
 import { nameAt } from "../fs/listing.ts";
 import { temporaryFolder } from "../workspace/store/testing-store.ts";
+import { whyMoved } from "./clone-settled.ts";
 import { renamedAway } from "./clone-tree.ts";
 import { DirectoryCloner } from "./clone-directories.ts";
 import type { CloneOutcome } from "./clone-entry.ts";
@@ -29,6 +30,7 @@ function cloned(
   const cloner = new DirectoryCloner({
     from: Buffer.from(from),
     to: Buffer.from(to),
+    began: Date.now(),
     extentLimit: 1000,
     newBits: 0o777,
     origins: true,
@@ -121,6 +123,37 @@ void describe("clone of entries that are renamed or removed meanwhile", () => {
       outcome.torn.map((each) => Buffer.from(each).toString()),
       ["d"],
     );
+  });
+
+  for (const [what, name, from, to, isMoved] of [
+    ["before it is cloned into a folder that was cloned", "1", "a/message", "b/message", true],
+    ["after it was cloned into a folder that is cloned later", "z", "b/message", "a/message", true],
+    ["after it was cloned into a folder that was cloned", "2", "b/message", "b/..other", false],
+  ] as const)
+    test(`whyMoved names ${isMoved ? "an entry" : "no entry"} if a file moves ${what}`, async (t) => {
+      const made = ["a/2", "b/1", "b/z", from];
+      const began = Date.now() + 1000;
+      const clone = cloned(
+        t,
+        (at) => {
+          for (const each of ["a", "b"]) fs.mkdirSync(path.join(at, each));
+          write(at, ...made);
+        },
+        (opened, at) => opened === name && moveOnce(at, from, to),
+      );
+      const reason = await whyMoved(Buffer.from(clone.from), Buffer.from(clone.to), { result: clone.outcome, began });
+      assert.equal(reason === null ? null : reason.includes("was moved to another folder"), isMoved ? true : null);
+    });
+
+  test("whyMoved names no entry if files and folders are made while the folder is cloned", async (t) => {
+    const began = Date.now();
+    const { from, to, outcome } = cloned(
+      t,
+      (at) => (fs.mkdirSync(path.join(at, "d")), write(at, "a", "d/f")),
+      (name, at) => name === "f" && fs.mkdirSync(path.join(at, "new")),
+    );
+    assert.equal(outcome.mayLackMoved, true);
+    assert.equal(await whyMoved(Buffer.from(from), Buffer.from(to), { result: outcome, began }), null);
   });
 
   test("renamedAway names a directory if an older directory in it was renamed, not if one was removed or new", (t) => {

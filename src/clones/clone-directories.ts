@@ -16,6 +16,7 @@ import {
   TYPE,
 } from "../fs/linux/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
+import { isYoung, tickOf } from "../archive/scan/stat-words.ts";
 import { STAGING_NAME } from "../archive/scan/task.ts";
 import { type CloneOutcome, deviceOf, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
 import { CloneLinks, type CloneTask } from "./clone-links.ts";
@@ -35,6 +36,7 @@ export class DirectoryCloner {
   readonly #entries: EntryCloner;
   readonly #from: number;
   readonly #to: number;
+  readonly #began: number;
   readonly #listing = new DirectoryListing();
   readonly #stat: StatBuffer = newStatBuffer();
   readonly #before: StatBuffer = newStatBuffer();
@@ -44,6 +46,7 @@ export class DirectoryCloner {
     this.#pool = new WorkPool(task.pool);
     this.#from = openDirectory(Buffer.from(task.from));
     this.#to = openDirectory(Buffer.from(task.to));
+    this.#began = task.began;
     const links = new CloneLinks(task.links);
     this.#entries = new EntryCloner(task, { pool: this.#pool, links, target: this.#to });
   }
@@ -71,6 +74,7 @@ export class DirectoryCloner {
     const from = this.#listing.openSteady(sys, open, { before: this.#before, after: this.#stat });
     if (from < 0) return this.#lost(path, from);
     const isSteady = sameContentStat(this.#before.words, this.#stat.words);
+    out.mayLackMoved ||= isYoung(this.#stat.words, tickOf(this.#stat.words), this.#began / 1000);
     const to = openBelow(sys, this.#to, path, DIRECTORY, this.#path);
     try {
       if (to < 0) throw syscallError(to, `cannot open the directory ${quotedPath(path)}`);
@@ -80,6 +84,7 @@ export class DirectoryCloner {
       this.#entries.linked.clear();
       this.#all(pair);
       const hasMoved = this.#entries.gone.size > 0;
+      out.mayLackMoved ||= hasMoved;
       if (hasMoved) this.#again(pair);
       if (path.length === 0) return;
       out.entries++;

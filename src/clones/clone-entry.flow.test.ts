@@ -19,6 +19,7 @@ function clonesOf(from: string, to: string): { clone: (...names: string[]) => vo
   const task: CloneTask = {
     from: Buffer.from(from),
     to: Buffer.from(to),
+    began: Date.now(),
     extentLimit: 1000,
     newBits: 0o600,
     origins: false,

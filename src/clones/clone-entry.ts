@@ -76,6 +76,8 @@ export interface CloneTreeResult {
   notSet: NotSet[];
   /** sources of the entries, as `OriginList` has them; empty if not requested */
   origins: Uint32Array[];
+  /** True if an entry may have moved between two directories meanwhile, so that the clone has it twice or not at all. */
+  mayLackMoved: boolean;
 }
 
 /** Result of one thread. */
@@ -98,7 +100,7 @@ function isLogName(bytes: Uint8Array, name: number): boolean {
 export function newOutcome(): CloneOutcome {
   const counts = { entries: 0, files: 0, bytes: 0, cloned: 0, copied: 0, fragmented: 0, linked: 0 };
   const lists = { omitted: [], torn: [], logs: [], mounts: [], notSet: [], origins: [], closed: [], gone: [] };
-  return { ...counts, ...lists, refusal: null, isUnsure: false };
+  return { ...counts, ...lists, refusal: null, isUnsure: false, mayLackMoved: false };
 }
 
 /** The two sides of a directory that is being cloned, both held. */

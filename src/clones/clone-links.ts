@@ -140,6 +140,8 @@ export interface CloneTask {
   /** absolute paths of the two folders, raw bytes; the second is empty */
   from: Uint8Array;
   to: Uint8Array;
+  /** when the clone was begun (ms since 1970) */
+  began: number;
   /** files in more pieces than this are copied */
   extentLimit: number;
   /** see `bitsOfNewFiles` */

@@ -1,13 +1,19 @@
+import fs from "node:fs";
+import { sourcesOf } from "../archive/cache/origins.ts";
+import { STAGING_NAME } from "../archive/scan/task.ts";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { latin1 } from "../formats/bytes.ts";
 import { plural } from "../formats/sizes.ts";
 import type { Degradation } from "../contract/index.ts";
 import { flushFileSystem } from "../fs/linux/flush.ts";
-import { printablePath } from "../fs/paths/safe-path.ts";
+import { STAT, wide } from "../fs/linux/syscalls.ts";
+import { joinRaw, printablePath } from "../fs/paths/safe-path.ts";
 import type { CloneTreeResult } from "./clone-entry.ts";
 import { cloneTree } from "./clone-tree.ts";
 import type { Captured, HolderCall } from "./holder.ts";
 import { removeTree } from "./remove-held.ts";
+import { walkEntries } from "./walk-entries.ts";
 
 /** A capture or copy with all findings. */
 export interface ClonedTree extends Captured {
@@ -53,6 +59,35 @@ export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null
   const [unlike] = notSet;
   if (unlike === undefined) return null;
   return `${notSet.length} ${notSet.length === 1 ? "entry has" : "entries have"} metadata that a clone cannot get, ${printablePath(unlike.path)}: ${unlike.aspects.join(", ")}`;
+}
+
+/**
+ * Names an entry that moved between two directories while they were cloned, so that the clone may have it twice or not at
+ * all; null if no entry did. `began`: when the clone was begun (ms since 1970); entries that were born later do not count.
+ */
+export async function whyMoved(
+  from: Uint8Array,
+  to: Uint8Array,
+  { result, began, signal }: { result: CloneTreeResult; began: number; signal?: AbortSignal | undefined },
+): Promise<string | null> {
+  if (!result.mayLackMoved || result.entries === 0) return null;
+  const sources = sourcesOf(result.origins);
+  const moved = (name: string): string => `${name} was moved to another folder while the folder was cloned`;
+  if (sources === null || sources.size === 0) return moved("an entry");
+  let lacks: string | null = null;
+  await walkEntries(
+    from,
+    ({ path, stat }) => {
+      if (lacks !== null || STAGING_NAME.test(latin1(path()))) return false;
+      const born = stat[STAT.BIRTH]! * 1000 + stat[STAT.BIRTH_NS]! / 1e6;
+      if (born > began || sources.has(wide(stat, STAT.INO))) return true;
+      const there = fs.lstatSync(joinRaw(to, path()), { throwIfNoEntry: false });
+      if (there === undefined) lacks = printablePath(path());
+      return true;
+    },
+    signal,
+  );
+  return lacks === null ? null : moved(lacks);
 }
 
 /** Says in words how a clone falls short of the folder. */

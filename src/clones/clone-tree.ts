@@ -80,6 +80,7 @@ async function fill(
   const task: CloneTask = {
     from: options.from,
     to: options.to,
+    began,
     extentLimit: options.extentLimit ?? EXTENT_LIMIT,
     newBits: bitsOfNewFiles(Buffer.from(options.to)),
     origins: options.origins ?? false,
@@ -201,6 +202,7 @@ function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {
     for (const list of ["omitted", "torn", "logs", "mounts", "notSet", "origins", "closed", "gone"] as const)
       for (const entry of each[list]) (all[list] as unknown[]).push(entry);
     all.isUnsure ||= each.isUnsure;
+    all.mayLackMoved ||= each.mayLackMoved || each.gone.length > 0;
   }
   if (all.isUnsure) all.origins = [];
   return all;

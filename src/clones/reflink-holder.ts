@@ -1,7 +1,7 @@
 import { CairnError } from "../errors.ts";
 import { warmThreads } from "../threads/threads.ts";
 import { CLONE } from "./clone-work.ts";
-import { cloneSettled, type ClonedTree, whyNotWhole } from "./clone-settled.ts";
+import { cloneSettled, type ClonedTree, whyMoved, whyNotWhole } from "./clone-settled.ts";
 import type { HolderCall, TreeHolder } from "./holder.ts";
 import { removeTree } from "./remove-held.ts";
 
@@ -21,10 +21,12 @@ export function reflinkHolder(): ReflinkHolder {
     atomic: false,
     prepare: () => warmThreads(CLONE),
     capture: async (root, place, call) => {
-      const captured = await cloneSettled(root, Buffer.from(place), { ...call, origins: true });
-      const reason = whyNotWhole(captured.result);
+      const [to, began] = [Buffer.from(place), Date.now()];
+      const captured = await cloneSettled(root, to, { ...call, origins: true });
+      const { result } = captured;
+      const reason = whyNotWhole(result) ?? (await whyMoved(root, to, { ...call, result, began }));
       if (reason === null) return captured;
-      await removeTree(Buffer.from(place));
+      await removeTree(to);
       throw new CairnError("unsupported", reason);
     },
     materialise: async (place, target, call) => cloneSettled(Buffer.from(place), target, call),

@@ -36,7 +36,7 @@ interface WalkedEntry {
  * follows no link. Skips entries that vanish meanwhile. `visit` returns false to skip a directory. Throws `permission`
  * for a directory that cannot be listed, `interrupted`.
  */
-async function walkEntries(
+export async function walkEntries(
   root: Uint8Array,
   visit: (entry: WalkedEntry) => boolean | void,
   signal?: AbortSignal,

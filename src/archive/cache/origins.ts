@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { append } from "../../append.ts";
 import { crc32 } from "node:zlib";
 import { readDisposable } from "../../fs/disposable-file.ts";
-import { signedWide, STAT, type StatBuffer, type Syscalls, TYPE } from "../../fs/linux/syscall-abi.ts";
+import { signedWide, STAT, type StatBuffer, type Syscalls, TYPE, wide } from "../../fs/linux/syscall-abi.ts";
 
 /**
  * Records the sources of a clone's entries: by inode number the inode, change time, number of links and size of each
@@ -52,6 +52,18 @@ export class OriginList {
   take(): Uint32Array {
     return this.#words.slice(0, this.#count * RECORD_WORDS);
   }
+}
+
+/** Returns the inodes of all sources; null if one with a single name was cloned twice. */
+export function sourcesOf(parts: readonly Uint32Array[]): Set<number> | null {
+  const sources = new Set<number>();
+  for (const part of parts)
+    for (let base = 0; base < part.length; base += RECORD_WORDS) {
+      const inode = wide(part, base + O.INO);
+      if (part[base + O.NLINK] === 1 && sources.has(inode)) return null;
+      sources.add(inode);
+    }
+  return sources;
 }
 
 /** Copies records without those of `inodes`, whose entries changed after they were cloned. */
