@@ -2,7 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { readSmallFile } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
-import { type Cover, orNull } from "./covered.ts";
+import { type Cover, coverageOf, orNull, readCovered, textOf } from "./covered.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 
 /** The coding agents that Cairn knows, and the files in which they look for entries: Claude Code 2.1, Codex 0.171, Gemini CLI 0.61, opencode 1.18. */
@@ -116,6 +116,39 @@ export const installedAt = (tool: string, project: string | null, env: Environme
     const { hooks } = TOOLS[tool]!.files(project, env);
     return readSmallFile(hooks, MOST_BYTES, true)?.includes(MARK) === true ? statSync(hooks).mtimeMs : null;
   });
+
+const CODEX_EVENTS = { turn: ["UserPromptSubmit", "Stop", "SessionEnd"], tool: ["PreToolUse", "PostToolUse"] };
+
+/** Events of turns and of tool calls that `install` writes into a tool's file of hooks. Only Claude Code tells of failed calls by an own event. */
+export const HOOK_EVENTS: Readonly<
+  Record<string, { readonly turn: readonly string[]; readonly tool: readonly string[] }>
+> = {
+  "claude-code": { ...CODEX_EVENTS, tool: [...CODEX_EVENTS.tool, "PostToolUseFailure", "PostToolBatch"] },
+  codex: CODEX_EVENTS,
+  gemini: { turn: ["BeforeAgent", "AfterAgent", "SessionEnd"], tool: ["BeforeTool", "AfterTool"] },
+};
+
+/** opencode's event of a part of an answer. A call that fails or is denied has no `tool.execute.after`. */
+export const FAILED_PART = "message.part.updated";
+
+/** Returns the events that hooks of an earlier version do not have. `project` null: the user's file. */
+export function lackingHooks(tool: string, project: string | null, env: Environment): string[] {
+  const text = textOf(TOOLS[tool]!.files(project, env).hooks) ?? "";
+  const { turn, tool: ofCalls } = HOOK_EVENTS[tool] ?? { turn: [], tool: tool === "opencode" ? [FAILED_PART] : [] };
+  return (OF_CALLS.test(text) ? [...turn, ...ofCalls] : turn).filter((each) => !text.includes(`"${each}"`));
+}
+
+/** Words in the file of a project's hooks by which they tell of tool calls, in each tool's form. */
+const OF_CALLS = /PreToolUse|BeforeTool|tool\.execute\.before|before_tool_call|pre_tool_call/;
+
+/** Tells by the installation if a tool's hooks in a folder tell of its calls, or of its turns only; undefined: none is known. */
+export function eachOf(tool: string, folder: string, env: Environment): "tool" | "turn" | undefined {
+  const cover = coverageOf(readCovered(env) ?? [], tool, folder)?.cover;
+  const root = cover?.folder?.path ?? folder;
+  const text = Object.hasOwn(TOOLS, tool) ? textOf(TOOLS[tool]!.files(root, env).hooks) : null;
+  const ofProject = text?.includes(MARK) === true ? (OF_CALLS.test(text) ? "tool" : "turn") : undefined;
+  return ofProject === "tool" || cover === undefined || cover.each === "never" ? ofProject : cover.each;
+}
 
 /** True if the hooks in the user's settings are of an earlier version, which had no list: they save all workspaces. */
 export function areWithoutList(tool: string, env: Environment): boolean {

@@ -31,6 +31,16 @@ export interface Told {
   prompt?: string;
   /** First line of the shell command. */
   command?: string;
+  /** Milliseconds that a call took, without the time in which a person was asked. */
+  duration_ms?: number;
+  /** Own id of the command that a call leaves in the background; empty: not known yet. */
+  background?: string;
+  /** Ids of calls that were denied. */
+  denied?: string[];
+  /** Ids of background commands that run on after a turn. */
+  tasks?: string[];
+  /** The call or own id of a background command whose end a prompt tells. */
+  notified?: string;
   cwd: string;
 }
 
@@ -40,8 +50,14 @@ export interface LateHook {
   told: Told;
   /** The prompt and the command in the queue, sealed with the key of the workspace's store. */
   sealed?: string;
-  /** RFC 3339 */
+  /** RFC 3339, as the other times */
   asked_at: string;
+  /** when the hook's process started */
+  called_at: string;
+  /** when the hook returned before its save */
+  returned_at?: string;
+  /** at the beginning of a turn: if the installed hooks tell of tool calls */
+  each?: "tool" | "turn";
 }
 
 /** `cairn agent hook late-saves` makes the waiting saves. */
@@ -88,8 +104,8 @@ export class LateSaves {
   }
 
   /** Seals the texts of a hook. Without a workspace, or if its key cannot be read, the queue gets no texts. */
-  async #sealed({ agent, asked_at, told: { prompt, command, ...ids } }: LateHook): Promise<LateHook> {
-    const hook = { agent, told: ids, asked_at };
+  async #sealed({ told: { prompt, command, ...ids }, ...own }: LateHook): Promise<LateHook> {
+    const hook = { ...own, told: ids };
     if (prompt === undefined && command === undefined) return hook;
     const texts = { ...(prompt === undefined ? {} : { prompt }), ...(command === undefined ? {} : { command }) };
     const sealed = await this.#withKey((place, { sealTexts }) => sealTexts(place, texts).sealed);

@@ -34,6 +34,11 @@ export function restoreOutcome(
   const undo = context.commandLine(result.through_sqlite === undefined ? words : [...words, "--through-sqlite"]);
   if (reverted !== undefined && result.left_out.some(({ reason }) => reason === "changed_since"))
     context.note(`to revert what was changed since, too: ${context.commandLine([reverted, "--over"])}`);
+  const reached = result.turns?.at(-1);
+  if (reached !== undefined && result.left_out.some(({ reason }) => reason === "changed_since"))
+    context.note(
+      `to make the folder equal to the state before the turn, also where others changed it: ${context.commandLine(["rewind", reached.turn_id, "--over"])}`,
+    );
   return {
     data: result,
     exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,

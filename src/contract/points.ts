@@ -278,7 +278,11 @@ export const RestoreResult = object({
   method: oneOf(["exchange", "entries"]),
   turns: opt(
     rows(
-      object({ turn_id: text(), prompt: orNull(text("first line")) }),
+      object({
+        turn_id: text(),
+        prompt: orNull(text("first line")),
+        unchanged: opt(flag("the turn changed nothing, and was passed over")),
+      }),
       "a rewind: the turns that it took back, newest first",
     ),
   ),

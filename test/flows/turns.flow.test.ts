@@ -270,9 +270,14 @@ test("what a person does after an interrupted call stays, and is named", () => {
   project.write("b", "edited");
   const back = project.run("rewind");
   assert.equal(back.status, 10, back.stdout);
-  assert.deepEqual([project.names(), project.content("b")], [["b", "of-person", "src/a"], "edited"]);
+  assert.deepEqual([project.names(), project.content("b")], [["b", "of-agent", "of-person", "src/a"], "edited"]);
   const left = back.data["left_out"] as RestoreResult["left_out"];
-  assert.deepEqual(left.map(({ path: where }) => where).toSorted(), ["b", "of-person"]);
+  assert.deepEqual(left.map(({ path: where }) => where).toSorted(), ["b", "of-agent", "of-person"]);
+  assert.match(left[0]!.detail, /a call, or after it, of which no end is known/);
+  const [turn] = project.turns().turns;
+  assert.deepEqual([turn!.changed, turn!.uncertain], [0, 3]);
+  assert.equal(project.run("rewind", "--over").status, 0);
+  assert.deepEqual([project.names(), project.content("b")], [["b", "src/a"], "one"]);
 });
 
 test("what a person restores while a turn runs stays, and is named", () => {
@@ -283,11 +288,11 @@ test("what a person restores while a turn runs stays, and is named", () => {
   project.write("c", "of the agent");
   assert.equal(project.run("restore", "head~1", "b").status, 0);
   const back = project.run("rewind");
-  assert.deepEqual([back.status, project.content("b"), project.names()], [10, "one", ["b", "src/a"]]);
+  assert.deepEqual([back.status, project.content("b"), project.names()], [10, "one", ["b", "c", "src/a"]]);
   const left = back.data["left_out"] as RestoreResult["left_out"];
   assert.deepEqual(
     left.map(({ path: where }) => where),
-    ["b"],
+    ["b", "c"],
   );
 });
 
@@ -313,8 +318,9 @@ test("what a person changes while an agent answers without a tool call is the pe
     project.turns().turns.map(({ changed }) => changed),
     [3, 0],
   );
-  assert.equal(project.run("rewind", "2").status, 0);
-  assert.deepEqual([project.content("b"), project.names()], ["of the person", ["b", "src/a"]]);
+  const back = project.run("rewind");
+  assert.deepEqual([back.status, project.content("b"), project.names()], [0, "of the person", ["b", "src/a"]]);
+  assert.match(project.run("rewind").error!.message, /no such turn: .*; 1 turn changed nothing/);
 });
 
 test("rewind of a turn leaves what changed before the turn, also if the turn began at an older point", () => {
@@ -329,7 +335,7 @@ test("rewind of a turn leaves what changed before the turn, also if the turn beg
   project.hook("claude-code", "UserPromptSubmit", { ...turn, prompt: "explain" });
   project.hook("claude-code", "Stop", turn);
   assert.equal(project.run("restore", undo).status, 0);
-  assert.equal(project.run("rewind").status, 0);
+  assert.equal(project.run("rewind", project.turns().turns[0]!.turn_id).status, 0);
   assert.equal(project.content("c"), "in an interrupted call");
 });
 
@@ -349,11 +355,13 @@ test("the state of a fork that comes home while a turn runs is no change of the 
   assert.deepEqual([back.status, left.map(({ path: where }) => where)], [10, ["of-fork"]]);
 });
 
-test("a running turn without tool events goes back, also what is not saved yet", () => {
+test("what changed in a running turn without tool events stays, and is named; --over takes it back", () => {
   const project = new Project();
   project.hook("gemini", "BeforeAgent", { session_id: "gemini-session", prompt: "run" });
   project.write("b", "of the agent");
-  assert.equal(project.run("rewind").status, 0);
+  assert.equal(project.run("rewind").status, 10);
+  assert.equal(project.content("b"), "of the agent");
+  assert.equal(project.run("rewind", "--over").status, 0);
   assert.equal(project.content("b"), "one");
 });
 

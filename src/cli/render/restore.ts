@@ -69,8 +69,8 @@ const SHOWN_TURNS = 5;
 
 function renderTurns({ turns = [] }: RestoreResult, style: Style): string[] {
   const lines = turns.map(
-    ({ turn_id: id, prompt }) =>
-      `  turn ${style.bold(id)}: ${prompt === null ? style.dim("(no prompt)") : printable(prompt)}`,
+    ({ turn_id: id, prompt, unchanged }) =>
+      `  turn ${style.bold(id)}: ${prompt === null ? style.dim("(no prompt)") : printable(prompt)}${unchanged === true ? style.dim(" (changed nothing)") : ""}`,
   );
   return limited(lines, SHOWN_TURNS, style);
 }

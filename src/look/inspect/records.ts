@@ -49,6 +49,7 @@ const FORMATS: Record<string, RecordFormat> = {
     file: /^(?:tree-)?verification\.json$/,
     check: decodeVerification,
   },
+  "cairn.change-times": { name: "change-times", file: /^times\.json$/ },
   "cairn.backups": { name: "backup-notes", file: /^backups\.json$/, check: decodeBackups },
   "cairn.hooks": { name: "hooks", file: /^[0-9a-f]{32}-[0-9a-f]{16}\.json$/, check: decodeHooks },
   "cairn.kept-repository": { name: "kept-repository", file: /^repository\.json$/, check: decodeKeptRepository },

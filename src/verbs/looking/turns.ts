@@ -13,8 +13,8 @@ const tool: Tool = {
   async run(client, given, options) {
     const data = await client.turns(optionsOf<TurnsOptions>(given, ["limit", "session"], options));
     const lines = data.turns.map(
-      ({ turn_id: id, agent, started_at: at, prompt, changed, before }) =>
-        `${id} ${at} ${agent} ${changed ?? "?"} changed, before: ${shortId(before)} ${prompt ?? ""}`,
+      ({ turn_id: id, agent, started_at: at, prompt, changed, uncertain, before }) =>
+        `${id} ${at} ${agent} ${changed ?? "?"} changed${uncertain === 0 ? "" : `, ${uncertain} more perhaps`}, before: ${shortId(before)} ${prompt ?? ""}`,
     );
     const { describeFailed } = await import("../../workspace/points/failed-hooks.ts");
     const failed = data.failed_hooks.map((each) => describeFailed(each));

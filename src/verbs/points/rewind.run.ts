@@ -8,12 +8,12 @@ import {
   type Change,
   changesOf,
   type FoundTurn,
+  isOpen,
   knownOf,
   ofSession,
   promptOf,
   stateBefore,
   takenBack,
-  timeline,
   turnsIn,
 } from "../../look/turns.ts";
 import type { Workspace } from "../../workspace/open/workspace.ts";
@@ -37,7 +37,7 @@ export async function rewind(
   name: string | undefined,
   options: RewindOptions,
 ): Promise<RestoreResult> {
-  const found = findTurn(workspace, name, options);
+  const found = await findTurn(workspace, name, options);
   const { id, events } = found.turn;
   const { agent, session } = events[0]!;
   const inPart = options.paths === undefined ? {} : { in_part: true };
@@ -47,10 +47,14 @@ export async function rewind(
 }
 
 /** Lists a turn and the later ones of its session, newest first, each with the first line of its prompt. */
-function turnsSince(workspace: Workspace, { all, turn }: NamedTurn): NonNullable<RestoreResult["turns"]> {
+function turnsSince(workspace: Workspace, { all, turn, passed }: NamedTurn): NonNullable<RestoreResult["turns"]> {
   return all
     .filter(({ first, session }) => first >= turn.first && session === turn.session)
-    .map(({ id, events }) => ({ turn_id: id, prompt: promptOf(withTexts(workspace.found, events)) }))
+    .map(({ id, events }) => ({
+      turn_id: id,
+      prompt: promptOf(withTexts(workspace.found, events)),
+      ...(passed.has(id) ? { unchanged: true } : {}),
+    }))
     .toReversed();
 }
 
@@ -61,48 +65,63 @@ export async function planRewind(
   options: RewindOptions,
 ): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
-  return planTo(workspace, options, backTo(workspace, findTurn(workspace, name, options), options));
+  return planTo(workspace, options, await backTo(workspace, await findTurn(workspace, name, options), options));
 }
 
 interface NamedTurn {
   log: readonly StoredEvent[];
   all: readonly FoundTurn[];
   turn: FoundTurn;
+  /** ids of later turns that changed nothing */
+  passed: ReadonlySet<string>;
 }
 
-function findTurn(workspace: Workspace, name: string | undefined, { session }: RewindOptions): NamedTurn {
+async function findTurn(workspace: Workspace, name: string | undefined, options: RewindOptions): Promise<NamedTurn> {
   const log = readAgentEvents(workspace.found);
   const all = turnsIn(log);
-  return { log, all, turn: namedTurn(workspace, all, { name, session }) };
+  const found = { log, all, ...(await namedTurn(workspace, { log, all }, { ...options, name })) };
+  const { id, session } = found.turn;
+  const newest = all.findLast((each) => each.session === session)!;
+  if (isOpen(newest))
+    options.onWarning?.(
+      `the turn ${newest.id} has not ended: if the agent still works, it may write again what the rewind of ${id} takes back`,
+    );
+  return found;
 }
 
 /** Returns the change of the folder that takes a turn back. Throws `not_found`. */
-function backTo(
+async function backTo(
   workspace: Workspace,
-  { log, turn: { id, session, first, events } }: NamedTurn,
-  { over = false, throughSqlite = false, paths: typed }: RewindOptions,
-): Pick<RestoreInput, "target" | "kind" | "change"> {
-  const { before, whyNot } = stateBefore(workspace, events);
-  const all = changesOf(timeline(workspace, knownOf(workspace, log), { first }), session);
-  const start = before ?? all.find(({ isUncertain }) => !isUncertain)?.from;
+  { log, all: turns, turn }: NamedTurn,
+  options: RewindOptions,
+): Promise<Pick<RestoreInput, "target" | "kind" | "change">> {
+  const { over = false, throughSqlite = false, paths: typed } = options;
+  const { id, events } = turn;
+  const all = await changesOf(workspace, knownOf(workspace, log), { ...turn, last: Infinity }, options);
+  const { before, whyNot } = stateBefore(workspace, events, all);
+  const start = before ?? all.find(({ why }) => why === null)?.from;
   if (start === undefined || (over && before === null))
     throw noStateBefore(workspace, id, { first: events[0]!, whyNot });
   const target = workspace.resolve(start);
   const paths = typed === undefined ? null : typed.map(normalizeTyped);
   const wanted = { target, kind: "rewind" } as const;
   if (over) return { ...wanted, change: new Absolute({ paths }) };
-  const changes = all.toReversed().map((change) => pointChange(workspace, change));
+  const own = turns.filter(({ session }) => session === turn.session);
+  const changes = all.toReversed().map((change) => pointChange(workspace, own, change));
   return { ...wanted, change: new Relative({ paths, changes, throughSqlite }) };
 }
 
-/** Throws `not_found` if a cleanup removed one of the points. */
-function pointChange(workspace: Workspace, { from, to, isUncertain }: Change): PointChange {
-  const [found, left] = [workspace.byId(from), workspace.byId(to)];
-  if (found === null || (left === null && to !== null))
-    throw new CairnError("not_found", "a cleanup removed a state since the turn, so only a part could go back", {
-      hint: advice`go back to a later turn; ${call("turns")} lists them`,
-    });
-  return { found, left, isUncertain };
+function pointChange(
+  workspace: Workspace,
+  turns: readonly FoundTurn[],
+  { from, to, why, entries: own, isWhole, index }: Change,
+): PointChange {
+  const [found, left] = [workspace.byId(from)!, workspace.byId(to)];
+  const turn = turns.findLast(({ first }) => first <= index)?.id;
+  const uncertain = why === null ? {} : { why };
+  if (isWhole) return { found, left, ...uncertain, turn };
+  const entries = new Map(Array.from(own.keys(), (path) => [path, left]));
+  return { found, left, entries, ...uncertain, turn };
 }
 
 /** Names the nearest earlier point, with its command. */
@@ -124,29 +143,42 @@ function noStateBefore(
   });
 }
 
-function namedTurn(
+async function namedTurn(
   workspace: Workspace,
-  known: FoundTurn[],
-  { name, session }: { name: string | undefined; session: string | undefined },
-): FoundTurn {
+  { log, all: known }: Pick<NamedTurn, "log" | "all">,
+  { name, session, ...options }: RewindOptions & { name: string | undefined },
+): Promise<Pick<NamedTurn, "turn" | "passed">> {
   const all = ofSession(known, session);
+  const back = takenBack(workspace, known);
+  const restOf = (turn: FoundTurn): FoundTurn => back.get(turn.id) ?? turn;
   const seeTurns = advice`${call("turns")} lists the turns`;
+  const passed = new Set<string>();
   if (name === undefined || /^[1-9]\d{0,2}$/.test(name)) {
-    const back = takenBack(workspace, known);
-    const open = all.filter(({ id }) => !back.has(id));
-    // Several turns are those of one session: that of the newest one.
-    const newest = open.at(-1);
-    const own = open.filter((each) => each.session === newest!.session);
-    const turn = own.at(-Number(name ?? 1));
-    if (turn !== undefined) return turn;
+    const open = all.filter(({ id }) => back.get(id) !== null).map(restOf);
+    // Several turns are those of one session: that of the newest one that changed something.
+    let newest: FoundTurn | undefined;
+    let left = Number(name ?? 1);
+    const points = knownOf(workspace, log);
+    for (const turn of open.toReversed()) {
+      if (newest !== undefined && turn.session !== newest.session) continue;
+      const isUnknown =
+        turn.events.some(({ failed }) => failed !== null) || stateBefore(workspace, turn.events, []).before === null;
+      if (!isUnknown && (await changesOf(workspace, points, turn, options)).length === 0) {
+        passed.add(turn.id);
+        continue;
+      }
+      newest ??= turn;
+      if (--left === 0) return { turn, passed };
+    }
     const why =
       all.length === 0
         ? "no hook of an agent has saved here yet"
-        : `${plural(own.length, "turn")} of the newest session can be taken back`;
-    throw new CairnError("not_found", `there is no such turn: ${why}`, { hint: seeTurns });
+        : `${plural(Number(name ?? 1) - left, "turn")} of the newest session can be taken back`;
+    const nothing = passed.size === 0 ? "" : `; ${plural(passed.size, "turn")} changed nothing`;
+    throw new CairnError("not_found", `there is no such turn: ${why}${nothing}`, { hint: seeTurns });
   }
   const found = name.length < LEAST_DIGITS ? [] : all.filter(({ id }) => id.startsWith(name.toLowerCase()));
-  if (found.length === 1) return found[0]!;
+  if (found.length === 1) return { turn: restOf(found[0]!), passed };
   const code = found.length === 0 ? "not_found" : "ambiguous";
   const begin = found.length === 0 ? "no turn begins" : "several turns begin";
   throw new CairnError(code, `${begin} with ${name.slice(0, 40)}`, { hint: seeTurns });

@@ -132,6 +132,8 @@ export interface PointPaths {
   readonly pin: string;
   readonly tags: string;
   readonly verification: string;
+  /** change times of the entries that differ from the point before, if agents work in the folder; disposable */
+  readonly times: string;
   /** the result of reading a held tree */
   readonly seal: string;
   /** the held tree of a point of an engine that clones */
@@ -151,6 +153,7 @@ export function pointPaths(points: string, sequence: number): PointPaths {
     pin: `${root}/pin.json`,
     tags: `${root}/tags.json`,
     verification: `${root}/verification.json`,
+    times: `${root}/times.json`,
     seal: `${root}/seal.json`,
     tree: `${root}/tree`,
     treeIdentity: `${root}/tree-identity`,

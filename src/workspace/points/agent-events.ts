@@ -12,6 +12,13 @@ export const isOwn = (event: string): boolean => event === CHECK_EVENT || event 
 /** True for an event that belongs to no turn. */
 export const isBesideTurns = (event: string): boolean => isOwn(event) || event === "session_start";
 
+/** After all calls that a tool made at once. */
+export const BATCH = "PostToolBatch";
+export const SESSION_END = "SessionEnd";
+
+/** True for the event at the end of a turn, by the names of all tools. */
+export const isStop = (event: string): boolean => /^(?:Stop|AfterAgent|stop)$/.test(event);
+
 /** True for an event before a turn or tool call, by the names of all tools. */
 export function isBefore(event: string): boolean {
   return /^(?:UserPromptSubmit|PreToolUse|BeforeAgent|BeforeTool|prompt|before)$/.test(event);

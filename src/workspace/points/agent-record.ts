@@ -16,6 +16,9 @@ export interface StoredEvent extends Omit<AgentEvent, "prompt" | "command"> {
   command?: string | null;
 }
 
+const FACTS = ["called_at", "returned_at", "each", "duration_ms", "background", "denied", "tasks", "notified"] as const;
+type Facts = Pick<StoredEvent, (typeof FACTS)[number]>;
+
 const REMOVED = "a cleanup removed the text";
 
 type State = Pick<AgentEvent, "before" | "save_point_id" | "made" | "failed">;
@@ -44,6 +47,7 @@ function eventOf(cause: Cause, state: State): StoredEvent {
     call: text("call"),
     ...state,
     asked_at: text("asked_at"),
+    ...(Object.fromEntries(FACTS.flatMap((key) => (cause[key] === undefined ? [] : [[key, cause[key]]]))) as Facts),
   };
 }
 

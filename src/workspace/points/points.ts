@@ -610,14 +610,14 @@ export class Points {
 
   /** Replaces the record of a point's content: its seal if it has one, else its descriptor. Durable by rename. */
   replaceContent({ sequence, made }: Point, state: SealedState, content: SealFile["content"]): void {
-    const { descriptor, seal, verification } = this.pathsOf(sequence);
+    const { descriptor, seal, verification, times } = this.pathsOf(sequence);
     const { save_point_id } = made;
     if (made.content.tree === "")
       this.#write(seal, encodeSealFile({ save_point_id, sealed_at: new Date().toISOString(), content, ...state }));
     else this.#write(descriptor, encodeDescriptorFile({ ...made, ...state, content: { ...made.content, ...content } }));
     failpoint("point-rewritten");
-    // The verification is of the former content.
-    rmSync(verification, { force: true });
+    // Both are about the former content; the names of removed entries go.
+    for (const each of [verification, times]) rmSync(each, { force: true });
   }
 
   /** Runs `change`, which writes descriptors of points. The caller holds the workspace's lock. */
@@ -685,12 +685,12 @@ export function allPoints(control: ControlPaths): WorkspacePoints[] {
 }
 
 /** Names that a killed save or removal may leave beside a save's intent. */
-const OF_A_CLAIM = /^(intent|origins|pin\.json|tree(-coming|-going|-identity)?)$/;
+const OF_A_CLAIM = /^(intent|origins|(?:pin|times)\.json|tree(-coming|-going|-identity)?)$/;
 
 /** True if the directory has only files that a save leaves before its commit; other files are not ours to remove. */
 function isUnfinished(root: string): boolean {
   return readdirSync(root).every(
-    (name) => name.startsWith(TEMPORARY_PREFIX) || /^(intent|pin\.json|tree-identity)$/.test(name),
+    (name) => name.startsWith(TEMPORARY_PREFIX) || /^(intent|(?:pin|times)\.json|tree-identity)$/.test(name),
   );
 }
 

@@ -27,7 +27,8 @@ import type { MadeContents } from "./made-contents.ts";
 interface GitChange {
   found: State;
   left: State;
-  isUncertain: boolean;
+  /** why it is not certain whose change this is */
+  why?: string;
 }
 
 interface GitInput {
@@ -118,7 +119,11 @@ export class GitRule {
     const own = {
       directory,
       present: view(present),
-      changes: changes.map(({ found, left, isUncertain }) => ({ found: view(found), left: view(left), isUncertain })),
+      changes: changes.map(({ found, left, why }) => ({
+        found: view(found),
+        left: view(left),
+        isUncertain: why !== undefined,
+      })),
     };
     if (![own.present, ...own.changes.flatMap(({ found, left }) => [found, left])].some((each) => each.isThere))
       return null;

@@ -29,6 +29,8 @@ export interface Change extends Difference {
   stays?: Staying;
   /** aspects that stay as they are, because they were edited since; the others change */
   edited?: readonly DiffAspect[];
+  /** why they stay */
+  detail?: string;
   /** a directory that was made for other entries: it goes if nothing is in it any more */
   isWay?: boolean;
 }
@@ -91,7 +93,7 @@ export async function planRestore(rule: Rule, facts: Omit<Protected, "isThere">,
   const entries = new PackedList<PlannedEntry>();
   const ways = new Set<string>();
   let closed: Uint8Array | null = null;
-  for (const { stays, edited, isWay, ...difference } of rule.changes()) {
+  for (const { stays, edited, detail, isWay, ...difference } of rule.changes()) {
     await pace();
     if (stays !== undefined) {
       entries.push(kept(difference, stays));
@@ -103,7 +105,9 @@ export async function planRestore(rule: Rule, facts: Omit<Protected, "isThere">,
     if (isWay === true) ways.add(latin1(difference.path));
     const planned = guard.plan(difference) ?? plan(difference, finder);
     entries.push(
-      edited === undefined || planned.action === "keep" ? planned : { ...planned, ...EDITED_IN_PART, edited },
+      edited === undefined || planned.action === "keep"
+        ? planned
+        : { ...planned, ...EDITED_IN_PART, ...(detail && { detail }), edited },
     );
   }
   // Nodes of a scan are parts of its tables, which a restore frees before it ends.

@@ -35,7 +35,8 @@ import type { PointChange, Relative } from "./wanted.ts";
 interface StateChange {
   found: State;
   left: State;
-  isUncertain: boolean;
+  why?: string;
+  turn?: string | undefined;
   selection: PathSelection | null;
   keptPresent: boolean;
   /** `found` is the target of the whole change */
@@ -101,13 +102,14 @@ async function readStates(
     return read;
   };
   const read: StateChange[] = [];
-  for (const { found, left, changed, entries, isUncertain = false, paths = null, keptPresent = false } of changes) {
+  for (const { found, left, changed, entries, why, turn, paths = null, keptPresent = false } of changes) {
     const leftIn = new Map<string, State>();
-    for (const [path, point] of entries ?? []) leftIn.set(path, await state(point));
+    for (const [path, point] of entries ?? []) leftIn.set(path, point === null ? present : await state(point));
     read.push({
       found: await state(found),
       left: left === null ? present : await state(left),
-      isUncertain,
+      ...(why !== undefined && { why }),
+      turn,
       selection: paths === null ? null : new PathSelection(paths),
       keptPresent,
       leadsToTarget: found.descriptor.save_point_id === target.descriptor.save_point_id,
@@ -119,6 +121,11 @@ async function readStates(
 }
 
 const EDITED = "it was changed after the operation that is reverted, and stays as it is";
+
+/** `detail`: why `stopped` stay. */
+interface TakenBack extends Pick<EntryBack, "wanted" | "wantedOf" | "stopped"> {
+  detail?: string | undefined;
+}
 
 /** A directory of the folder that goes, with the number of its entries that stay. */
 interface GoingDirectory {
@@ -145,7 +152,7 @@ export class RelativeRule {
     this.#rule = rule;
     this.#present = new OrderedFinder(rule.present);
     this.#selection = rule.paths === null ? null : new PathSelection(rule.paths);
-    this.#git = rule.over ? null : new GitRule(rule);
+    this.#git = rule.over ? null : new GitRule({ ...rule, changes: rule.changes.filter(isOfRepositories) });
     this.#edited = rule.over || rule.throughSqlite ? new Map() : editedDatabases(rule);
   }
 
@@ -158,12 +165,13 @@ export class RelativeRule {
       const git = this.#git?.at(path, { present, isNew: oldest?.found === null });
       if (git?.stays !== undefined) yield staying(path, present, oldest?.found ?? present, git.stays);
       if (git !== undefined && git.wanted === undefined) continue;
-      const { wanted, wantedOf, stopped } = git === undefined ? this.#takenBack(path, present, steps) : decided(git);
+      const { wanted, wantedOf, stopped, detail } =
+        git === undefined ? this.#takenBack(path, present, steps) : decided(git);
       const change = changeOf(path, present, wanted);
       if (change === null) {
         const isBack = oldest !== null && changeOf(path, present, oldest.found) === null;
         if (stopped.length > 0 && !isBack && this.#git?.isQuiet(path, present) !== true)
-          yield staying(path, present, oldest?.found ?? null);
+          yield staying(path, present, oldest?.found ?? null, detail);
         continue;
       }
       const source = git !== undefined || oldest?.found === null ? null : this.#rule.changes[oldest!.index]!;
@@ -185,7 +193,7 @@ export class RelativeRule {
       if (this.#rule.changes[wantedOf]?.leadsToTarget === false) this.newer.set(latin1(path), wantedOf);
       const isUnchosen = this.#selection !== null && this.#selection.chosenAt(path) === null;
       const isWay = isUnchosen || this.#git?.isQuiet(path, present) === true;
-      const notAll = stopped.length > 0 ? { edited: stopped } : {};
+      const notAll = stopped.length > 0 ? { edited: stopped, ...(detail && { detail }) } : {};
       yield { ...change, ...notAll, ...(isWay ? { isWay } : {}) };
     }
   }
@@ -232,11 +240,7 @@ export class RelativeRule {
   }
 
   /** Takes the steps back, each aspect for itself. `stopped`: aspects that were edited since. */
-  #takenBack(
-    path: Uint8Array,
-    present: TreeNode | null,
-    steps: readonly Step[],
-  ): { wanted: TreeNode | null; wantedOf: number; stopped: DiffAspect[] } {
+  #takenBack(path: Uint8Array, present: TreeNode | null, steps: readonly Step[]): TakenBack {
     const { over = false, throughSqlite = false, databases, keepsModes } = this.#rule;
     const database = databaseOf(path, databases);
     if (over || (database !== null && throughSqlite))
@@ -244,14 +248,28 @@ export class RelativeRule {
     const first = database === null ? undefined : this.#edited.get(database);
     const entry = new EntryBack(present, keepsModes);
     const isMerged = this.#isAsMerged(path, present);
+    let stop: number | undefined;
     for (const each of steps) {
       const step = isMerged && each.left !== null ? { ...each, left: { ...each.left, ...contentOf(present!) } } : each;
       const isEdited = first !== undefined && step.index >= first;
-      if (isEdited || this.#rule.changes[step.index]!.isUncertain) entry.stopAt(step);
+      if (isEdited || this.#rule.changes[step.index]!.why !== undefined) entry.stopAt(step);
       else entry.takeBack(step);
+      if (entry.stopped.length > 0) stop ??= step.index;
     }
     if (database === null && this.#rule.texts !== null) entry.merge(path, steps[0]!, this.#rule.texts);
-    return entry;
+    const { wanted, wantedOf, stopped } = entry;
+    return { wanted, wantedOf, stopped, detail: stop === undefined ? undefined : this.#whyStopped(stop, wantedOf) };
+  }
+
+  /** Tells why an entry stays at the step that stopped it. `reached`: the last change that was taken back. */
+  #whyStopped(stop: number, reached: number): string | undefined {
+    const { why, turn } = this.#rule.changes[stop]!;
+    if (why !== undefined) return `${why}, and stays as it is`;
+    if (turn === undefined) return undefined;
+    const back = this.#rule.changes[reached]?.turn;
+    return back === undefined
+      ? `it was edited after the turn ${turn}, and stays as it is`
+      : `it was edited between the turns ${turn} and ${back}, and is as it was before ${back}`;
   }
 
   /** Tells if a file still is the text that the change merged. */
@@ -282,6 +300,10 @@ export class RelativeRule {
   }
 }
 
+/** False for a change of listed entries that are none of git's. */
+const isOfRepositories = ({ entries }: StateChange): boolean =>
+  entries === undefined || Iterator.from(entries.keys()).some((path) => isOfGit(Buffer.from(path, "latin1")));
+
 const SLASH = 0x2f;
 const ANY = Buffer.from("*");
 
@@ -300,7 +322,7 @@ function staying(path: Uint8Array, before: TreeNode | null, after: TreeNode | nu
   return { path, before, after, aspects, stays: { reason: "changed_since", detail } };
 }
 
-function decided({ wanted = null, isPart = false }: GitDecision): Pick<EntryBack, "wanted" | "wantedOf" | "stopped"> {
+function decided({ wanted = null, isPart = false }: GitDecision): TakenBack {
   return { wanted, wantedOf: Infinity, stopped: isPart ? ["content"] : [] };
 }
 
@@ -401,10 +423,10 @@ function editedDatabases({ databases, changes, present }: Rule): Map<string, num
     const nodesOf = (finder: Pick<OrderedFinder, "at">): (TreeNode | null)[] => members.map((each) => finder.at(each));
     let now = nodesOf(new OrderedFinder(present));
     for (const [index, change] of changes.entries()) {
-      const { found, isUncertain } = change;
+      const { found, why } = change;
       const [before, after] = [nodesOf(new OrderedFinder(found)), nodesOf(new LeftFinder(change))];
       if (areSame(before, after) || areSame(now, before)) continue;
-      if (isUncertain || !areSame(now, after)) {
+      if (why !== undefined || !areSame(now, after)) {
         edited.set(database, index);
         break;
       }

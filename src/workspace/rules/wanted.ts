@@ -146,16 +146,18 @@ export interface PointChange {
   found: Point;
   /** the state that the change left; null: the present folder */
   left: Point | null;
-  /** it is not certain whose change this is: its entries stay, and are named */
-  isUncertain?: boolean;
+  /** why it is not certain whose change this is: its entries stay, and are named */
+  why?: string;
+  /** id of the agent's turn that made the change */
+  turn?: string | undefined;
   /** the change was of these paths alone; null or absent: as the whole of which it is a part */
   paths?: readonly Uint8Array[] | null;
   /** the change kept entries that its target lacks */
   keptPresent?: boolean;
   /** two points that differ in the entries of the change; absent: `found` and `left` */
   changed?: { before: Point; after: Point };
-  /** by latin1 path, in raw pre-order: the entries of the change, and the state that each was left in; in place of `changed` */
-  entries?: ReadonlyMap<string, Point>;
+  /** by latin1 path, in raw pre-order: the entries of the change, and the state that each was left in (null: the present folder); in place of `changed` */
+  entries?: ReadonlyMap<string, Point | null>;
 }
 
 /** The options of a relative change. */
@@ -196,7 +198,7 @@ export class Relative extends WantedChange<RelativeOptions> {
     const { keptPresent, keptGit, changes } = this.options;
     const [newest, ...older] = changes;
     if (!this.isOfFolder || keptPresent || keptGit || older.length > 0) return null;
-    return newest?.entries !== undefined || newest?.isUncertain === true ? null : (newest?.left ?? null);
+    return newest?.entries !== undefined || newest?.why !== undefined ? null : (newest?.left ?? null);
   }
 
   override leftRoot(present: Point): Point | null {
@@ -221,7 +223,7 @@ export class Relative extends WantedChange<RelativeOptions> {
       found,
       ...(left === null ? [] : [left]),
       ...(changed ? Object.values(changed) : []),
-      ...new Set(entries?.values()),
+      ...[...new Set(entries?.values())].filter((point) => point !== null),
     ]);
   }
 
@@ -229,7 +231,7 @@ export class Relative extends WantedChange<RelativeOptions> {
   withPoints(by: (point: Point) => Point): Relative {
     const changes = this.options.changes.map(({ found, left, changed, entries, ...more }) => ({
       ...more,
-      ...(entries && { entries: new Map(entries.entries().map(([path, point]) => [path, by(point)])) }),
+      ...(entries && { entries: new Map(entries.entries().map(([path, point]) => [path, point && by(point)])) }),
       found: by(found),
       left: left === null ? null : by(left),
       ...(changed && { changed: { before: by(changed.before), after: by(changed.after) } }),

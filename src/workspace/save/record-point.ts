@@ -11,6 +11,7 @@ import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { UnwantedKinds } from "../../archive/scan/task.ts";
 import { writeState } from "../place/control-directory.ts";
 import type { Point } from "../points/point-files.ts";
+import { writeChangeTimes } from "../points/change-times.ts";
 import type { ForwardTarget } from "../../repository/transfer/forward.ts";
 import { countRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
 import { countDifferences, diffTrees, missingButThere, type NotKept } from "../points/tree-diff.ts";
@@ -76,6 +77,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   const id = newSavePointId();
   const sequence = points.nextSequence();
   points.claim(sequence, id);
+  const began = Date.now();
   let staged: StagedContent;
   try {
     staged = await workspace.engine.stage({
@@ -113,6 +115,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
     const nothing = { point: head, changes, readBytes: staged.scan.notes.bytesRead, leftOut, hidden };
     return isSpared ? { ...nothing, isSpared } : nothing;
   }
+  writeChangeTimes(workspace, { sequence, head, scan: staged.scan, began, root: workspace.root });
   failpoint("save.staged");
   const descriptor = describe(workspace, input, { id, sequence, head, staged, unchanged, options });
   let point: Point;

@@ -27,7 +27,7 @@ import { failpoint } from "../../failpoint.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
 import { type IgnoreRecord } from "../../fs/ignore.ts";
 import { journaled } from "../open/unfinished-work.ts";
-import { saveOf, sealOf, stillDatabases, warnOfLongRules } from "../open/describe.ts";
+import { noteTimesOfTree, saveOf, sealOf, stillDatabases, warnOfLongRules } from "../open/describe.ts";
 
 /** Seals points: one point if a call needs its digests or contents; the others on request or when the process is idle. */
 
@@ -376,6 +376,7 @@ async function stageBy(
     warnOfLongRules(staged.scan.notes.longRules, { ...descriptor, ...call });
     const { settled, discard } = staged;
     const seal = sealOf(point, staged, { parent, rules });
+    noteTimesOfTree(workspace, point, { scan: staged.scan, parent });
     return { omitted: seal.omitted_count, file: encodeSealFile(seal), settled, discard };
   } catch (error) {
     // The staged files do not go into the stat cache: the tree is not scanned again.

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { decidingVariables } from "../../../daemon/places.ts";
 import { shellQuote } from "../../render/format.ts";
-import { IF_COVERED, TOOLS } from "../../../agents/tools.ts";
+import { FAILED_PART, HOOK_EVENTS, IF_COVERED, TOOLS } from "../../../agents/tools.ts";
 import type { Environment } from "../../../fs/home.ts";
 import type { Edit } from "./edit.ts";
 import { hermesPlugin, hookFunction, openclawPlugin } from "./ws-ckpt-tools.ts";
@@ -163,25 +163,15 @@ export function hookLine(scope: Scope, tool: string, more: readonly string[] = [
 export const isForEverybody = (text: string): boolean =>
   [IS_THERE, 'spawn("cairn", ', 'COMMAND = ["cairn",'].some((words) => text.includes(words));
 
-const CLAUDE_HOOKS = {
-  turn: ["UserPromptSubmit", "Stop"],
-  tool: ["PreToolUse", "PostToolUse"],
-  syntax: "json",
-  timeout: 30,
-} as const;
 const HOOKS = {
-  "claude-code": CLAUDE_HOOKS,
-  codex: CLAUDE_HOOKS,
-  gemini: {
-    turn: ["BeforeAgent", "AfterAgent"],
-    tool: ["BeforeTool", "AfterTool"],
-    syntax: "json with comments",
-    timeout: 30_000,
-  },
+  "claude-code": { syntax: "json", timeout: 30 },
+  codex: { syntax: "json", timeout: 30 },
+  gemini: { syntax: "json with comments", timeout: 30_000 },
 } as const;
 
 function hooks(scope: Scope, tool: keyof typeof HOOKS, file: string): Edit[] {
-  const { syntax, timeout, ...events } = HOOKS[tool];
+  const { syntax, timeout } = HOOKS[tool];
+  const events = HOOK_EVENTS[tool]!;
   const handlers = [{ type: "command", command: hookLine(scope, tool), timeout }];
   const element = (event: string, value: object): Edit => ({
     form: "element",
@@ -221,6 +211,13 @@ function pluginText(scope: Scope): string {
         ]
       : []),
     "  event: async ({ event }) => {",
+    ...(scope.each === "tool"
+      ? [
+          "    const { part } = event.properties ?? {};",
+          `    if (event.type === "${FAILED_PART}" && part?.type === "tool" && part.state?.status === "error")`,
+          `      return ${call("after", "part.sessionID, tool: part.tool, call: part.callID, tool_calls: [{ tool_use_id: part.callID, tool_response: part.state.error }]")}, true);`,
+        ]
+      : []),
     `    if (event.type === "session.idle") ${call("stop", "event.properties.sessionID, turn: turns[event.properties.sessionID]")}, false);`,
     "  },",
     "});",

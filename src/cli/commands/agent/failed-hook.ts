@@ -38,10 +38,13 @@ export async function failedHook(hook: LateHook, error: unknown): Promise<string
  * Records a hook that saved nothing, unless its save did that already: in the record of its workspace, or in the user's
  * own if that cannot be opened. Returns true if an earlier hook of the session failed, too. Never throws.
  */
-export async function noteFailedHook({ agent, asked_at: asked, told }: LateHook, error: unknown): Promise<boolean> {
+export async function noteFailedHook(
+  { agent, asked_at: asked, told, ...times }: LateHook,
+  error: unknown,
+): Promise<boolean> {
   const { cwd, prompt, command, ...facts } = told;
   const { message: failed } = toCairnError(error);
-  const cause = { kind: "tool_call", agent, ...facts };
+  const cause = { kind: "tool_call", agent, ...facts, ...times };
   const isOfSession = (each: StoredEvent): boolean =>
     each.failed !== null && each.agent === agent && each.session === (facts.session ?? null);
   const isNoted = ({ at, event, call }: StoredEvent): boolean =>

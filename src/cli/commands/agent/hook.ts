@@ -7,7 +7,8 @@ import type { Context } from "../../context.ts";
 import { type Input, usage } from "../../input.ts";
 import { aborted } from "../../process-signal.ts";
 import { onceForEvent } from "../../../agents/once.ts";
-import { IF_COVERED, TOOLS } from "../../../agents/tools.ts";
+import { eachOf, IF_COVERED, TOOLS } from "../../../agents/tools.ts";
+import { isBefore } from "../../../workspace/points/agent-events.ts";
 import { LATE, type LateHook, LateSaves } from "../../late-saves.ts";
 import { cutId, messageOf, toldInOptions, toldOnInput } from "./told.ts";
 
@@ -18,6 +19,8 @@ const ABORT_MS = 250;
 /** Milliseconds without progress after which a background save is ended. */
 const SILENCE_MS = 600_000;
 const LOCK_MS = 600_000;
+/** Milliseconds for which the event is waited for in any case. */
+const LEAST_INPUT_MS = 500;
 
 export const command: CommandDefinition = {
   name: "agent hook",
@@ -116,10 +119,14 @@ async function hookOf(context: Context, input: Input): Promise<LateHook> {
   const event = input.choice("event", ["before", "after"]);
   if (event === undefined && !Object.hasOwn(TOOLS, agent))
     throw usage(`${agent} tells its event by options: add --event before or --event after`);
+  // On a busy machine no time may be left, but without its event a hook is of no use.
+  const mostMs = Math.max(timeLeft(), LEAST_INPUT_MS);
   const told = await (event === undefined
-    ? toldOnInput(timeLeft())
-    : toldInOptions(input, { event, cwd: context.folder() }, timeLeft()));
-  return { agent, told, asked_at: new Date().toISOString() };
+    ? toldOnInput(mostMs)
+    : toldInOptions(input, { event, cwd: context.folder() }, mostMs));
+  const each = told.tool === undefined && isBefore(told.event) ? eachOf(agent, told.cwd, context.env) : undefined;
+  const called_at = new Date(performance.timeOrigin).toISOString();
+  return { agent, told, asked_at: new Date().toISOString(), called_at, ...(each && { each }) };
 }
 
 /** Saves the workspace in which the tool works. Hands a slow save to the background process. */
@@ -152,7 +159,7 @@ async function saveInTime(context: Context, hook: LateHook): Promise<Done> {
 async function handOver(saves: LateSaves, hook: LateHook): Promise<Done> {
   const said = saves.describe() ?? "saving in the background";
   const failed = saves.state()?.failed ?? null;
-  await saves.add(hook);
+  await saves.add({ ...hook, returned_at: new Date().toISOString() });
   return { id: null, said, answer: failed === null ? "" : (await onFailure()).toldOnce(hook, failed) };
 }
 
@@ -168,7 +175,7 @@ const saveOnce = async (...[context, folder, hook, options, isLate]: Parameters<
 async function save(
   context: Context,
   folder: string,
-  { agent, told: { cwd: _cwd, ...facts }, asked_at }: LateHook,
+  { agent, told: { cwd: _cwd, ...facts }, asked_at, ...times }: LateHook,
   options: CallOptions,
   isLate = false,
 ): Promise<Done> {
@@ -178,7 +185,7 @@ async function save(
       ...options,
       skipUnchanged: true,
       message: messageOf({ ...facts, cwd: folder }, isLate),
-      cause: { kind: "tool_call", agent, ...facts, ...(isLate ? { asked_at } : {}) },
+      cause: { kind: "tool_call", agent, ...facts, ...times, ...(isLate ? { asked_at } : {}) },
     });
     return made ? { id, said: `saved as ${id.slice(0, 8)}` } : UNCHANGED;
   } finally {

@@ -2,7 +2,7 @@ import { relative } from "node:path";
 import { noteAsked, uncoveredClones, type UncoveredClone } from "../../../agents/clones.ts";
 import { coverageOf, type Cover, orNull, readCovered } from "../../../agents/covered.ts";
 import { isTrusted, lastPrompt } from "../../../agents/own-files.ts";
-import { areWithoutList, installedAt, TOOLS } from "../../../agents/tools.ts";
+import { areWithoutList, installedAt, lackingHooks, TOOLS } from "../../../agents/tools.ts";
 import { append } from "../../../append.ts";
 import type { AgentHooks } from "../../../contract/looking.ts";
 import { toCairnError } from "../../../errors.ts";
@@ -171,6 +171,11 @@ function agentState(tool: string, known: AgentHooks | undefined, about: About): 
         : `hooks of ${title} still point to this folder, and save nothing; to remove them: ${remove}`,
     );
   }
+  const lacking = installed.flatMap((each) => lackingHooks(tool, each === "project" ? path : null, env));
+  if (lacking.length > 0)
+    problems.push(
+      `the hooks of ${title} are of an earlier version, and do not tell of ${[...new Set(lacking)].join(", ")}: \`cairn -C ${shellQuote(path)} agent install ${tool}${installed.includes("project") ? " --for everybody" : ""}\` updates them`,
+    );
   if (why === null && trusted === false) problems.push(`${title} does not trust the hooks yet: ${afterwards}`);
   if (why === null && isMissed)
     problems.push(

@@ -40,8 +40,37 @@ export async function toldOnInput(mostMs: number): Promise<Told> {
       call: cutId(factOf(event, "call")),
       prompt: textOf(factOf(event, "prompt")),
       command: textOf(command && firstLineOf(command)),
+      ...moreOf(event as Record<string, unknown>),
     }),
   };
+}
+
+const MOST_IDS = 100;
+const DENIED = /denied|rejected|doesn't want to proceed|not allowed|blocked/i;
+
+/** Reads how long a call took and which calls and commands ended, from the event of Claude Code, Gemini CLI or opencode. */
+function moreOf(event: Record<string, unknown>): Partial<Told> {
+  const inside = (value: unknown, name: string): unknown => (Object(value) as Record<string, unknown>)[name];
+  const idsOf = (list: unknown, name: string, fits: (each: unknown) => boolean): string[] | undefined =>
+    Array.isArray(list)
+      ? list
+          .filter(fits)
+          .slice(0, MOST_IDS)
+          .flatMap((each) => cutId(String(inside(each, name) ?? "")) ?? [])
+      : undefined;
+  const { duration_ms: took, tool_input: input, tool_response: response, prompt } = event;
+  const isBackground = [inside(input, "run_in_background"), inside(input, "is_background")].includes(true);
+  const task = inside(response, "backgroundTaskId");
+  const told = typeof prompt === "string" && /^\s*<task-notification>/.test(prompt) ? prompt : "";
+  const [, notified] = /<tool-use-id>([^<]+)/.exec(told) ?? /<task-id>([^<]+)/.exec(told) ?? [];
+  const isDenied = (each: unknown): boolean => DENIED.test(JSON.stringify(inside(each, "tool_response") ?? ""));
+  return present({
+    duration_ms: typeof took === "number" && took >= 0 ? took : undefined,
+    background: typeof task === "string" ? cutId(task) : isBackground ? "" : undefined,
+    denied: idsOf(event["tool_calls"], "tool_use_id", isDenied),
+    tasks: idsOf(event["background_tasks"], "id", (each) => (inside(each, "status") ?? "running") === "running"),
+    notified: cutId(notified),
+  });
 }
 
 /**

@@ -1,6 +1,7 @@
 import { omit } from "../../../contract/schema.ts";
 import { type RewindOptions, RewindOptions as Options } from "../../../verbs/schemas.ts";
 import type { CommandDefinition } from "../../command.ts";
+import { canAsk, isConfirmed, usage } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { changeOptions, planOutcome, restoreOutcome } from "../../restore-outcome.ts";
 import { PATH_B64 } from "../../shown.ts";
@@ -28,6 +29,12 @@ export const command: CommandDefinition = {
     if (paths.length > 0 && !paths.includes("")) options.paths = paths;
     const turn = input.argument(0);
     if (input.flag("plan")) return planOutcome(context, client, await client.planRewind(turn, options));
+    const [newest] = canAsk() ? (await client.turns({ ...context.callOptions(), limit: 1 })).turns : [];
+    if (
+      newest?.ended_at === null &&
+      !(await isConfirmed(`The turn ${newest.turn_id} has not ended. Rewind all the same?`))
+    )
+      throw usage(`the turn ${newest.turn_id} has not ended`, "end the agent's turn first, or wait for its end");
     const result = await tellingOfHooks(context, client, async () => client.rewind(turn, options));
     return restoreOutcome(context, client, { result, method: options.method });
   },

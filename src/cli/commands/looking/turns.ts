@@ -72,14 +72,15 @@ async function render(turn: Turn, shorten: Shorten, style: Style): Promise<strin
     paths,
     not_saved: failed,
     taken_back: isBack,
+    uncertain,
   } = turn;
   const who = session === null ? agent : `${agent} ${session.slice(0, 8)}`;
+  const perhaps =
+    uncertain === 0 ? "" : `${plural(uncertain, "entry")} changed, perhaps by this turn; \`cairn rewind ${id} --over\``;
+  const surely = `${failed.length > 0 ? "at least " : ""}${plural(changed ?? 0, "entry")} changed`;
   const change =
-    changed === null
-      ? "changes unknown"
-      : changed === 0
-        ? "nothing changed"
-        : `${failed.length > 0 ? "at least " : ""}${plural(changed, "entry")} changed`;
+    (changed ?? 0) > 0 ? surely : changed === null ? "changes unknown" : uncertain > 0 ? perhaps : "nothing changed";
+  const besides = change === perhaps || uncertain === 0 ? [] : [`    ${style.yellow(perhaps)}`];
   const names = paths.slice(0, SHOWN_PATHS).map(({ path }) => shownPath(path));
   const more = (changed ?? 0) > names.length && names.length > 0 ? ", …" : "";
   return [
@@ -89,6 +90,7 @@ async function render(turn: Turn, shorten: Shorten, style: Style): Promise<strin
       ? [style.dim(`    … ${plural(commands.length - SHOWN_COMMANDS, "command")} more`)]
       : []),
     `    ${change}${names.length > 0 ? `: ${names.join(", ")}${more}` : ""}; ${before === null ? style.yellow(`no state before: ${whyNot}`) : `before: ${shorten(before)}`}${isBack ? style.yellow("; taken back") : ""}`,
+    ...besides,
     ...failed.map((each) => `    ${style.yellow("not saved")}: ${firstLine(each)}`),
   ].join("\n");
 }
