@@ -221,7 +221,8 @@ test("agent install writes hooks and MCP entries in each tool's format, and with
   installed("claude-code");
   const { hooks, model } = json(home, ".claude/settings.json");
   assert.equal(model, "x");
-  assert.deepEqual(Object.keys(hooks), ["Stop", "UserPromptSubmit", "PreToolUse", "PostToolUse"]);
+  const ofCalls = ["PreToolUse", "PostToolUse", "PostToolUseFailure", "PostToolBatch"];
+  assert.deepEqual(Object.keys(hooks), ["Stop", "UserPromptSubmit", "SessionEnd", ...ofCalls]);
   assert.equal(hooks.Stop[0].hooks[0].command, "notify-send done");
   const ours = { type: "command", command: hookLine("claude-code"), timeout: 30 };
   assert.deepEqual(hooks.Stop[1], { hooks: [ours] });
@@ -232,7 +233,7 @@ test("agent install writes hooks and MCP entries in each tool's format, and with
     cairn: { type: "stdio", command: PROGRAM[0], args: server("claude-code"), env: VARIABLES },
   });
   installed("claude-code", "--each", "turn");
-  assert.deepEqual(Object.keys(json(home, ".claude/settings.json")["hooks"]), ["Stop", "UserPromptSubmit"]);
+  assert.deepEqual(Object.keys(json(home, ".claude/settings.json")["hooks"]), ["Stop", "UserPromptSubmit", "SessionEnd"]);
   installed("codex", "--each", "turn");
   assert.match(read(home, ".codex/config.toml"), /^model = "x" # mine/);
   const toml = JSON.parse(JSON.stringify(parse(read(home, ".codex/config.toml")))) as Loose;
@@ -240,7 +241,7 @@ test("agent install writes hooks and MCP entries in each tool's format, and with
     other: { command: "other" },
     cairn: { command: PROGRAM[0], args: server("codex"), env: VARIABLES },
   });
-  assert.deepEqual(Object.keys(json(home, ".codex/hooks.json")["hooks"]), ["UserPromptSubmit", "Stop"]);
+  assert.deepEqual(Object.keys(json(home, ".codex/hooks.json")["hooks"]), ["UserPromptSubmit", "Stop", "SessionEnd"]);
   installed("gemini");
   const text = read(home, ".gemini/settings.json");
   assert.match(text, /\/\/ mine/);
