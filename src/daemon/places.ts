@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
+import { isSystemRoot } from "../fs/linux/user-namespace.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { systemStateDirectory } from "../workspace/place/daemon-marks.ts";
 
@@ -17,8 +18,7 @@ export interface DaemonPlaces {
 }
 
 /** Returns the places of the file system hierarchy standard for root, and those of XDG for other users. */
-export function daemonPlaces(env = process.env, uid = process.geteuid?.() ?? 0): DaemonPlaces {
-  const isSystem = uid === 0;
+export function daemonPlaces(env = process.env, isSystem = isSystemRoot()): DaemonPlaces {
   const state =
     absolutePath(env, "CAIRN_STATE_DIR") ??
     (isSystem ? systemStateDirectory(env) : join(ownFolder(env, "XDG_STATE_HOME", ".local/state"), "cairn", "daemon"));

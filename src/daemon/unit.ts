@@ -4,6 +4,7 @@ import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { advice, CairnError } from "../errors.ts";
 import { isLocked } from "../fs/linux/kernel-lock.ts";
+import { isSystemRoot } from "../fs/linux/user-namespace.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { shellQuote } from "../fs/paths/safe-path.ts";
@@ -22,7 +23,7 @@ interface Caller {
 
 /** Units of the system for root, else of the user. A timer needs no place for a socket, which some sessions lack. */
 export function ownScope(): Scope {
-  return { isSystem: process.geteuid?.() === 0 };
+  return { isSystem: isSystemRoot() };
 }
 
 /** Units that Cairn can install, by the one that systemd enables: either the daemon, or a timer with the service that it starts. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { spawnSync } from "node:child_process";
 import { userInfo } from "node:os";
 import { absolutePath, groupName, homeDirectories, homeDirectory, parseNames, userName } from "./users.ts";
 
@@ -36,4 +37,17 @@ test("homeDirectory ignores an empty or relative HOME", (t) => {
     assert.equal(homeDirectory({ HOME: "/asked" }), "/asked");
     assert.equal(absolutePath(process.env, "HOME"), null);
   }
+});
+
+test("root of a user namespace is not root of the machine, and never asks for the records of root's daemon", (context) => {
+  const prefix = process.getuid!() === 0 ? ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups"] : [];
+  const inNamespace = (...words: string[]): ReturnType<typeof spawnSync> => {
+    const [command, ...rest] = [...prefix, "unshare", "-U", "-r", ...words];
+    return spawnSync(command!, rest, { encoding: "utf8" });
+  };
+  if (inNamespace(process.execPath, "-e", "").status !== 0) return context.skip("no user namespace for this user here");
+  const module = JSON.stringify(new URL("../workspace/place/daemon-marks.ts", import.meta.url).href);
+  const script = `import { stateOfOtherDaemon } from ${module}; console.log(process.getuid(), stateOfOtherDaemon())`;
+  const ran = inNamespace(process.execPath, "--input-type=module", "-e", script);
+  assert.equal(String(ran.stdout).trim(), "0 null", String(ran.stderr));
 });

@@ -3,7 +3,7 @@ import { userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { absolutePath, type Environment, knownHome, knownStateDirectory } from "./home.ts";
-import { insideId } from "./linux/user-namespace.ts";
+import { insideId, isSystemRoot, namespaceIds } from "./linux/user-namespace.ts";
 
 export { absolutePath, knownHome } from "./home.ts";
 
@@ -43,13 +43,23 @@ function groupNames(): Names {
   return (groups ??= load("/etc/group"));
 }
 
-/** Returns the name of a user id of a file; "" if this machine has no name for it. */
+/** Returns the name to record beside a user id; "" if there is none, or if names here are those of a user namespace. */
 export function userName(uid: number): string {
+  return namespaceIds() === null ? userHere(uid) : "";
+}
+
+/** Returns the name that a user id of a file has here; "" if it has none. */
+export function userHere(uid: number): string {
   return userNames().get(insideId("uids", uid)) ?? "";
 }
 
-/** Returns the name of a group id of a file; "" if this machine has no name for it. */
+/** Returns the name to record beside a group id; "" if there is none, or if names here are those of a user namespace. */
 export function groupName(gid: number): string {
+  return namespaceIds() === null ? groupHere(gid) : "";
+}
+
+/** Returns the name that a group id of a file has here; "" if it has none. */
+export function groupHere(gid: number): string {
   return groupNames().get(insideId("gids", gid)) ?? "";
 }
 
@@ -161,7 +171,7 @@ export function isOthersPlace(place: string): boolean {
 export function machinesRoot(env: Environment): string {
   const named = absolutePath(env, "CAIRN_MACHINES");
   if (named !== null) return named;
-  if (process.geteuid?.() === 0) return "/var/lib/cairn/machines";
+  if (isSystemRoot()) return "/var/lib/cairn/machines";
   const data = absolutePath(env, "XDG_DATA_HOME") ?? join(homeDirectory(env), ".local/share");
   return join(data, "cairn", "machines");
 }

@@ -4,7 +4,7 @@ import { rawPath as pathOfRecord, recordPath } from "../../formats/records/recor
 import { movedBelow } from "../../fs/paths/safe-path.ts";
 import { SETGID, SETUID } from "../../fs/linux/syscalls.ts";
 import { outsideId } from "../../fs/linux/user-namespace.ts";
-import { groupId, groupName, userId, userName } from "../../fs/users.ts";
+import { groupHere, groupId, userHere, userId } from "../../fs/users.ts";
 import type { HoleList } from "./data-runs.ts";
 
 /** Fields that the manifest has for entries whose nodes cannot say them, by path in latin1. */
@@ -57,16 +57,18 @@ export class OwnersByName {
   readonly #ids = new Map<string, number | null>();
 
   /**
-   * Returns the node with this machine's ids. If a name is unknown and its number belongs to somebody else here, the
-   * node has no setuid or setgid bit: programs must not run as a stranger.
+   * Returns the node with this machine's ids. If a name has another number here, or is unknown and its number belongs to
+   * somebody else, the node has no setuid or setgid bit: programs must not run as a stranger. A file that had such a bit
+   * is `withheld`.
    */
-  of<T extends Pick<TreeNode, "uid" | "gid" | "user" | "group" | "mode">>(node: T): T {
+  of<T extends Pick<TreeNode, "uid" | "gid" | "user" | "group" | "mode" | "type">>(node: T): T & { withheld?: true } {
     const uid = this.#id("user", node.user, userId);
     const gid = this.#id("group", node.group, groupId);
     const lost =
-      (uid === null && userName(node.uid) !== "" ? SETUID : 0) |
-      (gid === null && groupName(node.gid) !== "" ? SETGID : 0);
-    return { ...node, uid: uid ?? node.uid, gid: gid ?? node.gid, mode: node.mode & ~lost };
+      ((uid === null ? userHere(node.uid) !== "" : uid !== node.uid) ? SETUID : 0) |
+      ((gid === null ? groupHere(node.gid) !== "" : gid !== node.gid) ? SETGID : 0);
+    const owned = { ...node, uid: uid ?? node.uid, gid: gid ?? node.gid, mode: node.mode & ~lost };
+    return node.type === "file" && owned.mode !== node.mode ? { ...owned, withheld: true } : owned;
   }
 
   #id(kind: "user" | "group", name: string, idOf: (name: string) => number | null): number | null {

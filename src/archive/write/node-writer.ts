@@ -66,6 +66,8 @@ export function isDiskTrouble(detail: string): boolean {
 const ROUNDED = "the file system cannot keep this time exactly: it rounds times, or its range is too small";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const NO_ID_HERE = "its owner or group has no id in this user namespace";
+const WITHHELD =
+  "it is restored without setuid and setgid: its owner or group is another number here, or has no name here";
 const UNKNOWN = "its owner was not known when it was saved, in a user namespace without an id for that owner";
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
 const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
@@ -261,7 +263,7 @@ export class NodeWriter {
   #set(
     fd: number,
     isNamed: boolean,
-    node: Omit<NodeMetadata, "type"> & { type?: NodeMetadata["type"] },
+    node: Omit<NodeMetadata, "type"> & { type?: NodeMetadata["type"]; withheld?: true },
     { path, mode, made = null }: { path: Uint8Array; mode: number; made?: number | null },
   ): void {
     let aspects: NotSet["aspects"] = [];
@@ -297,6 +299,10 @@ export class NodeWriter {
     }
     if (aspects.length > 0 && this.#look(fd, isNamed))
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
+    if (node.withheld === true) {
+      aspects = ["mode", ...aspects.filter((each) => each !== "mode")];
+      detail = WITHHELD;
+    }
     if (aspects.length > 0) this.#note(path, aspects, whyNotSet(attributes) ?? this.#whyRefused(detail));
   }
 

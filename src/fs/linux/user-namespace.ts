@@ -80,6 +80,16 @@ export function ownIds(): { uid: number; gid: number } {
   return { uid: uid === NO_ID ? -1 : uid, gid: gid === NO_ID ? -1 : gid };
 }
 
+/** True for root of the machine, not for root of a user namespace, for example of a rootless container. */
+export function isMachineRoot(): boolean {
+  return process.geteuid?.() === 0 && ownIds().uid === 0;
+}
+
+/** True for a root who owns the system's folders: that of the machine, or of a container with files of its own. */
+export function isSystemRoot(): boolean {
+  return process.geteuid?.() === 0 && (isMachineRoot() || fs.statSync("/").uid === 0);
+}
+
 /** True if two owners may be the same: they are equal, or one is not known. */
 export function mayBeSameId(one: number | undefined, other: number): boolean {
   return one === other || one === NO_ID || other === NO_ID;

@@ -7,6 +7,7 @@ import { encodeChecked, rawPath, recordPath } from "../../formats/records/record
 import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { isSubvolume, subvolumeUuid } from "../../fs/linux/btrfs.ts";
 import { parentOf } from "../../fs/linux/exchange-folders.ts";
+import { isMachineRoot } from "../../fs/linux/user-namespace.ts";
 import { printablePath, releaseLine, shellPath } from "../../fs/paths/safe-path.ts";
 import { absolutePath } from "../../fs/users.ts";
 
@@ -30,7 +31,7 @@ export function isSystemDaemon(): boolean {
 
 /** The state directory of root's daemon, for other processes of root; null for the daemon and other users. */
 export function stateOfOtherDaemon(): string | null {
-  return process.geteuid?.() === 0 && !isSystemDaemon() ? systemStateDirectory() : null;
+  return isMachineRoot() && !isSystemDaemon() ? systemStateDirectory() : null;
 }
 
 function nameOf(kind: "path" | "identity" | "above", value: Uint8Array | string): string {
@@ -141,7 +142,7 @@ export function requireNotDaemons(folder: Buffer): void {
   const byPath = readMark(state, nameOf("path", folder));
   const mark = byPath ?? markByIdentity(state, folder);
   // Root has read the daemon's registry before: a folder that is not in it is no longer kept.
-  if (mark === null || (byPath !== null && process.geteuid?.() === 0)) return;
+  if (mark === null || (byPath !== null && isMachineRoot())) return;
   const kept = Buffer.from(rawPath(mark));
   const shown = printablePath(folder);
   const moved = byPath === null ? `, as ${printablePath(kept)}` : "";

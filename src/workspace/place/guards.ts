@@ -6,6 +6,7 @@ import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { parentOf } from "../../fs/linux/exchange-folders.ts";
 import { mountOf, placeOnDevice, readMounts } from "../../fs/linux/mounts.ts";
+import { isMachineRoot } from "../../fs/linux/user-namespace.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath, releaseLine } from "../../fs/paths/safe-path.ts";
 import { isGone, requireAnswer } from "../../fs/silent-mounts.ts";
 import { homeDirectories, knownHome, userStateDirectory } from "../../fs/users.ts";
@@ -178,7 +179,7 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
     throw refusal(folder, how, "nested", RELEASE(other));
   }
   // Root has read the daemon's records in the loop above.
-  if (process.geteuid?.() !== 0 && isAroundDaemons(folder))
+  if (!isMachineRoot() && isAroundDaemons(folder))
     throw refusal(
       folder,
       "a workspace of root's daemon lies in it",

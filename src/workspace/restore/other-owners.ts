@@ -5,7 +5,7 @@ import { putName, type Syscalls } from "../../fs/linux/syscalls.ts";
 import { isOwnId, NO_ID } from "../../fs/linux/user-namespace.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import type { Plan, PlannedEntry } from "../rules/plan.ts";
-import { groupName, userName } from "../../fs/users.ts";
+import { groupHere, userHere } from "../../fs/users.ts";
 import { newArena } from "../../native.ts";
 
 export interface Owned {
@@ -44,7 +44,7 @@ export class OtherOwners {
     if (isOwnerLost) return lostBy(was.uid);
     const isGroupLost = was.gid !== is.gid && (is.gid !== wanted.gid || !this.#mayGive("gid", was.gid));
     return isGroupLost
-      ? `it belongs to ${was.gid === NO_ID ? "a group without an id in this user namespace" : `the group ${named(was.gid, groupName)}`}, which would lose it${TAKE}`
+      ? `it belongs to ${was.gid === NO_ID ? "a group without an id in this user namespace" : `the group ${named(was.gid, groupHere)}`}, which would lose it${TAKE}`
       : null;
   }
 
@@ -97,7 +97,7 @@ export function effectiveRights(): bigint {
 }
 
 function lostBy(uid: number): string {
-  const user = uid === NO_ID ? "a user without an id in this user namespace" : `the user ${named(uid, userName)}`;
+  const user = uid === NO_ID ? "a user without an id in this user namespace" : `the user ${named(uid, userHere)}`;
   return `it belongs to ${user}, who would lose it${TAKE}`;
 }
 
