@@ -233,7 +233,11 @@ test("agent install writes hooks and MCP entries in each tool's format, and with
     cairn: { type: "stdio", command: PROGRAM[0], args: server("claude-code"), env: VARIABLES },
   });
   installed("claude-code", "--each", "turn");
-  assert.deepEqual(Object.keys(json(home, ".claude/settings.json")["hooks"]), ["Stop", "UserPromptSubmit", "SessionEnd"]);
+  assert.deepEqual(Object.keys(json(home, ".claude/settings.json")["hooks"]), [
+    "Stop",
+    "UserPromptSubmit",
+    "SessionEnd",
+  ]);
   installed("codex", "--each", "turn");
   assert.match(read(home, ".codex/config.toml"), /^model = "x" # mine/);
   const toml = JSON.parse(JSON.stringify(parse(read(home, ".codex/config.toml")))) as Loose;

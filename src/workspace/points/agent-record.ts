@@ -179,8 +179,12 @@ function withoutFitting(place: RecordPlace, event: StoredEvent, texts: TextsToRe
   const kept = isFound ? { ...rest, no_text: REMOVED } : event;
   const named = renamer(place, texts);
   const changed: Partial<StoredEvent> = {};
-  for (const key of ["agent", "session", "turn", "tool", "call"] as const)
-    if (event[key] !== null && named(event[key]) !== event[key]) changed[key] = named(event[key]);
+  for (const key of ["agent", "session", "turn", "tool", "call", "background", "notified"] as const) {
+    const id = event[key] ?? "";
+    if (named(id) !== id) changed[key] = named(id);
+  }
+  for (const key of ["denied", "tasks"] as const)
+    if (event[key]?.some((id) => named(id) !== id) === true) changed[key] = event[key].map(named);
   if (rest.failed !== null && texts.isTyped(rest.failed)) changed.failed = REMOVED;
   return Object.keys(changed).length === 0 ? kept : { ...kept, ...changed };
 }
