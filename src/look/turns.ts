@@ -216,7 +216,7 @@ export async function changesOf(
   { session, first, last, after = -Infinity }: Pick<FoundTurn, "session" | "first" | "last" | "after">,
   own: CallOptions,
 ): Promise<Change[]> {
-  const { log, calls } = known;
+  const { calls } = known;
   const isOwn = (call: { session: string; index: number }): boolean =>
     call.session === session && call.index >= first && call.index <= last;
   const spans = calls.spans.filter((span) => isOwn(span) && span.to > after);
