@@ -99,7 +99,10 @@ function mounted(t: TestContext, size: string): string | null {
 }
 
 /** Fails hooks by `spoil`, and checks that everything says so until `mend` and the next hook. */
-function failing(project: Project, { spoil, mend, why }: { spoil(): void; mend(): void; why: RegExp }): void {
+function failing(
+  project: Project,
+  { spoil, mend, why, isDamage = false }: { spoil(): void; mend(): void; why: RegExp; isDamage?: boolean },
+): void {
   project.hook("UserPromptSubmit", { prompt_id: "p1", prompt: "works" });
   assert.equal(project.agent()["failed"], null);
   spoil();
@@ -110,11 +113,14 @@ function failing(project: Project, { spoil, mend, why }: { spoil(): void; mend()
   assert.match(systemMessage, why);
   assert.equal(project.hook("Stop", { prompt_id: "p2" }), "", "it is said once in a session");
   const { failed, covered } = project.agent();
-  assert.deepEqual([failed.count, failed.over, covered], [2, false, true]);
+  assert.deepEqual([failed.count, failed.over, covered], [2, false, !isDamage]);
   assert.match(failed.reason, why);
   const line = /2 hooks of claude-code failed since \d{4}-\d\d-\d\d/;
   assert.match(project.text("agent", "status"), line);
-  assert.match(project.text("doctor"), line);
+  const doctor = project.text("doctor");
+  assert.match(doctor, line);
+  assert.match(doctor, isDamage ? /not healthy/ : /no damage found, but saves or scheduled work fail/);
+  assert.equal(cairn(["doctor", "-C", project.folder]).status, isDamage ? 6 : 4);
   assert.match(project.text("turns"), line);
   assert.doesNotMatch(project.text("turns"), /nothing changed.*\n.*not saved/);
   mend();
@@ -166,6 +172,17 @@ test("a damaged pack is named by agent status and doctor, also if hooks save", (
   assert.match(project.text("doctor"), /not healthy/);
 });
 
+test("a folder whose store is damaged or gone is not covered, and nothing is said of its hooks", () => {
+  for (const lost of ["store/config", "store"]) {
+    const project = new Project();
+    fs.rmSync(path.join(project.control, lost), { recursive: true });
+    const { covered, why } = project.agent();
+    assert.equal(covered, false, lost);
+    assert.match(why, /config|store/);
+    assert.doesNotMatch(project.text("agent", "status"), /no hook yet/);
+  }
+});
+
 test("hooks while the daemon is stopped end in time, and are named then and later", async (t) => {
   const daemon = await new TestDaemon(t).start();
   const project = new Project(undefined, undefined, daemon.asked);
@@ -205,7 +222,7 @@ test("hooks with a damaged store are named", () => {
     fs.chmodSync(file, 0o600);
     fs.writeFileSync(file, content);
   };
-  failing(project, { spoil: () => put("damaged"), mend: () => put(config), why: /config/ });
+  failing(project, { spoil: () => put("damaged"), mend: () => put(config), why: /config/, isDamage: true });
 });
 
 test("hooks whose workspace cannot be opened are named, from the user's own record", () => {

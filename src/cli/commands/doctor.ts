@@ -25,35 +25,45 @@ export const command: CommandDefinition = {
     const options = OPTIONS.read(context, input);
     const result = await client.doctor({ ...context.callOptions(), ...options });
     append(result.findings, await machineFindings(context, options.repair === true));
-    await noteAgents(context, client, result);
     const schedule = await client.schedule(context.callOptions());
     for (const problem of schedule.problems) context.note(problem);
+    const hooks = result.findings.flatMap(({ kind, severity, detail }) =>
+      (kind === "hooks" || kind === "not-writable") && severity !== "info" ? [detail] : [],
+    );
+    const failing = [...hooks, ...(await noteAgents(context, client, result)), ...schedule.problems];
     await noteRunner(context, schedule);
     const outcome: Outcome = {
       data: result,
       async text() {
         const { renderDoctor } = await import("../render/care.ts");
-        return renderDoctor(result, context.style);
+        return renderDoctor(result, context.style, failing.length > 0);
       },
     };
     if (!result.healthy) {
       const repair = context.commandLine(["doctor", "--repair"], input.argument(0));
       outcome.error = new CairnError("damaged", "doctor found damage", { hint: hintFor(result, repair) });
-    }
+    } else if (failing.length > 0)
+      outcome.error = new CairnError("overdue", listedNames(failing.slice(0, 3)), {
+        hint: `\`${context.commandLine(["save"], input.argument(0))}\` shows if the folder can be saved now`,
+      });
     return outcome;
   },
 };
 
-/** Reports why agents with hooks in the folder may save nothing. Only this user's process can read the tools' records. */
-async function noteAgents(context: Context, client: Client, { findings }: DoctorResult): Promise<void> {
+/** Reports why agents with hooks in the folder may save nothing, and returns what fails. Only this user's process can read the tools' records. */
+async function noteAgents(context: Context, client: Client, { findings }: DoctorResult): Promise<string[]> {
   const { folderState } = await import("./agent/status.ts");
   const { agents } = await folderState(context, client.workspacePath());
   const { describeFailed } = await import("../../workspace/points/failed-hooks.ts");
   const isTold = findings.some(({ kind }) => kind === "hooks");
+  const failing: string[] = [];
   for (const { tool, problems, failed } of agents) {
-    if (failed !== null && !isTold) context.note(describeFailed({ agent: tool, ...failed }));
+    const said = failed === null || isTold ? null : describeFailed({ agent: tool, ...failed });
+    if (said !== null) context.note(said);
+    if (said !== null && failed?.over === false) failing.push(said);
     for (const each of problems) context.note(each);
   }
+  return failing;
 }
 
 /** Returns the findings of `doctor` about this user's machines: files of killed and failed commands, which a repair removes. */

@@ -27,8 +27,11 @@ export function renderVerify(result: VerifyResult, shorten: Shorten, style: Styl
   ].join("\n");
 }
 
-/** Prints the findings, then the engine in use and why no better engine is used. */
-export function renderDoctor(result: DoctorResult, style: Style): string {
+/**
+ * Prints the findings, then the engine in use and why no better engine is used. `isFailing`: saves or scheduled work fail,
+ * although no damage was found.
+ */
+export function renderDoctor(result: DoctorResult, style: Style, isFailing = false): string {
   const { engine_reasons: reasons } = result;
   const at = reasons.findIndex(({ chosen }) => chosen);
   const better = reasons.slice(0, at).map(({ engine, reason, hint }) => {
@@ -36,11 +39,11 @@ export function renderDoctor(result: DoctorResult, style: Style): string {
     return `  ${style.dim(`not ${engine}: ${printable(reason)}${help}`)}`;
   });
   const used = `engine ${reasons[at]!.engine} (${printable(reasons[at]!.reason)})`;
-  return [renderFindings(result, style), used, ...better].join("\n");
+  return [renderFindings(result, style, isFailing), used, ...better].join("\n");
 }
 
-function renderFindings(result: DoctorResult, style: Style): string {
-  if (result.findings.length === 0) return style.green("healthy: no problem found");
+function renderFindings(result: DoctorResult, style: Style, isFailing: boolean): string {
+  if (result.findings.length === 0 && !isFailing) return style.green("healthy: no problem found");
   const colours = { info: style.dim, warning: style.yellow, damage: style.red };
   const lines = result.findings.flatMap((finding) => {
     const line = `${colours[finding.severity](finding.severity)} ${finding.kind}: ${printable(finding.detail)}`;
@@ -49,7 +52,8 @@ function renderFindings(result: DoctorResult, style: Style): string {
       finding.repaired === true ? "repaired" : finding.repaired === false ? "could not be repaired" : "--repair would";
     return [line, `  ${verb}: ${printable(finding.repair)}`];
   });
-  return [...lines, result.healthy ? style.green("healthy") : style.red("not healthy")].join("\n");
+  const well = isFailing ? style.red("no damage found, but saves or scheduled work fail") : style.green("healthy");
+  return [...lines, result.healthy ? well : style.red("not healthy")].join("\n");
 }
 
 export interface CleanupView {

@@ -73,10 +73,13 @@ export function* controlFindings(workspace: Workspace): Iterable<StoreFinding> {
 
 function* placeFindings({ found }: Workspace): Iterable<StoreFinding> {
   const { root } = found.control;
-  const warnings = controlWarnings(root, found.folder);
+  for (const detail of controlWarnings(root, found.folder))
+    yield { kind: "control-place", severity: "warning", detail };
   const why = whyNotWritable(root);
-  if (why !== null) warnings.push(`saves and restores in place fail: ${root} cannot be written (${why})`);
-  for (const detail of warnings) yield { kind: "control-place", severity: "warning", detail };
+  if (why !== null) {
+    const detail = `saves and restores in place fail: ${root} cannot be written (${why})`;
+    yield { kind: "not-writable", severity: "warning", detail };
+  }
   const mode = fs.statSync(root).mode & 0o777;
   if ((mode & 0o077) === 0) return;
   yield {

@@ -104,6 +104,7 @@ export async function folderState(context: Context, folder: string): Promise<Fol
     else {
       await using client = await library.open(found, options);
       ({ watched, agents: known } = await client.agentEvents({ ...options, limit: 0 }));
+      await client.store(options);
     }
   } catch (error) {
     problem = toCairnError(error).message;
@@ -261,7 +262,7 @@ function notesOn({ path, background }: FolderState, style: Style, now: number): 
 }
 
 function rowOf(
-  { path, watched }: FolderState,
+  { path, watched, problem }: FolderState,
   { tool, installed, why, trusted, last_prompt: prompt, last_hook: last, last_point: point, checked_at }: AgentState,
   { style, now }: { style: Style; now: number },
 ): string[] {
@@ -282,7 +283,8 @@ function rowOf(
     ...row,
     trusted === null ? "trust unknown" : trusted ? "trusted" : style.yellow("not trusted"),
     ago("prompt", prompt),
-    ago("hook", last?.at, ago("no hook yet, checked", checked_at, "no hook yet")),
+    // A folder that cannot be asked has told of no hook, and of none that was missing.
+    ago("hook", last?.at, problem === null ? ago("no hook yet, checked", checked_at, "no hook yet") : ""),
     ago(`point ${point?.save_point_id?.slice(0, 8)}`, point?.at),
   ];
 }
