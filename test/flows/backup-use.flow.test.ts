@@ -379,4 +379,20 @@ test("backup use on a terminal offers to keep the typed password, and the kept f
   const { password_file: file } = cairnOk(["-C", folder, "backup", "use"]).data["kept"] as { password_file: string };
   assert.equal(fs.statSync(file).mode & 0o777, 0o600);
   assert.equal(cairnOk(["-C", folder, "backup", "list"]).data["location"], place.location);
+  // A changed password: scheduled backups read the former one from the kept file.
+  const change = async (key: string): Promise<number> => {
+    const terminal = new Terminal(t, ["-C", folder, "backup", "key", "passwd"], SCRATCH);
+    await terminal.type("new password", "second\r");
+    await terminal.type("repeat the password", "second\r");
+    await terminal.type("read it? [y/N]", `${key}\r`);
+    return terminal.ended();
+  };
+  assert.equal(await change("y"), 0);
+  assert.equal(fs.readFileSync(file, "utf8"), "second\n");
+  fs.writeFileSync(place.passwordFile, "third");
+  const words = ["-C", folder, "backup", "key", "passwd", "-r", place.location, "--password-file", file];
+  const changed = cairnOk([...words, "--new-password-file", place.passwordFile]);
+  assert.match(changed.warnings.join(), new RegExp(`fail until ${file} gives the new password`));
+  fs.writeFileSync(file, "third");
+  assert.deepEqual(cairnOk(["-C", folder, "backup", "list"]).data["snapshots"], []);
 });

@@ -1,14 +1,18 @@
-import type { BackupRepository, RepositoryKeys } from "../../../contract/index.ts";
+import { realpathSync, statSync } from "node:fs";
+import type { BackupRepository, KeptRepository, RepositoryKeys } from "../../../contract/index.ts";
+import { toCairnError } from "../../../errors.ts";
 import { AgeKeyOptions } from "../../../contract/repositories.ts";
 import { type CommandDefinition, group, type Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
-import type { Input } from "../../input.ts";
+import { passwordOf } from "../../../keep/tasks.ts";
+import { durableWrite } from "../../../fs/durable.ts";
+import { type Input, isConfirmed } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
 import { askPassword } from "../../password.ts";
-import { formatAge, plural, printable } from "../../render/format.ts";
+import { formatAge, plural, printable, shellQuote } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
-import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { isWrongPassword, keptFor, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 const AGE = new VerbOptions(AgeKeyOptions.entries);
 const NEW_PASSWORD: OptionDefinition = {
@@ -71,8 +75,16 @@ const passwd: CommandDefinition = {
   options: [...REPOSITORY_OPTIONS, NEW_PASSWORD],
   examples: [{ line: "cairn backup key passwd -r /srv/backups", text: "change the password in use" }],
   async run(context, input) {
-    const fresh = newPassword(context, input);
-    return keysAfter(context, input, async (repository) => repository.changePassword(fresh, context.callOptions()));
+    let [bytes, where]: [Uint8Array, string] = [new Uint8Array(), ""];
+    const ask = newPassword(context, input);
+    const fresh = async (): Promise<Uint8Array> => (bytes = await ask());
+    const outcome = await keysAfter(context, input, async (repository) => {
+      where = repository.info.location;
+      return repository.changePassword(fresh, context.callOptions());
+    });
+    const kept = await keptFor(context).catch(() => null);
+    if (kept?.repository === where) await renewKept(context, kept, bytes);
+    return outcome;
   },
 };
 
@@ -87,6 +99,38 @@ export const command = group({
     passwd: { summary: "change the password in use", load: async () => ({ command: passwd }) },
   },
 });
+
+/** If the source of scheduled backups has the former password, offers to write the new one into its file; else warns. */
+async function renewKept(
+  context: Context,
+  kept: KeptRepository & { folder: string },
+  fresh: Uint8Array,
+): Promise<void> {
+  const { password_file: file, password_command: command, age_identity: identity, folder } = kept;
+  const source = file ?? command;
+  if (source === null) return;
+  const { env, signal } = context;
+  const opening = { ...context.callOptions(), env, repository: kept.repository };
+  const isFormer = await (
+    await context.library()
+  )
+    .openRepository({ ...opening, password: async () => passwordOf(kept, signal) })
+    .then(async (open) => open.close(), isWrongPassword);
+  if (isFormer !== true) return;
+  const isPlain = file !== null && identity === null;
+  try {
+    if (isPlain && (await isConfirmed(`write the new password into ${file}, where backups of ${folder} read it?`)))
+      return durableWrite(realpathSync(file), Buffer.concat([fresh, Buffer.from("\n")]), {
+        mode: statSync(file).mode & 0o777,
+      });
+  } catch (error) {
+    // The password is changed already.
+    context.note(toCairnError(error).message);
+  }
+  context.note(
+    `backups of ${printable(folder)} fail until ${printable(source)} gives the new password; or name another source: cairn backup use ${shellQuote(folder)} --password-file FILE`,
+  );
+}
 
 /** Calls `act` with the repository, and shows the keys that the repository has afterwards. */
 async function keysAfter(

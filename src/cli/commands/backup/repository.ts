@@ -98,9 +98,16 @@ export function namedOptions(
 export async function keptRepository(
   context: Context,
   input: Input,
+  of: ForFolder = {},
+): Promise<(KeptRepository & { folder: string }) | null> {
+  return nameOf(context, input) === undefined ? keptFor(context, of) : null;
+}
+
+/** Returns the repository kept for a folder, whatever the line names; null if there is none. */
+export async function keptFor(
+  context: Context,
   { folder, saves = false }: ForFolder = {},
 ): Promise<(KeptRepository & { folder: string }) | null> {
-  if (nameOf(context, input) !== undefined) return null;
   try {
     const client = await context.open(folder).catch(async (error: unknown) => {
       // The folder's save points move with it, and so do its settings.
@@ -143,7 +150,7 @@ export async function openNamed(
   }
 }
 
-function isWrongPassword(error: unknown): boolean {
+export function isWrongPassword(error: unknown): boolean {
   return error instanceof CairnError && error.code === "wrong_password";
 }
 
