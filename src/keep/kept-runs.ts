@@ -47,7 +47,7 @@ export function keptOnly(
     await requireKept(await within(workspaceName, async ({ found }) => found), repository.info);
     return repository;
   });
-  // It may fail before it is awaited.
+  // A failure may come before the await.
   checked.catch(() => undefined);
   return checked;
 }

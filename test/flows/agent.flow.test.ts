@@ -395,7 +395,10 @@ test("a hook saves the folder with session, turn and tool as the cause, prints n
     cause: Record<string, unknown>;
   }[];
   assert.deepEqual(
-    points.map(({ message, cause: { called_at: _, ...cause } }) => [message, cause]),
+    points.map(({ message, cause }) => [
+      message,
+      Object.fromEntries(Object.entries(cause).filter(([key]) => key !== "called_at")),
+    ]),
     [
       ["after a turn", { kind: "tool_call", agent: "gemini", event: "AfterAgent", session: "d7b3f93e" }],
       [

@@ -50,7 +50,10 @@ export const command: CommandDefinition = {
   },
 };
 
-/** Reports why agents with hooks in the folder may save nothing, and returns what fails. Only this user's process can read the tools' records. */
+/**
+ * Reports why agents with hooks in the folder may save nothing, and returns the failures that last. Only this user's process can
+ * read the tools' records.
+ */
 async function noteAgents(context: Context, client: Client, { findings }: DoctorResult): Promise<string[]> {
   const { folderState } = await import("./agent/status.ts");
   const { agents } = await folderState(context, client.workspacePath());

@@ -25,8 +25,6 @@ export interface BisectInput {
   command: readonly string[];
 }
 
-type Verdict = BisectTest["verdict"];
-
 /** Exit status for a point that cannot be tested, as for `git bisect run`. */
 const SKIP = 125;
 /** The first exit status with which a shell reports a program that a signal ended. */
@@ -131,7 +129,7 @@ class Bisection {
     return Math.max(0, 2 - this.#tested) + Math.ceil(Math.log2(this.#bad - this.#good));
   }
 
-  /** Throws `usage` if the point is an end and not what it was named as. */
+  /** Throws `usage` if the point is an end and not good or bad, as it was named. */
   note(at: number, { verdict, exit_code: status }: Pick<BisectTest, "exit_code" | "verdict">): void {
     const wanted = ["good", "bad"][this.#tested++] ?? verdict;
     if (verdict !== wanted) {

@@ -147,7 +147,7 @@ export function applyRetention(
   const ordinary = sorted.filter(({ undo }) => !undo);
   const undo = undoReasons(sorted, rules, latestOf(sorted, now));
   const whole = ordinary.filter(({ incomplete }) => incomplete !== true);
-  // An incomplete point may have the only copy of what is newer than the last whole one, so it is no reason to drop either.
+  // An incomplete point may have the only copy of entries newer than the last whole point: neither is dropped for the other.
   const kept = new Map([whole, ordinary].flatMap((of) => [...ordinaryReasons(of, rules, latestOf(of, now))]));
   const oldest = rules.maxAge === undefined ? null : before(now, parseSpan(rules.maxAge));
   return sorted.map((point) => {

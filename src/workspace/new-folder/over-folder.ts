@@ -17,10 +17,9 @@ import { effectiveRights } from "../restore/other-owners.ts";
 import type { Workspace } from "../open/workspace.ts";
 
 /**
- * Runs a command with the content of a point at the path of the workspace's folder, in a mount namespace of its own. An
- * overlay in the work directory has three layers that nobody writes, from the top: the point, whiteouts (marks of
- * overlayfs that hide an entry of a lower layer) and the folder, of which the command sees ignored entries only. What
- * the command writes goes to `written`.
+ * Runs a command in a mount namespace in which the path of the workspace's folder shows a point. From the top, an overlay has:
+ * `written` (writes of the command), the point, whiteouts (overlayfs's marks that hide lower entries), and the folder, of which
+ * only ignored entries are seen.
  */
 
 const CAP_SYS_ADMIN = 1n << 21n;

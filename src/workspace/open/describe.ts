@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { namespaceIds } from "../../fs/linux/user-namespace.ts";
 import { joinPath } from "../../formats/bytes.ts";
@@ -17,7 +16,6 @@ import { patternsOfUnwanted } from "../../archive/scan/unwanted.ts";
 import type { ScanResult } from "../../archive/scan/scan.ts";
 import { leftOutOf } from "../points/left-out.ts";
 import { withSpan } from "../points/agent-events.ts";
-import { writeChangeTimes } from "../points/change-times.ts";
 import type { Point } from "../points/point-files.ts";
 import { isSameRoot, rootOfContent, rootOfPoint } from "../points/root-changes.ts";
 import type { Workspace } from "./workspace.ts";
@@ -240,20 +238,4 @@ export function saveOf({ content: { held }, labels }: Point["descriptor"]): {
   if (held?.engine !== "btrfs-snapshot") return {};
   const compared = [...(held.still ?? []), ...labels].map(rawPath);
   return { save: { began: Date.parse(held.at), compared } };
-}
-
-/** Milliseconds by which a tree may have been made before its point says. */
-const HELD_EARLIER_MS = 60_000;
-
-/** Writes the change times of a held tree that was read, if it has them: clones have those of their sources only if these are recorded. */
-export function noteTimesOfTree(
-  workspace: Workspace,
-  { sequence, descriptor }: Point,
-  { scan, parent }: { scan: ScanResult; parent: Point | null },
-): void {
-  const { origins, tree } = workspace.points.pathsOf(sequence);
-  const isSnapshot = descriptor.effective_engine === "btrfs-snapshot";
-  const began = Date.parse(descriptor.created_at) - HELD_EARLIER_MS;
-  if (isSnapshot || existsSync(origins))
-    writeChangeTimes(workspace, { sequence, head: parent, scan, began, root: isSnapshot ? Buffer.from(tree) : null });
 }

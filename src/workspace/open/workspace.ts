@@ -2,9 +2,7 @@ import { utimesSync } from "node:fs";
 import type { PointStore } from "../store/point-store.ts";
 import { advice, CairnError, call, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { Recovery, WorkspaceState } from "../../formats/records/control.ts";
-import { readMounts, resolveMount, TESTED_POINT } from "../../fs/linux/mounts.ts";
 import { acquireLock, type Lock } from "../../fs/lock.ts";
-import { printablePath } from "../../fs/paths/safe-path.ts";
 import { writeRegular } from "../../fs/regular-file.ts";
 import type { Told, Unfinished } from "../../fs/unfinished.ts";
 import type { SavePointId } from "../../ids.ts";
@@ -15,7 +13,7 @@ import { unfinishedIn } from "../points/journals.ts";
 import { neverRead, type Point } from "../points/point-files.ts";
 import { Points } from "../points/points.ts";
 import type { Progress } from "../../contract/words.ts";
-import { requireNotOthers } from "../place/owners.ts";
+import { requireNotOthers, requireNotTested } from "../place/owners.ts";
 import { lockingOf } from "../place/registry.ts";
 import { Removals } from "../points/held-trees.ts";
 import { isUnknownHere, ownPointsOnly, type OutsidePoint, outsidePoint, siblingPoint, takenOver } from "./siblings.ts";
@@ -134,11 +132,9 @@ export class Workspace {
 
   /** Throws `refused` before root writes among another user's save points, and in the command of a bisect. The lock calls this; so do writers without a lock. */
   requireNotOthers(): void {
-    if (!this.#isOwn) requireNotOthers(this.found.control);
-    if (resolveMount(this.root, readMounts())?.source.startsWith(TESTED_POINT) === true)
-      throw new CairnError("refused", `${printablePath(this.root)} shows a save point here that a bisect tests`, {
-        hint: "a command that a bisect runs cannot save or restore the same folder: run it without Cairn",
-      });
+    if (this.#isOwn) return;
+    requireNotOthers(this.found.control);
+    requireNotTested(this.root);
     this.#isOwn = true;
   }
 

@@ -14,7 +14,7 @@ import { advice, CairnError, either, reworded, toCairnError } from "../../errors
 import { temporaryName } from "../../fs/durable.ts";
 import { outsideOwner } from "../../fs/linux/syscalls.ts";
 import { NO_ID } from "../../fs/linux/user-namespace.ts";
-import { filesystemKind } from "../../fs/linux/mounts.ts";
+import { filesystemKind, readMounts, resolveMount, TESTED_POINT } from "../../fs/linux/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes, type RawPath, shellPath } from "../../fs/paths/safe-path.ts";
 import { homeDirectories, knownHome, membersOf } from "../../fs/users.ts";
 import { existingAncestor } from "./room.ts";
@@ -117,6 +117,14 @@ export function requireNotOthers({ root }: ControlPaths): void {
     `the save points of this folder belong to the user ${other.owner.uid}, who could not use files that root writes there (${printablePath(root)})`,
     { hint: `work as that user: sudo -u '#${other.owner.uid}' cairn …; as root you can look at the points` },
   );
+}
+
+/** Throws `refused` in the command of a bisect, for which the folder's path shows the tested point. */
+export function requireNotTested(folder: Buffer): void {
+  if (resolveMount(folder, readMounts())?.source.startsWith(TESTED_POINT) !== true) return;
+  throw new CairnError("refused", `${printablePath(folder)} shows a save point here that a bisect tests`, {
+    hint: "a command that a bisect runs cannot save or restore the same folder: run it without Cairn",
+  });
 }
 
 /**

@@ -77,7 +77,7 @@ export interface NewRegistration {
   workspaceName: string;
 }
 
-/** What the registry records of a workspace. */
+/** Returns the registration of a workspace. */
 export function entryOf({ folder, control, controlFile, workspace }: Placed): NewRegistration {
   const [{ id: controlId }, { id: workspaceId, name: workspaceName }] = [controlFile, workspace];
   return { folder, control: control.root, controlId, workspaceId, workspaceName };

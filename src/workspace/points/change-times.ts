@@ -109,3 +109,19 @@ export function changeTimesOf({ found, points }: Place, { sequence }: Point): ((
     return null;
   }
 }
+
+/** Milliseconds by which a tree may have been made before its point says. */
+const HELD_EARLIER_MS = 60_000;
+
+/** Writes the change times of a held tree that was read, if it has them: clones have those of their sources only if these are recorded. */
+export function noteTimesOfTree(
+  place: Place,
+  { sequence, descriptor }: Point,
+  { scan, parent }: { scan: ScanResult; parent: Point | null },
+): void {
+  const { origins, tree } = place.points.pathsOf(sequence);
+  const isSnapshot = descriptor.effective_engine === "btrfs-snapshot";
+  const began = Date.parse(descriptor.created_at) - HELD_EARLIER_MS;
+  if (isSnapshot || existsSync(origins))
+    writeChangeTimes(place, { sequence, head: parent, scan, began, root: isSnapshot ? Buffer.from(tree) : null });
+}

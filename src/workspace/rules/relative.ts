@@ -7,13 +7,7 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import type { Workspace } from "../open/workspace.ts";
 import type { Point } from "../points/point-files.ts";
-import {
-  type DiffAspect,
-  type Difference,
-  differences,
-  exactDifferences,
-  type OnDamagedDirectory,
-} from "../points/tree-diff.ts";
+import { type Difference, differences, exactDifferences, type OnDamagedDirectory } from "../points/tree-diff.ts";
 import { contentOf, EntryBack, isSameContent, type Step } from "./entry-back.ts";
 import { isOfGit } from "./git-files.ts";
 import { type GitDecision, GitRule } from "./git-state.ts";

@@ -7,7 +7,6 @@ import { failpoint } from "../../failpoint.ts";
 import type { Descriptor } from "../../formats/records/descriptor.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { newSavePointId, type SavePointId } from "../../ids.ts";
-import type { ScanResult } from "../../archive/scan/scan.ts";
 import type { UnwantedKinds } from "../../archive/scan/task.ts";
 import { writeState } from "../place/control-directory.ts";
 import type { Point } from "../points/point-files.ts";
@@ -48,9 +47,9 @@ export interface Saved {
   /** entries of head that the folder has, but that a rule now leaves out: not counted as removed */
   notKept?: NotKept;
   /** entries that ignore rules hid from the scan; absent if the folder was not read */
-  hidden?: Pick<ScanResult["notes"], "ignored" | "ignoredCount">;
+  hidden?: Pick<StagedContent["scan"]["notes"], "ignored" | "ignoredCount">;
   /** the scan of the folder; absent if head was returned */
-  scan?: ScanResult;
+  scan?: StagedContent["scan"];
   /** true: no point was made, because `unless` returned true; `point` is head */
   isSpared?: true;
 }

@@ -25,9 +25,9 @@ import type { TreeSource } from "../../repository/trees/tree-source.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
 import { failpoint } from "../../failpoint.ts";
 import { removeLeftovers } from "../../fs/work-directory.ts";
-import { type IgnoreRecord } from "../../fs/ignore.ts";
 import { journaled } from "../open/unfinished-work.ts";
-import { noteTimesOfTree, saveOf, sealOf, stillDatabases, warnOfLongRules } from "../open/describe.ts";
+import { saveOf, sealOf, stillDatabases, warnOfLongRules } from "../open/describe.ts";
+import { noteTimesOfTree } from "../points/change-times.ts";
 
 /** Seals points: one point if a call needs its digests or contents; the others on request or when the process is idle. */
 
@@ -351,7 +351,7 @@ async function stageByReading(workspace: Workspace, point: Point, call: PointCal
 }
 
 async function stageBy(
-  rules: IgnoreRecord | null,
+  rules: ReturnType<typeof rulesToReadBy>,
   workspace: Workspace,
   point: Point,
   call: PointCall,

@@ -56,7 +56,10 @@ function moreOf(event: Record<string, unknown>): Partial<Told> {
       ? list
           .filter(fits)
           .slice(0, MOST_IDS)
-          .flatMap((each) => cutId(String(inside(each, name) ?? "")) ?? [])
+          .flatMap((each) => {
+            const id = inside(each, name);
+            return (typeof id === "string" ? cutId(id) : null) ?? [];
+          })
       : undefined;
   const { duration_ms: took, tool_input: input, tool_response: response, prompt } = event;
   const isBackground = [inside(input, "run_in_background"), inside(input, "is_background")].includes(true);
