@@ -43,6 +43,16 @@ test("a restore creates a deleted folder again, and an undo removes its entries"
   assert.deepEqual(readdirSync(of.folder), [], "an undo gives back what was there before the restore");
 });
 
+test("a restore into a folder that another program made records that folder", async (t) => {
+  const { client, folder } = await deleted(t);
+  mkdirSync(`${folder} takes the free inode`);
+  mkdirSync(folder);
+  await client.restore({ target: "head" });
+  const warnings: string[] = [];
+  await client.save({ onWarning: (message) => warnings.push(message) });
+  assert.deepEqual(warnings, []);
+});
+
 test("a restore of some paths creates a deleted folder again with the mode of the point", async (t) => {
   const of = await deleted(t);
   const { changes } = await of.client.restore({ target: "head", paths: ["b"] });

@@ -15,7 +15,7 @@ import {
   readWorkspace,
   recordFolder,
 } from "../place/control-directory.ts";
-import { type FoundWorkspace } from "../place/find-workspace.ts";
+import { type FoundWorkspace, isOtherFolder } from "../place/find-workspace.ts";
 import { requireMounted } from "../place/mounted.ts";
 import type { MissingFolderWork } from "../../formats/records/unfinished.ts";
 import { journaled, restoredInPart } from "./unfinished-work.ts";
@@ -140,7 +140,12 @@ export async function givingBack<T>(
   restore: () => Promise<T>,
 ): Promise<T> {
   requireMounted(workspace.found, call);
-  if (isFolderThere(workspace.root)) return restore();
+  if (isFolderThere(workspace.root)) {
+    const restored = await restore();
+    // The user goes on with a folder that another program made at the path.
+    if (isOtherFolder(workspace.found)) recordFolder(workspace.found);
+    return restored;
+  }
   try {
     await makeMissing(workspace);
     return await restore();

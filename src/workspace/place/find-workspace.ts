@@ -768,18 +768,22 @@ export interface MovedFolder {
 }
 
 /**
- * Finds the registered folder that was moved to `folder`: same device and inode, and born before its registration, so
- * that the inode is not a reused one. Null if there is none, or the file system has no birth times.
+ * Finds the registered folder that was moved to `folder`: same device, inode and birth time, since inode numbers are
+ * used again. Null if there is none, or the file system has no birth times.
  */
 export function movedHere(folder: Buffer): MovedFolder | null {
   const facts = statSync(folder, { bigint: true });
   const bornAt = Number(facts.birthtimeNs / 1_000_000n);
   if (bornAt <= 0) return null;
+  const made = madeAt(folder);
   for (const { registration, missing } of listRegistered()) {
     if (registration === null || missing.some((each) => each !== "folder")) continue;
-    if (bornAt > Date.parse(registration.registered_at)) continue;
     const known = recordOf(registration);
     if (known?.root_inode !== facts.ino.toString() || known.device !== facts.dev.toString()) continue;
+    // Without a recorded birth time, for example on an overlay, a folder that is younger than its registration is another one.
+    const isSame =
+      known.root_made === undefined ? bornAt <= Date.parse(registration.registered_at) : made === known.root_made;
+    if (!isSame) continue;
     const from = Buffer.from(rawPath(registration));
     if (missing.length > 0) return { from, isReplaced: false };
     const there = statSync(from, { bigint: true });

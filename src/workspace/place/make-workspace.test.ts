@@ -30,7 +30,14 @@ import {
 } from "./make-workspace.ts";
 import { createWorkspace, listWorkspaces, readState, writeState, writeWorkspace } from "./control-directory.ts";
 import { checkWorkspaceName, controlPaths, workspaceDirectoryName, workspaceNameOf } from "./control-layout.ts";
-import { findWorkspace, isOtherFolder, noteFolder, openControlDirectory, workspaceNamed } from "./find-workspace.ts";
+import {
+  findWorkspace,
+  isOtherFolder,
+  movedHere,
+  noteFolder,
+  openControlDirectory,
+  workspaceNamed,
+} from "./find-workspace.ts";
 import { type FolderNote, listRegistered, noteAt, removeNote, unregister } from "./registry.ts";
 import { encodeRegistration } from "../../formats/records/registration.ts";
 import { attributeOf, FOLDER_NOTE, setAttributeOf } from "../../fs/linux/own-attributes.ts";
@@ -304,6 +311,23 @@ test("isOtherFolder notices a new folder at the workspace's path, and findWorksp
   assert.equal(isOtherFolder(findWorkspace(join(directory, "ws"))!), true);
   writeWorkspace(found.control, { ...found.workspace, settings: { released_at: new Date().toISOString() } });
   assert.equal(findWorkspace(join(directory, "ws")), null);
+});
+
+test("movedHere finds a folder that was made again after its registration and then moved, but no other folder", async (context) => {
+  const directory = scratch(context);
+  const [folder, moved] = [join(directory, "ws"), join(directory, "moved")];
+  const { found } = await make(folder);
+  if (found.workspace.root_made === undefined) return context.skip("no birth times here");
+  rmSync(folder, { recursive: true });
+  mkdirSync(join(directory, "takes the free inode"));
+  mkdirSync(folder);
+  renameSync(folder, moved);
+  assert.equal(movedHere(Buffer.from(moved)), null, "nobody has gone on with it at the workspace's path");
+  renameSync(moved, folder);
+  noteFolder(found, {});
+  renameSync(folder, moved);
+  assert.deepEqual(movedHere(Buffer.from(moved)), { from: Buffer.from(folder), isReplaced: false });
+  assert.equal(movedHere(Buffer.from(join(directory, "takes the free inode"))), null);
 });
 
 test("createWorkspace gives each workspace of a control directory a unique name", async (context) => {
