@@ -131,10 +131,17 @@ export function warnOfGitElsewhere(
     }
 }
 
-/** Returns the directory that a file `.git` in a folder names, absolute; null if there is no such file. Paths are in latin1. */
+/**
+ * Returns the directory that a file `.git` in a folder names, absolute; null if there is no such file. Paths are in latin1. The
+ * folder may be a file now, or closed: a restore does not fail for a warning.
+ */
 function separateGit(folder: string): string | null {
   const link = Buffer.from(posix.join(folder, ".git"), "latin1");
-  if (fs.lstatSync(link, { throwIfNoEntry: false })?.isFile() !== true) return null;
-  const named = /^gitdir:(.*)$/m.exec(latin1(readRegular(link, { limit: MOST_LINK })))?.[1];
-  return named === undefined ? null : posix.resolve(folder, named.trim());
+  try {
+    if (!fs.lstatSync(link).isFile()) return null;
+    const named = /^gitdir:(.*)$/m.exec(latin1(readRegular(link, { limit: MOST_LINK })))?.[1];
+    return named === undefined ? null : posix.resolve(folder, named.trim());
+  } catch {
+    return null;
+  }
 }
