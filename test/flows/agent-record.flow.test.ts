@@ -268,6 +268,8 @@ test("cleanup purge --text removes a secret from ids, names, members and tags, a
   const left = project.run(...purge);
   assert.deepEqual([left.status, left.data["complete"]], [10, false]);
   assert.match(left.warnings.join(), /policy\.json.*descriptor\.json|descriptor\.json.*policy\.json/);
+  // Other tests look for the secret in all control directories.
+  fs.rmSync(project.control, { recursive: true });
 });
 
 test("cleanup purge --path removes the prompts and commands that name the path", () => {
