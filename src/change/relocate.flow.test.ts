@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
@@ -319,6 +319,20 @@ test("a bind mount of a folder at a second path is refused, and does not count a
   } finally {
     spawnSync("umount", [second]);
   }
+});
+
+test("relocate and save follow a folder that was moved and left a link behind", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const [first, second] = [join(root, "first"), join(root, "second")];
+  renameSync(folder, first);
+  symlinkSync(first, folder);
+  assert.equal((await library.relocate(folder, first)).workspace.path, first);
+  renameSync(first, second);
+  symlinkSync("second", first);
+  const followed = await library.openOrInit(first);
+  assert.deepEqual([followed.workspace.path, followed.workspace.id], [second, client.workspace.id]);
+  assert.equal((await followed.save()).unchanged, true);
 });
 
 test("the first save of a moved folder warns with the commands that bring its points back", async (t) => {

@@ -1,10 +1,11 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
+import { resolve } from "node:path";
 import type { CallOptions } from "../../contract/words.ts";
 import type { RelocateOptions, RelocateResult } from "../../contract/care.ts";
 import { advice, CairnError, call, line, option, see } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { acquireLock } from "../../fs/lock.ts";
-import { joinRaw, printablePath, releaseLine } from "../../fs/paths/safe-path.ts";
+import { joinRaw, printablePath, releaseLine, shellPath } from "../../fs/paths/safe-path.ts";
 import { listWorkspaces, type PlacedWorkspace, readControl } from "../place/control-directory.ts";
 import { controlPaths, MAIN_WORKSPACE } from "../place/control-layout.ts";
 import { moveConversion } from "./convert.ts";
@@ -86,7 +87,9 @@ export async function relocate(parts: WorkspaceParts, request: RelocateRequest):
 
 /** Returns the real paths. A self-contained root means the workspace in it, if no control directory is named. */
 function foldersOf(request: RelocateRequest): { from: Buffer; to: Buffer } {
-  const [from, to] = [realPathOf(request.from), realFolder(request.to)];
+  // The registered path may be a link to the moved folder now.
+  const given = Buffer.from(resolve(request.from));
+  const [from, to] = [readRegistration(given) === null ? realPathOf(given) : given, realFolder(request.to)];
   if (request.options.controlDirectory !== undefined || workspaceAt(to) !== null) return { from, to };
   const inside = findWorkspace(to, { exact: true });
   const isRoot = inside?.folder.equals(joinRaw(to, MAIN_WORKSPACE)) === true;
@@ -186,7 +189,9 @@ async function relocateTo(
     throw new CairnError(
       "conflict",
       `${printablePath(to)} is not the folder that was the workspace at ${printablePath(from)}`,
-      { hint: advice`name the folder that was moved; to make this folder a workspace of its own: ${line("save")}` },
+      {
+        hint: advice`name the folder that was moved; to make this folder a workspace of its own: ${line(`init ${shellPath(to)}`, "openOrInit", printablePath(to))}`,
+      },
     );
   }
   if (there !== null) await releaseUnused(parts, there, options);
@@ -247,6 +252,7 @@ function isSameDirectory(workspace: PlacedWorkspace, folder: Buffer): boolean {
 
 /** True if the kept folder is still at the old path. */
 function isStillThere(workspace: PlacedWorkspace, folder: Buffer): boolean {
+  if (!realPathOf(folder).equals(folder)) return false;
   const facts = statSync(folder, { bigint: true, throwIfNoEntry: false });
   return facts?.isDirectory() === true && facts.ino.toString() === workspace.root_inode && pathIs(workspace, folder);
 }

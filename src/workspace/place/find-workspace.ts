@@ -66,6 +66,7 @@ import {
   noteAtFolder,
   ownNoteAt,
   readRegistration,
+  realOrItself,
   registerWorkspace,
 } from "./registry.ts";
 
@@ -339,7 +340,8 @@ class Lookup {
     return this.#identities.find(
       (each) =>
         each.identity === identity &&
-        !each.folder.equals(folder) &&
+        // A registered path that is a link to the folder now: the folder was moved.
+        !realOrItself(each.folder).equals(folder) &&
         (each.known === undefined || this.#isMountOf(folder, each.known)),
     )?.folder;
   }
@@ -769,26 +771,29 @@ export interface MovedFolder {
 
 /**
  * Finds the registered folder that was moved to `folder`: same device, inode and birth time, since inode numbers are
- * used again. Null if there is none, or the file system has no birth times.
+ * used again; or the registered path is a link to `folder` now, perhaps on another disk. Null if there is none.
  */
 export function movedHere(folder: Buffer): MovedFolder | null {
   const facts = statSync(folder, { bigint: true });
   const bornAt = Number(facts.birthtimeNs / 1_000_000n);
-  if (bornAt <= 0) return null;
   const made = madeAt(folder);
+  let linked: MovedFolder | null = null;
   for (const { registration, missing } of listRegistered()) {
     if (registration === null || missing.some((each) => each !== "folder")) continue;
+    const from = Buffer.from(rawPath(registration));
+    const isLink = !from.equals(folder) && realOrItself(from).equals(folder);
+    if (isLink) linked ??= { from, isReplaced: false };
+    if (bornAt <= 0) continue;
     const known = recordOf(registration);
     if (known?.root_inode !== facts.ino.toString() || known.device !== facts.dev.toString()) continue;
-    // Without a recorded birth time, for example on an overlay, a folder that is younger than its registration is another one.
+    // Without a recorded birth time, as on an overlay, a folder that is younger than its registration is another one.
     const isSame =
       known.root_made === undefined ? bornAt <= Date.parse(registration.registered_at) : made === known.root_made;
     if (!isSame) continue;
-    const from = Buffer.from(rawPath(registration));
-    if (missing.length > 0) return { from, isReplaced: false };
+    if (isLink || missing.length > 0) return { from, isReplaced: false };
     const there = statSync(from, { bigint: true });
     // Different inodes: otherwise a bind mount shows the same folder at two paths.
     if (there.ino !== facts.ino || there.dev !== facts.dev) return { from, isReplaced: true };
   }
-  return null;
+  return linked;
 }

@@ -38,6 +38,7 @@ import {
   openControlDirectory,
   workspaceNamed,
 } from "./find-workspace.ts";
+import { realFolder } from "./guards.ts";
 import { type FolderNote, listRegistered, noteAt, removeNote, unregister } from "./registry.ts";
 import { encodeRegistration } from "../../formats/records/registration.ts";
 import { attributeOf, FOLDER_NOTE, setAttributeOf } from "../../fs/linux/own-attributes.ts";
@@ -328,6 +329,24 @@ test("movedHere finds a folder that was made again after its registration and th
   renameSync(folder, moved);
   assert.deepEqual(movedHere(Buffer.from(moved)), { from: Buffer.from(folder), isReplaced: false });
   assert.equal(movedHere(Buffer.from(join(directory, "takes the free inode"))), null);
+});
+
+test("a folder that was moved and left a link behind counts as moved, at each path that leads to it", async (context) => {
+  const directory = scratch(context);
+  const [above, now] = [join(directory, "above"), join(directory, "now")];
+  mkdirSync(join(above, "ws"), { recursive: true });
+  await make(join(above, "ws"));
+  renameSync(above, now);
+  symlinkSync("now", above);
+  const moved = { from: Buffer.from(join(above, "ws")), isReplaced: false };
+  for (const path of [join(above, "ws"), join(now, "ws")]) {
+    assert.equal(findWorkspace(path), null);
+    assert.deepEqual(movedHere(realFolder(path)), moved);
+  }
+  rmSync(join(now, "ws"), { recursive: true });
+  mkdirSync(join(directory, "copy"));
+  symlinkSync(join(directory, "copy"), join(now, "ws"));
+  assert.deepEqual(movedHere(realFolder(join(directory, "copy"))), moved, "a copy, for example on another disk");
 });
 
 test("createWorkspace gives each workspace of a control directory a unique name", async (context) => {

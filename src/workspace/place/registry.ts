@@ -524,13 +524,13 @@ export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> 
 }
 
 /** The real path; the path itself if it does not exist. */
-export function realOrItself(path: string): Buffer {
+export function realOrItself(path: RawPath): Buffer {
   try {
-    if (!isSilent(path)) return realpathSync.native(Buffer.from(path), "buffer");
+    if (!isSilent(path)) return realpathSync.native(Buffer.from(rawBytes(path)), "buffer");
   } catch {
     // The folder is missing, or cannot be looked at.
   }
-  return Buffer.from(path);
+  return Buffer.from(rawBytes(path));
 }
 
 /** True for a directory with `cairn.json` and workspaces, or with all other parts of a control directory if `cairn.json` was lost. */
