@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { isUtf8 } from "node:buffer";
-import { lstatSync, readlinkSync, statSync } from "node:fs";
+import { lstatSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { CairnError } from "../errors.ts";
-import { type Mount, mountsInside, readMounts, resolveMount } from "./linux/mounts.ts";
+import { type Mount, mountOf, mountsInside, readMounts, resolveMount } from "./linux/mounts.ts";
 import { openDirectory, syscalls } from "./linux/syscalls.ts";
 import { DirectoryListing } from "./listing.ts";
 import { processFacts } from "./lock-owner.ts";
@@ -157,6 +157,53 @@ function lookingAt(place: Buffer): ChildProcess | null {
 /** True for a child that ended: a zombie until this thread goes on. */
 function hasEnded({ pid, exitCode, signalCode }: ChildProcess): boolean {
   return exitCode !== null || signalCode !== null || /^[ZX]/.test(processFacts(pid!)?.state ?? "X");
+}
+
+/** True if a scan of `root` reads files of a mount that is served by others. */
+export function readsServed(root: RawPath, entersMounts: boolean): boolean {
+  const own = mountOf(root);
+  return [...(own === null ? [] : [own]), ...(entersMounts ? mountsInside(root) : [])].some(isServed);
+}
+
+/** A system call in which a thread of this process waits. */
+export interface KernelWait {
+  /** The mount point of a served mount; null: the kernel does not tell the place. */
+  mountPoint: Buffer | null;
+  /** By `performance.now()`, when the wait was seen first. */
+  since: number;
+}
+
+/**
+ * Returns the present waits of other threads for a served mount or a disk, by thread and wait. `former`: the last
+ * result. Reads no mount: the kernel knows the paths of open files.
+ */
+export function kernelWaits(former: ReadonlyMap<string, KernelWait>): Map<string, KernelWait> {
+  const waits = new Map<string, KernelWait>();
+  for (const thread of readdirSync("/proc/self/task")) {
+    try {
+      const status = readFileSync(`/proc/self/task/${thread}/status`, "latin1");
+      const call = readFileSync(`/proc/self/task/${thread}/syscall`, "latin1");
+      const mount = mountOfFile(Number(call.split(" ")[1]));
+      if (mount === null && !/^State:\tD/m.test(status)) continue;
+      // A thread that went on has switched since, although its next call may have equal arguments.
+      const key = [thread, call, ...(status.match(/ctxt_switches:.*/g) ?? [])].join();
+      waits.set(key, former.get(key) ?? { mountPoint: mount?.mountPoint ?? null, since: performance.now() });
+    } catch {
+      // The thread has ended, or the kernel does not tell its call.
+    }
+  }
+  return waits;
+}
+
+/** The served mount of an open file or directory; null if there is none. */
+function mountOfFile(fd: number): Mount | null {
+  if (!(fd > 2)) return null;
+  try {
+    const mount = resolveMount(readlinkSync(`/proc/self/fd/${fd}`, "buffer"), readMounts());
+    return mount !== null && isServed(mount) ? mount : null;
+  } catch {
+    return null;
+  }
 }
 
 /** Returns the mounts of a list that are served by others and do not answer. */

@@ -3,14 +3,14 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+import { cairn, cairnOk, type Outcome, SCRATCH, startCairn } from "../fixtures/command.ts";
 import { eventually } from "../fixtures/eventually.ts";
 import { type Fault, FaultyFuse, whyNoFuse } from "../fixtures/faulty-fuse.ts";
 import { LONG } from "../fixtures/long.ts";
 import { newRepository, type TestRepository } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { mountOf } from "../../src/fs/linux/mounts.ts";
-import { isSilent } from "../../src/fs/silent-mounts.ts";
+import { isSilent, type KernelWait, kernelWaits, readsServed } from "../../src/fs/silent-mounts.ts";
 
 /** Every verb that reads a folder, on and beside a file system that fails or does not answer. */
 
@@ -284,4 +284,35 @@ test("points on the mount that does not answer cannot be looked at", needs, asyn
   const done = cairn([...control, "-C", work, "history"], { timeoutMs: DEADLINE_MS, own: true });
   assert.deepEqual([done.status, done.error?.code], [1, "io"], done.stdout);
   assert.match(done.error!.message, /control lies on a mount that does not answer/);
+});
+
+test("a mount that falls silent during the reading is named, and SIGTERM ends the save", needs, async (t) => {
+  const at = newFolder("silent-meanwhile");
+  const fuse = await FaultyFuse.mount(t, at);
+  fs.writeFileSync(path.join(at, "slow"), "1");
+  const above = path.dirname(at);
+  assert.deepEqual([readsServed(at, false), readsServed(above, false), readsServed(above, true)], [true, false, true]);
+  await fuse.faults({ fault: "hang", path: "slow", operations: ["READ"] });
+  const reading = fs.promises.readFile(path.join(at, "slow"), "utf8");
+  let waits = kernelWaits(new Map());
+  const onMounts = () => [...(waits = kernelWaits(waits)).values()].filter(({ mountPoint }) => mountPoint !== null);
+  // The time of the first look stays.
+  const isKept = (wait: KernelWait | undefined): boolean =>
+    wait?.mountPoint?.toString() === at && onMounts()[0]?.since === wait.since;
+  await eventually("the read waits", () => isKept(onMounts()[0]));
+  await fuse.faults();
+  assert.equal(await reading, "1");
+  assert.deepEqual(onMounts(), []);
+  // The command waits 10 s before it is ended.
+  if (!LONG) return;
+  cairnOk(["save", at], { own: true });
+  await fuse.faults({ fault: "hang", path: "slow", operations: ["READ"] });
+  fs.writeFileSync(path.join(fuse.behind, "slow"), "22");
+  const { child, ended } = startCairn(["-C", at, "save"], { own: true });
+  const opened = (): string => spawnSync("ls", ["-l", `/proc/${child.pid!}/fd`], { encoding: "utf8" }).stdout;
+  await eventually("the save opens the file", () => opened().includes(`${at}/slow`), DEADLINE_MS);
+  child.kill("SIGTERM");
+  assert.equal((await ended).killed, true);
+  await fuse.faults();
+  cairnOk(["-C", at, "save"], { own: true });
 });

@@ -55,7 +55,7 @@ import {
   type UnwantedEntry,
 } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
-import { mountPointsIn } from "../../fs/silent-mounts.ts";
+import { mountPointsIn, readsServed } from "../../fs/silent-mounts.ts";
 
 export { ScanMemory };
 
@@ -159,8 +159,9 @@ function mountsOf({ root, crossMounts }: ScanRequest): ScanTask["mounts"] {
   return inside;
 }
 
-/** True if the scan ends before a thread would have started. */
-function isForOneThread({ cache, unchanged }: ScanOptions): boolean {
+/** True if the scan ends before a thread would have started. While a mount is silent, this thread must hear signals. */
+function isForOneThread({ cache, unchanged, request }: ScanOptions): boolean {
+  if (readsServed(Buffer.from(request.root), request.crossMounts === true)) return false;
   if (unchanged) return unchanged.lookedAt <= INLINE_ENTRIES;
   return cache !== null && cache.records <= INLINE_ENTRIES && !threadsAreWarm();
 }

@@ -4,6 +4,8 @@ import type { Outcome } from "../command.ts";
 import { COMMANDS } from "./commands.ts";
 import { Context } from "../context.ts";
 import type { Globals } from "../context.ts";
+import { kernelWaits } from "../../fs/silent-mounts.ts";
+import { printablePath } from "../../fs/paths/safe-path.ts";
 import { hintHere } from "../hint-here.ts";
 import { EXIT_PARTLY, makeEnvelope, printEnvelope } from "../envelope.ts";
 import { asksForJson, commandNameOf, parse, understoodName } from "./program.ts";
@@ -61,6 +63,7 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
   input.setTelling?.(() => context.progress.tell());
   const { json } = parsed.globals;
   const ended = tellOfStop(context, parsed.name.startsWith("backup"));
+  const waits = endIfSilent(context);
   try {
     const outcome = await parsed.definition.run(context, parsed.input);
     context.progress.finish();
@@ -88,6 +91,7 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
     // The result is printed; the next start takes over a lock that cannot be released.
     await context.close().catch(() => undefined);
     ended();
+    clearInterval(waits);
   }
 }
 
@@ -102,6 +106,26 @@ function tellOfStop(context: Context, isBackup: boolean): () => void {
     signal.removeEventListener("abort", stopped);
     clearTimeout(timer);
   };
+}
+
+/**
+ * Names a mount for which a thread has waited for long. If the call is to stop meanwhile, kills this process: such a
+ * thread hears no request to stop, and kills are safe.
+ */
+function endIfSilent(context: Context): NodeJS.Timeout {
+  const { signal, globals } = context;
+  let waits: ReturnType<typeof kernelWaits> = new Map();
+  let hasTold = globals.json || globals.quiet;
+  const look = (): void => {
+    waits = kernelWaits(waits);
+    const long = [...waits.values()].find(({ since }) => performance.now() - since >= SILENT_MS);
+    if (long === undefined) return;
+    const place = long.mountPoint === null ? "a disk or mount" : `the mount ${printablePath(long.mountPoint)}`;
+    if (!hasTold) context.diagnose(`${place} has not answered for ${SILENT_MS / 1000} s: ${SILENT_HINT}`);
+    hasTold = true;
+    if (signal.aborted && long.mountPoint !== null) process.kill(process.pid, "SIGKILL");
+  };
+  return setInterval(look, LOOK_MS).unref();
 }
 
 /** The result is printed, so a failure goes only to stderr. */
@@ -199,6 +223,11 @@ const PARTLY = "partly done (exit 10): the output lists what was left out";
 
 /** Milliseconds after a stop before people are told; most calls end sooner. */
 const TELL_OF_STOP_MS = 300;
+/** A system call that takes as long waits for a server that may never answer. */
+const SILENT_MS = 10_000;
+const LOOK_MS = 2000;
+const SILENT_HINT =
+  "this command goes on when it answers. See if its server or program runs; Ctrl-C ends the command, or else `umount -f` of the mount does";
 const STOPPING = "stopping safely: the step in progress is finished or rolled back; press Ctrl-C again to end at once";
 const STOPPING_BACKUP =
   "stopping safely: the step in progress is finished or rolled back, with up to 10 s for a server's answer; press Ctrl-C again to end at once";
