@@ -96,6 +96,29 @@ test("folders inside or around a workspace with points are refused unless the gu
   check(join(directory, "outer", "ws"));
 });
 
+test("a folder is refused while a workspace with points below it is away, with the ways to forget that workspace", async (context) => {
+  const directory = scratch(context);
+  const [outer, child] = [join(directory, "outer"), join(directory, "outer/deep/child")];
+  mkdirSync(join(child, "part"), { recursive: true });
+  const { found } = await makeWorkspace(child, OPTIONS);
+  renameSync(join(outer, "deep"), join(directory, "away"));
+  check(outer);
+  mkdirSync(join(found.paths.points, "0000000001"), { recursive: true });
+  assert.throws(() => check(outer), isRefused("nested"));
+  assert.throws(
+    () => check(outer),
+    ({ hint }: CairnError) => hint?.includes(`relocate ${child} NEW`) === true && hint.includes(`release ${child}`),
+  );
+  check(outer, ["nested"]);
+  check(join(directory, "away"));
+  symlinkSync("../away", join(outer, "deep"));
+  check(join(directory, "away/child"));
+  assert.throws(() => check(join(directory, "away/child/part")), isRefused("nested"), "the moved folder's new path");
+  rmSync(join(outer, "deep"));
+  unregister(child);
+  check(outer);
+});
+
 test("a folder in a control directory is always refused, a folder around one unless the guard nested is allowed", async (context) => {
   const directory = scratch(context);
   const { found } = await initSelfContained(join(directory, "whole"), OPTIONS);

@@ -1,13 +1,20 @@
 import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import type { GuardName } from "../../contract/words.ts";
-import { advice, CairnError, call, type Hint, isMountDead, option, toCairnError, word } from "../../errors.ts";
+import { advice, CairnError, call, type Hint, isMountDead, line, option, toCairnError, word } from "../../errors.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import { formatBytes } from "../../formats/sizes.ts";
 import { parentOf } from "../../fs/linux/exchange-folders.ts";
 import { mountOf, placeOnDevice, readMounts } from "../../fs/linux/mounts.ts";
 import { isMachineRoot } from "../../fs/linux/user-namespace.ts";
-import { isAtOrBelow, printablePath, rawBytes, type RawPath, releaseLine } from "../../fs/paths/safe-path.ts";
+import {
+  isAtOrBelow,
+  printablePath,
+  rawBytes,
+  type RawPath,
+  releaseLine,
+  shellPath,
+} from "../../fs/paths/safe-path.ts";
 import { isGone, requireAnswer } from "../../fs/silent-mounts.ts";
 import { homeDirectories, knownHome, userStateDirectory } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
@@ -106,6 +113,10 @@ function refuseInsideControl(folder: Buffer): void {
 
 const RELEASE = (folder: RawPath): Hint => advice`release that workspace first (${releaseLine(folder)})`;
 
+/** The advice for a workspace whose folder is missing: deleted, moved, or on a disk that is not mounted. */
+const WAYS_WITHOUT = (folder: RawPath): Hint =>
+  advice`if you moved it: ${line(`relocate ${shellPath(folder)} NEW`, "relocate", printablePath(folder), word("NEW"))}; if you no longer need it: ${releaseLine(folder)}`;
+
 /** Tells whether a workspace has a point; a workspace without one never blocks another one. */
 function hasPoints({ points }: WorkspacePaths): boolean {
   return existsSync(points) && readdirSync(points).some((name) => sequenceOfName(name) > 0);
@@ -161,22 +172,25 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
   const mounts = readMounts();
   const here = placeOnDevice(folder, mounts);
   for (const { registration, missing } of [...listRegistered(), ...listDaemons()]) {
-    if (registration === null || missing.length > 0) continue;
+    if (registration === null || missing.includes("control")) continue;
     const other = Buffer.from(rawPath(registration));
-    const there = placeOnDevice(other, mounts);
+    // The path of a folder that was moved may be a link now.
+    const place = realOrItself(other);
+    const there = placeOnDevice(place, mounts);
     // By bind mounts a folder has several paths, but one place on its device.
     const isOnDevice = here !== null && there !== null && here.device === there.device;
     const isInside = isOnDevice && isAtOrBelow(here.inside, there.inside);
     if (
-      other.equals(folder) ||
+      place.equals(folder) ||
       !(isInside || isAtOrBelow(other, folder) || (isOnDevice && isAtOrBelow(there.inside, here.inside)))
     )
       continue;
     if (!hasPoints(workspacePaths(controlPaths(controlOf(registration)), registration.workspace_name))) continue;
+    const [name, isAway] = [printablePath(other), missing.length > 0];
     const how = isInside
-      ? `it is a part of the workspace ${printablePath(other)}`
-      : `the workspace ${printablePath(other)} lies in it`;
-    throw refusal(folder, how, "nested", RELEASE(other));
+      ? `it is a part of the workspace ${name}`
+      : `the workspace ${name}${isAway ? ", whose folder is missing now," : ""} lies in it`;
+    throw refusal(folder, how, "nested", isAway ? WAYS_WITHOUT(other) : RELEASE(other));
   }
   // Root has read the daemon's records in the loop above.
   if (!isMachineRoot() && isAroundDaemons(folder))
