@@ -6,7 +6,8 @@ import { type TestContext, test } from "node:test";
 import { type Faults, fakeHost } from "../../../test/fixtures/fake-qemu.ts";
 import { DEVICES, encodeSaved, type Hardware, MEMORY, SIDECAR } from "../../formats/machine/machine.ts";
 import { startMachine } from "./create.ts";
-import { lookAt, newRecord, withMachine } from "./life.ts";
+import type { CairnError } from "../../errors.ts";
+import { changeMachine, lookAt, newRecord, withMachine } from "./life.ts";
 import { Machine, machinesFolder, type MachineRecord, processIn } from "./machine.ts";
 import { devicesOf, endQemu } from "./qemu.ts";
 import { takeState } from "./state.ts";
@@ -71,6 +72,15 @@ function hibernated(t: TestContext, hardware = HARDWARE, devices = devicesOf(har
 }
 
 const memoryOf = ({ live }: Machine): string => fs.readFileSync(path.join(live, MEMORY), "utf8").slice(0, 6);
+
+test("vm set of a hibernated machine names the start, because a stop would stop nothing", async (t) => {
+  const { machine } = hibernated(t);
+  await assert.rejects(changeMachine(machine, machine.read(), { cpus: 2 }), (error: CairnError) => {
+    assert.equal(error.code, "conflict");
+    assert.match(error.hint!, /go on, and stop the machine then: cairn vm start /);
+    return true;
+  });
+});
 
 test("vm start of a hibernated machine keeps its memory if the port of a forward is in use", async (t) => {
   const { machine, order, start } = hibernated(t);

@@ -319,7 +319,11 @@ export async function changeMachine(machine: Machine, record: MachineRecord, cha
   const { hardware } = record;
   if ((record.state !== "created" && record.state !== "stopped") || hasOpenFiles(machine.live))
     throw new CairnError("conflict", `${machine.name} is not stopped, so its hardware cannot change`, {
-      hint: advice`stop the machine first: ${line(`vm stop ${machine.name}`, "stopMachine", word("machines"), machine.name)}`,
+      // A stop of a hibernated machine stops nothing, and a forced one drops its memory.
+      hint:
+        record.state === "hibernated"
+          ? advice`let its guest go on, and stop the machine then: ${line(`vm start ${machine.name}`, "startMachine", word("machines"), machine.name)}`
+          : advice`stop the machine first: ${line(`vm stop ${machine.name}`, "stopMachine", word("machines"), machine.name)}`,
     });
   const { memory = hardware.memory, cpus = hardware.cpus, diskSize: size, cdrom = hardware.cdrom } = changes;
   const disks = [...hardware.disks];
