@@ -154,7 +154,7 @@ export const SaveMachineResult = object({
   name: text(),
   state_id: text("lineage key of the state"),
   has_memory: flag("false: the machine was not running"),
-  paused_ms: number("how long the guest was paused"),
+  paused_ms: number("how long the guest was paused; its clock is behind by as much afterwards"),
   save_point: SavePoint,
   duration_ms: number(),
 });

@@ -49,7 +49,11 @@ export const save = saving(
     ],
   },
   ({ has_memory, paused_ms }) =>
-    paused_ms > 0 ? `paused for ${paused_ms} ms` : has_memory ? "as it is hibernated" : "disks only: it is not running",
+    paused_ms > 0
+      ? `paused for ${paused_ms} ms, by which its clock is behind now`
+      : has_memory
+        ? "as it is hibernated"
+        : "disks only: it is not running",
 );
 
 export const hibernate = saving(
