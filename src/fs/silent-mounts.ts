@@ -179,7 +179,7 @@ export interface KernelWait {
  */
 export function kernelWaits(former: ReadonlyMap<string, KernelWait>): Map<string, KernelWait> {
   const waits = new Map<string, KernelWait>();
-  for (const thread of readdirSync("/proc/self/task")) {
+  for (const thread of threadIds()) {
     try {
       const status = readFileSync(`/proc/self/task/${thread}/status`, "latin1");
       const call = readFileSync(`/proc/self/task/${thread}/syscall`, "latin1");
@@ -193,6 +193,15 @@ export function kernelWaits(former: ReadonlyMap<string, KernelWait>): Map<string
     }
   }
   return waits;
+}
+
+/** None without /proc, or if no descriptor is free. */
+function threadIds(): string[] {
+  try {
+    return readdirSync("/proc/self/task");
+  } catch {
+    return [];
+  }
 }
 
 /** The served mount of an open file or directory; null if there is none. */
