@@ -158,6 +158,29 @@ test("a program sees the restored content if the restore writes its open databas
   assert.equal(database.prepare("PRAGMA integrity_check").get()!["integrity_check"], "ok");
 });
 
+test("undo and redo write a database through SQLite as their operation did, unless a row was written since", async (t) => {
+  const { client, folder } = await testFolder(t);
+  makeDatabase(join(folder, "app.db"), "wal");
+  const [database, reader] = [0, 1].map(() => new DatabaseSync(join(folder, "app.db"))) as [DatabaseSync, DatabaseSync];
+  t.after(() => reader.close());
+  commit(database, 1);
+  const { save_point_id: target } = await client.save();
+  commit(database, 2);
+  await client.restore({ target, throughSqlite: true });
+  for (const [verb, newest] of [
+    ["undo", 2],
+    ["redo", 1],
+  ] as const) {
+    assert.deepEqual((await client[verb]()).left_out, []);
+    assert.deepEqual(stateOf(reader).one, stateAfter(newest));
+  }
+  commit(database, 7);
+  const { left_out: left, changes } = await client.undo();
+  assert.deepEqual([new Set(left.map(({ reason }) => reason)), changes!.updated], [new Set(["changed_since"]), 0]);
+  assert.equal(stateOf(reader).one.includes(7), true);
+  database.close();
+});
+
 test("a save stores only the changed parts of a large database", async (t) => {
   const { client, folder } = await testFolder(t);
   const database = new DatabaseSync(join(folder, "app.db"));

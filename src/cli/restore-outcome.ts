@@ -31,7 +31,9 @@ export function restoreOutcome(
   const back = reverted === "undo" ? "redo" : "undo";
   // With `--method exchange` the caller vouches that no process has the folder open. A plain undo would have to find out.
   const words = method === "exchange" ? [back, "--method", method] : [back];
-  const undo = context.commandLine(result.through_sqlite === undefined ? words : [...words, "--through-sqlite"]);
+  // An undo writes such a database through SQLite by itself, unless it was written to meanwhile.
+  const isWrittenTo = result.through_sqlite?.some(({ read_again: isEqual }) => !isEqual) === true;
+  const undo = context.commandLine(isWrittenTo ? [...words, "--through-sqlite"] : words);
   if (reverted !== undefined && result.left_out.some(({ reason }) => reason === "changed_since"))
     context.note(`to revert what was changed since, too: ${context.commandLine([reverted, "--over"])}`);
   const reached = result.turns?.at(-1);

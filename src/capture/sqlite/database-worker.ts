@@ -6,7 +6,7 @@ import { find } from "./find.ts";
 import { holdStill, letGo } from "./hold-still.ts";
 import { askOf, check, prove } from "./image.ts";
 import { namedFiles } from "./named-files.ts";
-import { stage, writeThrough } from "./restore.ts";
+import { hashThrough, stage, writeThrough } from "./restore.ts";
 
 /** Kinds of work of this process, done one after the other. */
 const WORKS = {
@@ -15,6 +15,7 @@ const WORKS = {
   check,
   compare: compareDatabases,
   find,
+  hashThrough,
   hold,
   holdStill,
   letGo,

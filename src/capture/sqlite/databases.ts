@@ -12,7 +12,7 @@ import { exchange, recoverExchange } from "./exchange.ts";
 import type { FoundDatabase } from "./find.ts";
 import { SIDECARS } from "../../formats/sqlite-header.ts";
 import { DatabaseProcess } from "./database-process.ts";
-import { holdOrRefuse, requireWritableThrough } from "./quiet-database.ts";
+import { holdOrRefuse, logsBeside, QuietDatabase, requireWritableThrough } from "./quiet-database.ts";
 import type { Staged, StageRequest } from "./restore.ts";
 
 interface Call {
@@ -127,6 +127,10 @@ export interface RestoreOptions extends Call {
   expected?: StageRequest["expected"];
   /** Write into the existing database, so that programs that have it open see the restored content. */
   throughSqlite?: boolean | undefined;
+  /** With `throughSqlite`: hash of the pages that the database has now; `conflict` if it has others. */
+  expectedNow?: string | undefined;
+  /** Takes the hash of the pages that were written through SQLite and read again. */
+  onHash?: (hash: string) => void;
 }
 
 /** A restored database, as it was proven before it got its place. */
@@ -167,19 +171,33 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
     for (const warning of warnings) onWarning?.(warning);
     failpoint("database-restore.staged");
     let kept: string | null = null;
-    let why: string | null = null;
+    let isEqual = false;
     if (throughSqlite) {
-      const through = { stage, target: Buffer.from(target) };
-      why = await sqlite.do("writeThrough", through, { signal, scratch: stage });
-      if (why !== null) onWarning?.(`${printablePath(target)} was written through SQLite, but ${why}`);
+      const through = { stage, target: Buffer.from(target), expected: options.expectedNow };
+      const again = await sqlite.do("writeThrough", through, { signal, scratch: stage });
+      isEqual = "hash" in again;
+      if ("hash" in again) options.onHash?.(again.hash);
+      else onWarning?.(`${printablePath(target)} was written through SQLite, but ${again.why}`);
     } else {
       giveLooks(`${stage}/image`, old ?? statSync(image), old !== undefined, onWarning);
       kept = exchange(`${stage}/image`, target);
     }
     const duration_ms = Math.round(performance.now() - started);
-    const read_again = throughSqlite ? why === null : null;
+    const read_again = throughSqlite ? isEqual : null;
     return { path: target, through_sqlite: throughSqlite, read_again, kept, ...proven, duration_ms };
   });
+}
+
+/**
+ * Returns the hash of a database's pages, as `onHash` gets it. Null: it cannot be read, its users are not known, or
+ * nobody uses the log beside it. `scratch`: an empty folder for a copy.
+ */
+export async function hashOfDatabase(target: Buffer, scratch: string): Promise<string | null> {
+  const use = QuietDatabase.hold(target);
+  if (use instanceof QuietDatabase) use[Symbol.dispose]();
+  if (use instanceof QuietDatabase ? logsBeside(target).length > 0 : use.unknown.length > 0) return null;
+  const through = { target, stage: scratch };
+  return inProcess(async (sqlite) => sqlite.do("hashThrough", through, { scratch })).catch(() => null);
 }
 
 /** Gives the database its old owner and mode, so that its users can still read and write it. */

@@ -10,7 +10,7 @@ import { openRegular } from "../../fs/regular-file.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
 import { whyLocksAreLocal } from "../../fs/linux/kernel-lock.ts";
 import { isLeftBehind } from "./capture.ts";
-import { inFile, readHeader } from "./header.ts";
+import { inFile, logsBeside, readHeader } from "./header.ts";
 import {
   applyLog,
   ask,
@@ -112,19 +112,27 @@ async function finished(file: Buffer, pageSize: number): Promise<{ bytes: number
   }
 }
 
-/**
- * Writes a staged image into an open database in one transaction of SQLite: other programs see all of it or nothing.
- * Then reads the database again through SQLite. Returns null if it equals the image, else the reason. Throws `busy` while another program keeps writing.
- */
-export async function writeThrough({
-  stage: folder,
-  target,
-}: {
+/** A database, and a folder for a copy of it. */
+interface ReadThrough {
   stage: string;
   target: Uint8Array;
-}): Promise<string | null> {
+}
+
+/**
+ * Writes a staged image into an open database in one transaction of SQLite: other programs see all of it or nothing.
+ * Then reads the database again through SQLite. Returns the hash of its pages, or the reason why they are not the
+ * image's. `expected`: hash of the present pages; throws `conflict` if they have another. Throws `busy` while another
+ * program keeps writing.
+ */
+export async function writeThrough({
+  expected,
+  ...through
+}: ReadThrough & { expected?: string | undefined }): Promise<{ hash: string } | { why: string }> {
+  const { stage: folder, target } = through;
   const shown = printablePath(target);
   requireSeenUsers(target);
+  if (expected !== undefined && (await hashThrough(through)) !== expected)
+    throw new CairnError("conflict", `${shown} was changed meanwhile, and stays as it is`);
   const source = openDatabase(Buffer.from(`${folder}/image`), "image");
   try {
     for (let tries = 0; ; tries++) {
@@ -149,29 +157,40 @@ export async function writeThrough({
       }
     }
     failpoint("database.written-through");
-    return await whyOtherThanStaged(folder, target);
+    return await comparedWithStaged(through);
   } finally {
     source.close();
   }
 }
 
 /** Compares a database, read through SQLite in one transaction, with the image that was written into it. */
-async function whyOtherThanStaged(folder: string, target: Uint8Array): Promise<string | null> {
-  const again = Buffer.from(`${folder}/again`);
+async function comparedWithStaged(through: ReadThrough): ReturnType<typeof writeThrough> {
   // The transaction is committed, so an error must not say that nothing was written.
   try {
-    fs.writeFileSync(again, "", { mode: 0o600, flag: "wx" });
-    const database = openDatabase(target, "ro", PAUSE_MS * TRIES);
-    try {
-      await backup(database, databaseUrl(again, "rw"), { rate: ALL_PAGES });
-    } finally {
-      database.close();
-    }
-    const [wanted, found] = [Buffer.from(`${folder}/image`), again].map((file) => inFile(file, hashOfPages));
-    return wanted === found ? null : "it reads back different: another program wrote to it meanwhile";
+    const hash = await hashThrough(through);
+    const wanted = inFile(Buffer.from(`${through.stage}/image`), hashOfPages);
+    return wanted === hash ? { hash } : { why: "it reads back different: another program wrote to it meanwhile" };
   } catch (error) {
-    return `it could not be read again: ${(error as Error).message}`;
+    return { why: `it could not be read again: ${(error as Error).message}` };
   }
+}
+
+/** Reads a database through SQLite in one transaction and returns the hash of its pages. */
+export async function hashThrough({ stage: folder, target }: ReadThrough): Promise<string> {
+  // SQLite would leave an index of the log beside a database that no program has open.
+  const isIdle = inFile(target, (fd) => readHeader(fd)?.journal_mode === "wal" && logsBeside(target).length === 0);
+  if (isIdle) return inFile(target, hashOfPages);
+  const copy = Buffer.from(`${folder}/again`);
+  fs.writeFileSync(copy, "", { mode: 0o600, flag: "wx" });
+  const database = openDatabase(target, "ro", PAUSE_MS * TRIES);
+  try {
+    await backup(database, databaseUrl(copy, "rw"), { rate: ALL_PAGES });
+  } finally {
+    database.close();
+  }
+  const hash = inFile(copy, hashOfPages);
+  fs.rmSync(copy);
+  return hash;
 }
 
 /** Fields of the header that SQLite sets at each commit: read and write version, change counter, schema cookie, writer. */

@@ -55,7 +55,7 @@ export interface Operation {
   keep_present?: boolean;
   /** True: git's own state was left as it was. */
   keep_git?: boolean;
-  /** Texts that the operation merged, which no point has. */
+  /** Texts that the operation merged, and the pages of databases that it wrote through SQLite, which no point has. */
   merged?: (RecordedPath & { sha256: string })[];
   /** True: an undo or redo left entries that were changed since. One with `over` right after it goes on with it. */
   partly?: boolean;

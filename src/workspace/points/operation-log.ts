@@ -47,8 +47,10 @@ export function operationLog(operations: readonly Operation[]): OperationLog {
       const [from, to] = kind === "undo" ? [log.done, log.undone] : [log.undone, log.done];
       const reverted = from.pop();
       if (reverted === undefined) continue;
-      const { only: _only, ...rest } = reverted;
-      to.push({ ...rest, before, after, ...(only && { only }), ...moved });
+      const { only: _only, merged = [], ...rest } = reverted;
+      // An undo or redo has hashes of its own of the databases that it wrote.
+      const known = [...merged, ...(operation.merged ?? [])];
+      to.push({ ...rest, before, after, ...(only && { only }), merged: known, ...moved });
       continue;
     }
     const { at, paths, keep_present: keepPresent = false, keep_git: keepGit = false, merged } = operation;

@@ -72,7 +72,7 @@ async function restoreFolder(workspace: Workspace, started: number, asked: Asked
     unlinked: done.unlinked.map((where) => displayPath(where)),
     ...(done.refs.length > 0 ? { refs: done.refs } : {}),
     ...(done.through?.length
-      ? { through_sqlite: done.through.map(({ path, readAgain }) => ({ ...displayPath(path), read_again: readAgain })) }
+      ? { through_sqlite: done.through.map(({ path, hash }) => ({ ...displayPath(path), read_again: hash !== null })) }
       : {}),
     ...(done.method === "entries" ? { changed: done.changed } : {}),
     method: done.method,

@@ -21,6 +21,7 @@ import type { Workspace } from "../open/workspace.ts";
 import { PackedList } from "../points/packed-list.ts";
 import { findNode } from "../points/tree-diff.ts";
 import type { Plan, PlannedEntry } from "../rules/plan.ts";
+import type { Relative } from "../rules/wanted.ts";
 import type { PlannedRestore } from "./planned.ts";
 import type { RestoreInput } from "./prepare.ts";
 
@@ -31,25 +32,26 @@ const ENDINGS = ["", ...SIDECARS];
 /** A database that was written through SQLite. */
 export interface WrittenThrough {
   path: Uint8Array;
-  /** True if it was read again through SQLite and equals the image. */
-  readAgain: boolean;
+  /** Hash of its pages, read again through SQLite; null if they are not those of the image. */
+  hash: string | null;
 }
 
 /**
  * Takes databases that a process has open (this one too) out of a plan: the process would keep the old file, and its
- * log would damage the new one. With `throughSqlite` writes each in one transaction, else throws `refused`. Also
- * refuses a log left beside a new database.
+ * log would damage the new one. Writes each in one transaction with `throughSqlite`, or if the operation that is taken
+ * back did so; else throws `refused`. Also refuses a log left beside a new database.
  */
 export async function besidesOpenDatabases(
   workspace: Workspace,
   input: RestoreInput,
   { plan, target }: Pick<PlannedRestore, "plan" | "target">,
 ): Promise<{ plan: Plan; written: WrittenThrough[] }> {
-  const open = openDatabases(workspace.root, plan);
-  for (const { place, use } of open) {
+  const known = input.change.isRelative ? input.change.options.merged : undefined;
+  const open = openDatabases(workspace, plan, known);
+  for (const { place, use, isKnown } of open) {
     const isGone = findNode(target, place)?.type !== "file";
     const isThere = fs.existsSync(Buffer.from(joinPath(workspace.root, place)));
-    if (input.throughSqlite !== true || isGone || !isThere) throw isOpen(place, use, { isGone, isThere });
+    if ((!isKnown && input.throughSqlite !== true) || isGone || !isThere) throw isOpen(place, use, { isGone, isThere });
   }
   const replaced = new Set(open.flatMap(({ place }) => ENDINGS.map((ending) => latin1(beside(place, ending)))));
   const others = new PackedList<PlannedEntry>();
@@ -71,10 +73,14 @@ export async function besidesOpenDatabases(
       return { place, image, to: to.toString() };
     });
     const written: WrittenThrough[] = [];
-    const { signal, onWarning } = input;
+    const { signal, onWarning, throughSqlite } = input;
+    const isOver = throughSqlite === true || (input.change.isRelative && input.change.options.over === true);
     for (const { place: own, image, to } of writes) {
-      const { read_again: again } = await restoreDatabase(image, { to, throughSqlite: true, signal, onWarning });
-      written.push({ path: own, readAgain: again === true });
+      const each: WrittenThrough = { path: own, hash: null };
+      const onHash = (hash: string): void => void (each.hash = hash);
+      const expectedNow = isOver ? undefined : known?.get(latin1(own));
+      await restoreDatabase(image, { to, throughSqlite: true, expectedNow, onHash, signal, onWarning });
+      written.push(each);
       failpoint("restore.through-sqlite");
     }
     return { plan: others, written };
@@ -98,18 +104,25 @@ function isOpen(place: Uint8Array, use: InUse, { isGone, isThere }: { isGone: bo
   );
 }
 
-function openDatabases(root: Buffer, plan: Plan): { place: Uint8Array; use: InUse }[] {
+/** Lists databases in use, and `known` ones, which are written through SQLite even if no process has them open. */
+function openDatabases(
+  { root }: Workspace,
+  plan: Plan,
+  known: Relative["options"]["merged"],
+): { place: Uint8Array; use: InUse; isKnown: boolean }[] {
   const replaced = new Map<string, Uint8Array>();
   for (const entry of plan) {
     const place = databaseOf(entry);
     if (place !== null) replaced.set(latin1(place), place);
   }
   const full = [...replaced.values()].map((place) => joinPath(root, place));
-  return databasesAmong(full).flatMap((place) => {
-    const use = QuietDatabase.hold(place);
-    if (!(use instanceof QuietDatabase)) return [{ place: place.subarray(root.length + 1), use }];
+  return databasesAmong(full).flatMap((file) => {
+    const use = QuietDatabase.hold(file);
+    const place = file.subarray(root.length + 1);
+    const isKnown = known?.has(latin1(place)) === true;
+    if (!(use instanceof QuietDatabase)) return [{ place, use, isKnown }];
     use[Symbol.dispose]();
-    return [];
+    return isKnown && fs.existsSync(Buffer.from(file)) ? [{ place, use: { users: [], unknown: [] }, isKnown }] : [];
   });
 }
 

@@ -37,7 +37,7 @@ export interface PlannedRestore {
   scan: Protected["scan"];
   /** the entries of a relative change that does not lead to the target itself, since others' changes stay; null: all */
   own: ReturnType<typeof ownPaths>;
-  /** texts that the plan merged */
+  /** texts that the plan merged, and hashes of databases that were written through SQLite */
   merged: TextMerge["merged"];
   /** contents of the plan that no point has */
   made: MadeContents;

@@ -121,7 +121,10 @@ export async function restorePlanned(
   planned: PlannedRestore,
 ): Promise<Restored> {
   const { plan, written } = await besidesOpenDatabases(workspace, input, planned);
-  const restored = await changeFolder(workspace, input, { ...planned, plan });
+  const hashes = written.flatMap(({ path, hash }) =>
+    hash === null ? [] : [{ path, sha256: Buffer.from(hash, "hex") }],
+  );
+  const restored = await changeFolder(workspace, input, { ...planned, plan, merged: [...planned.merged, ...hashes] });
   return {
     ...restored,
     changes: { ...restored.changes, updated: restored.changes.updated + written.length },

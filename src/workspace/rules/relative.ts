@@ -1,3 +1,4 @@
+import { mkdirSync } from "node:fs";
 import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
@@ -5,6 +6,8 @@ import { beside, besideWhich, DATABASE_LABELS, SIDECARS } from "../../formats/sq
 import { keepsModes } from "../../fs/linux/mounts.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
+import { clearAway } from "../../fs/remove-all.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Workspace } from "../open/workspace.ts";
 import type { Point } from "../points/point-files.ts";
 import { type Difference, differences, exactDifferences, type OnDamagedDirectory } from "../points/tree-diff.ts";
@@ -53,6 +56,8 @@ interface Rule extends Omit<Relative["options"], "changes">, States {
   isOperation: boolean;
   /** false if the file system may not keep the mode that an entry is given */
   keepsModes: boolean;
+  /** latin1 paths of databases that still have the pages that the newest change wrote through SQLite */
+  written: ReadonlySet<string>;
   /** latin1 paths of the points' databases: a database and its sidecars go back together or stay together */
   databases: ReadonlySet<string>;
   root: Buffer;
@@ -68,6 +73,7 @@ export async function relativeRule(
   const { options, paths } = change;
   const labels = change.points().flatMap(({ descriptor }) => descriptor.labels);
   const isDatabase = ({ label }: { label: string }): boolean => DATABASE_LABELS.has(label);
+  const databases = new Set(labels.filter(isDatabase).map((each) => latin1(rawPath(each))));
   return new RelativeRule({
     ...options,
     ...states,
@@ -76,8 +82,32 @@ export async function relativeRule(
     isOperation: options.isOperation === true,
     keepsModes: keepsModes(root),
     changes: await readStates(workspace, change.options.changes, { target, present: states.present }),
-    databases: new Set(labels.filter(isDatabase).map((each) => latin1(rawPath(each)))),
+    databases,
+    written: await unchangedSince(workspace, databases, options),
   });
+}
+
+/** Lists the databases that nobody wrote since the change wrote them through SQLite, whose bytes are in no point. */
+async function unchangedSince(
+  { root, found }: Workspace,
+  databases: ReadonlySet<string>,
+  { merged, over = false, throughSqlite = false }: Relative["options"],
+): Promise<Set<string>> {
+  const unchanged = new Set<string>();
+  if (over || throughSqlite) return unchanged;
+  for (const [path, hash] of merged ?? []) {
+    if (!databases.has(path)) continue;
+    const { hashOfDatabase } = await import("../../capture/sqlite/databases.ts");
+    const scratch = newWorkDirectory(found.control.temporary);
+    mkdirSync(scratch, { recursive: true, mode: 0o700 });
+    try {
+      if ((await hashOfDatabase(Buffer.from(joinPath(root, Buffer.from(path, "latin1"))), scratch)) === hash)
+        unchanged.add(path);
+    } finally {
+      clearAway(scratch);
+    }
+  }
+  return unchanged;
 }
 
 async function readStates(
@@ -235,16 +265,19 @@ export class RelativeRule {
 
   /** Takes the steps back, each aspect for itself. `stopped`: aspects that were edited since. */
   #takenBack(path: Uint8Array, present: TreeNode | null, steps: readonly Step[]): TakenBack {
-    const { over = false, throughSqlite = false, databases, keepsModes } = this.#rule;
+    const { over = false, throughSqlite = false, databases, written, keepsModes } = this.#rule;
     const database = databaseOf(path, databases);
-    if (over || (database !== null && throughSqlite))
+    const isWritten = database !== null && written.has(database);
+    const isSidecar = isWritten && database !== latin1(path) && steps.every(({ index }) => index === 0);
+    if (over || isSidecar || (database !== null && throughSqlite))
       return { wanted: steps.at(-1)!.found, wantedOf: steps.at(-1)!.index, stopped: [] };
     const first = database === null ? undefined : this.#edited.get(database);
     const entry = new EntryBack(present, keepsModes);
-    const isMerged = this.#isAsMerged(path, present);
+    const isKnown = isWritten ? present?.type === "file" : this.#isAsMerged(path, present);
     let stop: number | undefined;
     for (const each of steps) {
-      const step = isMerged && each.left !== null ? { ...each, left: { ...each.left, ...contentOf(present!) } } : each;
+      const isLeft = isKnown && each.index === 0 && each.left !== null;
+      const step = isLeft ? { ...each, left: { ...each.left!, ...contentOf(present!) } } : each;
       const isEdited = first !== undefined && step.index >= first;
       if (isEdited || this.#rule.changes[step.index]!.why !== undefined) entry.stopAt(step);
       else entry.takeBack(step);
@@ -409,7 +442,7 @@ function databaseOf(path: Uint8Array, databases: ReadonlySet<string>): string | 
 }
 
 /** Finds the databases that were edited after a change: a database without its own log would be damaged. */
-function editedDatabases({ databases, changes, present }: Rule): Map<string, number> {
+function editedDatabases({ databases, written, changes, present }: Rule): Map<string, number> {
   const edited = new Map<string, number>();
   for (const database of databases) {
     const path = Buffer.from(database, "latin1");
@@ -420,7 +453,8 @@ function editedDatabases({ databases, changes, present }: Rule): Map<string, num
       const { found, why } = change;
       const [before, after] = [nodesOf(new OrderedFinder(found)), nodesOf(new LeftFinder(change))];
       if (areSame(before, after) || areSame(now, before)) continue;
-      if (why !== undefined || !areSame(now, after)) {
+      const isLeft = areSame(now, after) || (index === 0 && written.has(database));
+      if (why !== undefined || !isLeft) {
         edited.set(database, index);
         break;
       }

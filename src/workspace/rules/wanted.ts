@@ -174,7 +174,7 @@ interface RelativeOptions extends Options {
   over?: boolean | undefined;
   /** text files that were edited since are merged line by line, if the lines do not overlap */
   merges?: boolean | undefined;
-  /** SHA-256 in hex, by latin1 path, of the texts that the change left and that no point has */
+  /** SHA-256 in hex, by latin1 path, of the texts, and of the pages of the databases, that the change left and that no point has */
   merged?: ReadonlyMap<string, string> | undefined;
   /** databases are taken back even if their bytes differ: a restore through SQLite does not write the point's bytes */
   throughSqlite?: boolean | undefined;
