@@ -41,7 +41,7 @@ function Growth({ sizes }: { sizes: HistoryDaysResult }): JSX.Element | null {
   const words =
     first.day === last.day
       ? `The folder has ${size(last.bytes)}`
-      : `The folder grew from ${size(first.bytes)} on ${dayName(first.day)} to ${size(last.bytes)} on ${dayName(last.day)}`;
+      : `The folder ${last.bytes < first.bytes ? "shrank" : "grew"} from ${size(first.bytes)} on ${dayName(first.day)} to ${size(last.bytes)} on ${dayName(last.day)}`;
   return (
     <figure>
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={words}>

@@ -193,7 +193,7 @@ function Facts({ point }: { point: SavePoint }): JSX.Element {
       <When at={created_at} as={wholeTime} />
       <Name text={causeText(point.cause)} />
       <code title={id}>{id.slice(0, 8)}</code>
-      {point.entries !== null && <span>{count(point.entries)} entries</span>}
+      {point.entries !== null && <span>{plural(point.entries, "entry", "entries")}</span>}
       {point.bytes !== null && <span>{size(point.bytes)}</span>}
       <span>{size(point.bytes_stored)} new in the store</span>
       {point.integrity_state !== "unverified" && (
