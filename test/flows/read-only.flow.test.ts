@@ -37,9 +37,10 @@ test("points on a read-only mount can be read and restored elsewhere", (t) => {
     ["restore", "head~1", "--to", to!],
     ["restore", "head", "big", "--to", part!],
     ["fork", "head", fork!, "--standalone"],
-    ["doctor"],
   ])
     cairnOk(["-C", folder, ...args]);
+  // Nothing is damaged, but saves fail.
+  assert.equal(cairn(["-C", folder, "doctor"]).status, 4);
   assert.equal(cairnOk(["-C", folder, "status"]).data["clean"], true);
   assertFolder(to!, first, "restored elsewhere");
   assert.deepEqual(fs.readdirSync(part!), ["big"]);
@@ -78,7 +79,7 @@ test("sealed points on a read-only btrfs can be read, and commands on unsealed p
   cairnOk(["save", folder]);
   fs.writeFileSync(path.join(folder, "not saved"), "new");
   place.remount(["ro"]);
-  const told = (cairnOk(["-C", folder, "doctor"]).data["findings"] as { detail: string }[]).map(({ detail }) => detail);
+  const told = (cairn(["-C", folder, "doctor"]).data["findings"] as { detail: string }[]).map(({ detail }) => detail);
   assert.match(told.join("\n"), /^saves and restores in place fail: .*read-only file system/m);
   assert.match(told.join("\n"), /^btrfs-snapshot does not work here now: /m);
   const { data, warnings } = cairnOk(["-C", folder, "status"]);
