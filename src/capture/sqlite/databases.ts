@@ -190,14 +190,17 @@ export async function restoreDatabase(image: string, options: RestoreOptions): P
 
 /**
  * Returns the hash of a database's pages, as `onHash` gets it. Null: it cannot be read, its users are not known, or
- * nobody uses the log beside it. `scratch`: an empty folder for a copy.
+ * nobody uses the log beside it. `scratch`: a path for a folder with a copy, which is made and removed.
  */
 export async function hashOfDatabase(target: Buffer, scratch: string): Promise<string | null> {
   const use = QuietDatabase.hold(target);
   if (use instanceof QuietDatabase) use[Symbol.dispose]();
   if (use instanceof QuietDatabase ? logsBeside(target).length > 0 : use.unknown.length > 0) return null;
+  mkdirSync(scratch, { recursive: true, mode: 0o700 });
   const through = { target, stage: scratch };
-  return inProcess(async (sqlite) => sqlite.do("hashThrough", through, { scratch })).catch(() => null);
+  return inProcess(async (sqlite) => sqlite.do("hashThrough", through, { scratch }))
+    .catch(() => null)
+    .finally(() => clearAway(scratch));
 }
 
 /** Gives the database its old owner and mode, so that its users can still read and write it. */

@@ -119,10 +119,9 @@ interface ReadThrough {
 }
 
 /**
- * Writes a staged image into an open database in one transaction of SQLite: other programs see all of it or nothing.
- * Then reads the database again through SQLite. Returns the hash of its pages, or the reason why they are not the
- * image's. `expected`: hash of the present pages; throws `conflict` if they have another. Throws `busy` while another
- * program keeps writing.
+ * Writes a staged image into an open database in one transaction of SQLite, and reads it again. Returns the hash of the pages,
+ * or the reason why they are not the image's. Throws `conflict` if the present pages have another hash than `expected`, and
+ * `busy` while another program keeps writing.
  */
 export async function writeThrough({
   expected,

@@ -1,4 +1,3 @@
-import { mkdirSync } from "node:fs";
 import { comparePaths, joinPath, latin1 } from "../../formats/bytes.ts";
 import { rawPath } from "../../formats/records/record.ts";
 import type { TreeNode } from "../../formats/restic/tree.ts";
@@ -6,7 +5,6 @@ import { beside, besideWhich, DATABASE_LABELS, SIDECARS } from "../../formats/sq
 import { keepsModes } from "../../fs/linux/mounts.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow } from "../../fs/paths/safe-path.ts";
-import { clearAway } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Workspace } from "../open/workspace.ts";
 import type { Point } from "../points/point-files.ts";
@@ -98,14 +96,8 @@ async function unchangedSince(
   for (const [path, hash] of merged ?? []) {
     if (!databases.has(path)) continue;
     const { hashOfDatabase } = await import("../../capture/sqlite/databases.ts");
-    const scratch = newWorkDirectory(found.control.temporary);
-    mkdirSync(scratch, { recursive: true, mode: 0o700 });
-    try {
-      if ((await hashOfDatabase(Buffer.from(joinPath(root, Buffer.from(path, "latin1"))), scratch)) === hash)
-        unchanged.add(path);
-    } finally {
-      clearAway(scratch);
-    }
+    const target = Buffer.from(joinPath(root, Buffer.from(path, "latin1")));
+    if ((await hashOfDatabase(target, newWorkDirectory(found.control.temporary))) === hash) unchanged.add(path);
   }
   return unchanged;
 }
