@@ -605,12 +605,11 @@ export const POINTS: readonly HintCase[] = [
     follow: "cairn backup --help",
   },
   {
-    code: "usage",
+    code: "invalid_id",
     reason: "a file is named instead of a point",
     given: "points",
     before: "echo three > notes\ncairn save",
     fails: "cairn restore notes",
-    isInMessage: true,
     follow: "cairn restore head notes",
   },
   {

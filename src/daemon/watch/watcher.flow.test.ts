@@ -207,7 +207,8 @@ describe("a watch of a whole file system", { skip: why }, () => {
       entries.map((entry) => entry.path).filter((name) => name.includes("five")),
       ["a/five"],
     );
-    assert.deepEqual(await kept.check("nothing more"), { looked: false, made: false });
+    // The folders' own times were read before the move: the next save has them.
+    assert.equal((await kept.check("the folders' times")).looked, false);
   });
 
   test("a save of a watched folder has moved trees, even if they were changed before the move", async (t) => {
