@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
@@ -43,7 +44,7 @@ const BAR = 36;
 
 /** Runs the commands one after the other, as at a prompt. Returns null if a hook was too slow. */
 function played(): string | null {
-  const scratch = path.join(ROOT, ".runtime", `session-${process.pid}`);
+  const scratch = path.join(os.tmpdir(), `cairn-session-${process.pid}`);
   const folder = path.join(scratch, "shop");
   const state = path.join(scratch, "state");
   const bin = path.join(scratch, "bin");

@@ -62,7 +62,7 @@ test(
     await sentence.getByText("never proven").waitFor();
     const state = page.getByRole("list", { name: "State" });
     await state.getByText("Nothing is damaged.").waitFor();
-    await state.getByText("Nothing is overdue.").waitFor();
+    await state.getByText(/^Overdue: nothing known runs the schedule/).waitFor();
     await state.getByText("1 of 1 known backup was never proven; never verified by the schedule.").waitFor();
     const repositories = page.locator(".overview-list", { hasText: repository });
     await repositories.first().getByText("1 workspace").waitFor();
@@ -114,7 +114,9 @@ test(
     await sentence.getByText("1 workspace has alarms").waitFor();
     const state = page.getByRole("list", { name: "State" });
     await state.getByText(/Damaged: damaged safe.*not valid JSON/).waitFor();
-    await state.getByText(/Overdue: late .*, Backup into .*gone: fails since just now/).waitFor();
+    await state
+      .getByText(/Overdue: nothing known runs the schedule.*; late .*, Backup into .*gone: fails since just now/)
+      .waitFor();
     const alarms = page.locator(".overview-list").first();
     await alarms.getByText(/backup into .*gone fails since/).waitFor();
     await alarms.getByText(/cairn\.json.*not valid JSON/).waitFor();
