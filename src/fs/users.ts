@@ -43,7 +43,7 @@ function groupNames(): Names {
   return (groups ??= load("/etc/group"));
 }
 
-/** Returns the name to record beside a user id; "" if there is none, or if names here are those of a user namespace. */
+/** Returns the name of a user to record beside the id; "" for an id without a name, and in a user namespace. */
 export function userName(uid: number): string {
   return namespaceIds() === null ? userHere(uid) : "";
 }
@@ -53,7 +53,7 @@ export function userHere(uid: number): string {
   return userNames().get(insideId("uids", uid)) ?? "";
 }
 
-/** Returns the name to record beside a group id; "" if there is none, or if names here are those of a user namespace. */
+/** Returns the name of a group to record beside the id; "" for an id without a name, and in a user namespace. */
 export function groupName(gid: number): string {
   return namespaceIds() === null ? groupHere(gid) : "";
 }

@@ -227,9 +227,8 @@ export function addMetSince(
 }
 
 /**
- * Takes entries that were recorded both before and after a rename out of the state under their former names. If an entry
- * has none of its names any more, the last one stays. Adds directories that must have records of their own for it to
- * `found`.
+ * Removes the records of the former names of entries that were recorded both before and after a rename. If all names of an
+ * entry are gone, the last name stays. Adds each directory to `found` whose former name is in the previous table.
  */
 export function dropFormerNames({ table, old }: Tables, root: Uint8Array, found: Set<number>): void {
   const sorted = inodesOf({ table, old });

@@ -32,7 +32,7 @@ interface TimesFile {
 }
 
 const MOST_BYTES = 256 << 20;
-/** Milliseconds by which a scan may have begun before its point. */
+/** A scan may have begun, or a tree may have been made, so many milliseconds before `created_at` of its point. */
 const EARLIER_MS = 60_000;
 /** The kernel sets change times by its last tick. */
 const TICK_MS = 10;
@@ -110,9 +110,6 @@ export function changeTimesOf({ found, points }: Place, { sequence }: Point): ((
   }
 }
 
-/** Milliseconds by which a tree may have been made before its point says. */
-const HELD_EARLIER_MS = 60_000;
-
 /** Writes the change times of a held tree that was read, if it has them: clones have those of their sources only if these are recorded. */
 export function noteTimesOfTree(
   place: Place,
@@ -121,7 +118,7 @@ export function noteTimesOfTree(
 ): void {
   const { origins, tree } = place.points.pathsOf(sequence);
   const isSnapshot = descriptor.effective_engine === "btrfs-snapshot";
-  const began = Date.parse(descriptor.created_at) - HELD_EARLIER_MS;
+  const began = Date.parse(descriptor.created_at) - EARLIER_MS;
   if (isSnapshot || existsSync(origins))
     writeChangeTimes(place, { sequence, head: parent, scan, began, root: isSnapshot ? Buffer.from(tree) : null });
 }

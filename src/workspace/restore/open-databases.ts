@@ -32,7 +32,7 @@ const ENDINGS = ["", ...SIDECARS];
 /** A database that was written through SQLite. */
 export interface WrittenThrough {
   path: Uint8Array;
-  /** Hash of its pages, read again through SQLite; null if they are not those of the image. */
+  /** Hash of the pages that SQLite read again; null if the pages differ from the image. */
   hash: string | null;
 }
 

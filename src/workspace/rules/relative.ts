@@ -319,7 +319,7 @@ export class RelativeRule {
   }
 }
 
-/** False for a change of listed entries that are none of git's. */
+/** True if a change may have files of git: the change lists no entries, or one of its entries is git's. */
 const isOfRepositories = ({ entries }: StateChange): boolean =>
   entries === undefined || Iterator.from(entries.keys()).some((path) => isOfGit(Buffer.from(path, "latin1")));
 

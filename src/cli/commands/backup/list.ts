@@ -63,7 +63,7 @@ export function readFilter(context: Context, input: Input): SnapshotFilter {
   return FILTER.read(context, input);
 }
 
-/** Returns the characters that ids must be printed with, so that each names one snapshot: those of msgvault begin with the day. */
+/** Returns how many characters of an id name one snapshot. Ids of msgvault begin with the day, so eight are not enough. */
 export function digitsOf(ids: readonly string[], least = 8): number {
   return new Set(ids.map((id) => id.slice(0, least))).size === ids.length ? least : digitsOf(ids, least + 1);
 }
