@@ -136,11 +136,12 @@ describe("a control directory that cannot be written", { skip: skipDrop }, () =>
       ["verify", first, "-C", folder],
       ["store", "-C", folder],
       ["restore", first, "--to", path.join(to, "restored"), "-C", folder],
-      ["doctor", folder],
     ]) {
       const done = dropped(...args);
       assert.equal(done.status, 0, `${args[0]}: ${done.stdout}${done.stderr}`);
     }
+    const doctor = dropped("doctor", folder);
+    assert.deepEqual([doctor.status, doctor.error?.code], [4, "overdue"], "doctor says that saves fail");
     const before = readFolder(folder);
     for (const args of [
       ["save", folder],
@@ -246,7 +247,7 @@ describe("invalid ids and paths", () => {
       [["restore", "zzzz", "-C", folder], 2, "invalid_id"],
       [["restore", "../../etc", "-C", folder], 2, "invalid_id"],
       [["restore", "abg", "-C", folder], 2, "invalid_id"],
-      [["restore", path.join(folder, "f"), "-C", folder], 2, "usage"],
+      [["restore", path.join(folder, "f"), "-C", folder], 2, "invalid_id"],
       [["restore", "", "-C", folder], 2, null],
       [["restore", "f".repeat(33), "-C", folder], 2, "invalid_id"],
       [["restore", "0123456789abcdef0123456789abcdef", "-C", folder], 3, "not_found"],
