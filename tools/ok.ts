@@ -41,6 +41,7 @@ const CHECKS: Step[] = [
   { name: "architecture", command: "node", args: ["tools/check-architecture.ts", "--quiet"] },
   { name: "indexes", command: "node", args: ["tools/verb-indexes.ts", "--check"] },
   { name: "docs", command: "node", args: ["tools/generate-docs.ts", "--check"] },
+  { name: "planted", command: "node", args: ["tools/planted.ts", "--check"] },
   { name: "limits", command: "node", args: ["tools/check-limits.ts"], lastLine: true },
 ];
 /** Flow tests (`*.flow.test.ts`) need processes, servers or file systems and take minutes: `npm test` runs them. */
