@@ -156,13 +156,20 @@ async function planned(context: Context, client: Client, options: RestoreOptions
   return plan;
 }
 
-/** Throws `interrupted` if the question was cancelled, or a signal asks for the end. */
+/** Throws `interrupted` if the question was cancelled, the input ended (Ctrl-D), or a signal asks for the end. */
 async function answer<T>(
   context: Context,
   ask: (signal: AbortSignal) => Promise<T | typeof CANCEL_SYMBOL>,
 ): Promise<T> {
   context.progress.finish();
-  const given = await ask(context.signal);
+  // A terminal that knows no size has 0 columns: each letter would have a line.
+  if (process.stdout.columns === 0) process.stdout.columns = 80;
+  const ended = new AbortController();
+  // Nothing wakes the process after the end of its input.
+  const end = (): void => ended.abort();
+  process.once("beforeExit", end);
+  const given = await ask(AbortSignal.any([context.signal, ended.signal]));
+  process.off("beforeExit", end);
   if (!isCancel(given)) return given;
   throw new CairnError("interrupted", "stopped", { hint: "nothing was changed" });
 }

@@ -76,6 +76,19 @@ test("Ctrl-C at any question of restore changes nothing and exits 130", async (t
   assert.equal(points(), before);
 });
 
+test("Ctrl-D at a question of restore, on a terminal that knows no size, changes nothing and exits 130", async (t) => {
+  const folder = place();
+  const terminal = new Terminal(t, ["restore"], folder, 0);
+  await terminal.type("Restore which save point?", KEYS.enter);
+  await terminal.type("Restore what?", KEYS.down + KEYS.enter);
+  await terminal.type("Restore which files?", KEYS.tab + KEYS.enter);
+  await terminal.type("Restore this?", KEYS.end);
+  assert.equal(await terminal.ended(), 130);
+  assert.match(terminal.text, /cairn: stopped\s+nothing was changed/);
+  assert.doesNotMatch(terminal.text, /--apply/, "a person who is asked needs no id");
+  assert.deepEqual(contents(folder), ["third", "third", "third"]);
+});
+
 test("restore on a terminal changes nothing if the plan is declined or the folder equals the point", async (t) => {
   const folder = place();
   const declined = new Terminal(t, ["restore"], folder);

@@ -121,12 +121,15 @@ function isUnchanged({ changes }: RestoreResult): boolean {
 const PLAN_LIMIT = 200;
 export const SIGNS = { create: "+", update: "~", delete: "-", metadata: "m", keep: "=" } as const;
 
-/** `to`: the name of the state that the plan leads to. */
+/**
+ * `to`: the name of the state that the plan leads to. `most`: the lines that fit above a question, which is asked in place
+ * of naming the plan's id.
+ */
 export function renderPlan(
   plan: Omit<RestorePlan, "restored_to">,
   to: string,
   style: Style,
-  most = PLAN_LIMIT,
+  most?: number,
 ): string {
   // Entries that are kept are in the list of entries already.
   const kept = new Set(plan.entries.filter(({ action }) => action === "keep").map(nameOf));
@@ -155,11 +158,11 @@ export function renderPlan(
   const changes = changing === 0 ? "nothing" : `${plural(changing, "entry")}: ${summary.join(", ")}`;
   return [
     `a restore to ${to} would change ${changes}${keep === 0 ? "" : `; ${plural(keep, "entry")} would stay`}`,
-    ...limited(lines, most, style),
+    ...limited(lines, most ?? PLAN_LIMIT, style),
     ...lacking,
     ...renderRefs(plan.refs, style),
     ...holders,
-    applyLine(plan.id, style),
+    ...(most === undefined ? [applyLine(plan.id, style)] : []),
   ].join("\n");
 }
 
