@@ -100,7 +100,10 @@ test("a tar file of an export unpacks to an export directory and imports with th
   const at = bytes.indexOf("alpha\n");
   for (const [spoilt, message] of [
     [bytes.subarray(0, at + 3), /is not a complete tar file/],
-    [Buffer.from(bytes).fill("A", at, at + 1), /content\/a.txt .* does not match its checksum in the envelope/],
+    [
+      Buffer.from(bytes).fill("A", at, at + 1),
+      /content\/a.txt of [^ ]*\.tar does not match its checksum in the envelope/,
+    ],
     [Buffer.from("no tar"), /is not a complete tar file/],
   ] as const) {
     fs.writeFileSync(tar, spoilt);

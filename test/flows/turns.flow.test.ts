@@ -175,7 +175,7 @@ test("rewind names an entry that somebody edited after the turn, and with --stri
   project.write("c", "edited by the person");
   const strict = project.run("rewind", "--strict");
   assert.deepEqual([strict.status, strict.error!.code], [7, "refused"]);
-  assert.match(strict.error!.message, /"c"/);
+  assert.match(strict.error!.message, /"c" \(changed since\)/);
   assert.deepEqual([project.names(), project.turns().turns[0]!.taken_back], [["b", "c"], false]);
   const back = project.run("rewind");
   assert.equal(back.status, 10);

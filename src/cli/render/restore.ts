@@ -125,12 +125,7 @@ export const SIGNS = { create: "+", update: "~", delete: "-", metadata: "m", kee
  * `to`: the name of the state that the plan leads to. `most`: the lines that fit above a question, which is asked in place
  * of naming the plan's id.
  */
-export function renderPlan(
-  plan: Omit<RestorePlan, "restored_to">,
-  to: string,
-  style: Style,
-  most?: number,
-): string {
+export function renderPlan(plan: Omit<RestorePlan, "restored_to">, to: string, style: Style, most?: number): string {
   // Entries that are kept are in the list of entries already.
   const kept = new Set(plan.entries.filter(({ action }) => action === "keep").map(nameOf));
   const lacking = renderLeftOut(

@@ -101,7 +101,8 @@ export async function createMachine(root: string, name: string, options: CreateM
   if (imageDigests.length > images.length)
     throw new CairnError("usage", `${imageDigests.length} digests are given for ${images.length} images`);
   const digest = imageDigests.find((each) => !/^[0-9a-f]{64}$/i.test(each));
-  if (digest !== undefined) throw new CairnError("usage", `${digest} is not a SHA-256, which has 64 hexadecimal digits`);
+  if (digest !== undefined)
+    throw new CairnError("usage", `${digest} is not a SHA-256, which has 64 hexadecimal digits`);
   await create(
     folder,
     await hostOf(folder),

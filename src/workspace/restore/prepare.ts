@@ -195,7 +195,7 @@ function whyNotAll({ strict }: RestoreInput, { plan, scan }: Parameters<typeof p
   if (strict !== true) return null;
   const stays = leftOutBefore(plan, scan, { paths: [], lacking: [], notSet: [] });
   if (stays.length === 0) return null;
-  const names = listedNames(stays.map(({ path }) => quotedPath(path)));
+  const names = listedNames(stays.map(({ path, reason }) => `${quotedPath(path)} (${reason.replaceAll("_", " ")})`));
   return new CairnError("refused", `${plural(stays.length, "entry")} cannot go back: ${names}; nothing was changed`, {
     hint: advice`without ${option("strict")} the others go back`,
     details: { stays: stays.map(publicLeftOut) },

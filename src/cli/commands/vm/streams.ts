@@ -4,7 +4,9 @@ import { packTar, STREAM, unpackTar } from "../../../bundle/export-directory/tar
 import type { ExportPointResult } from "../../../contract/export-directory.ts";
 import { CloneMachineOptions } from "../../../contract/machines.ts";
 import { omit } from "../../../contract/schema.ts";
+import { reworded, toCairnError } from "../../../errors.ts";
 import { makeFolder } from "../../../fs/make-folder.ts";
+import { printablePath } from "../../../fs/paths/safe-path.ts";
 import { removeAll } from "../../../fs/remove-all.ts";
 import { unfinishedBeside } from "../../../fs/work-directory.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
@@ -64,6 +66,10 @@ export const importStream: CommandDefinition = {
         library.cloneMachine(root, name, options),
       );
       return { data: result, text: () => cloned(context.style, result, "imported") };
+    } catch (error) {
+      const known = toCairnError(error, "import the machine");
+      const named = source === STREAM ? "the standard input" : printablePath(source);
+      throw reworded(known, { message: known.message.replaceAll(stage, named) });
     } finally {
       removeAll(stage);
     }
