@@ -1,4 +1,4 @@
-import { existsSync, writeSync } from "node:fs";
+import { existsSync, openSync, readSync, writeSync } from "node:fs";
 
 /**
  * Places where a test may kill or stop the process; passes are counted per thread. Unset, a call is one comparison.
@@ -6,12 +6,14 @@ import { existsSync, writeSync } from "node:fs";
  * - `name` or `name:3` kills at the first or third pass with SIGKILL, so nothing is cleaned up;
  * - `#7` kills at the seventh pass of any, and names it on stderr first;
  * - `name@PATH` or `name:3@PATH` names it on stderr and waits there until PATH vanishes;
+ * - `each@PIPE` names every pass on stderr, and waits at each for a byte from the named pipe PIPE;
  * - `list` writes a line `failpoint NAME` to stderr at the first pass of each, `trace` at every pass.
  */
 
 const wanted = process.env["CAIRN_FAILPOINT"];
 const passes = new Map<string, number>();
 let total = 0;
+let pipe: number | undefined;
 
 export function failpoint(name: string): void {
   if (wanted !== undefined && wanted !== "") pass(name, wanted);
@@ -27,6 +29,11 @@ function pass(name: string, setting: string): void {
   }
   if (setting.startsWith("#")) {
     if (total === Number(setting.slice(1))) kill(name);
+    return;
+  }
+  if (setting.startsWith("each@")) {
+    writeSync(2, `failpoint ${name}\n`);
+    readSync((pipe ??= openSync(setting.slice(5), "r")), new Uint8Array(1));
     return;
   }
   const [, target, nth, path] = /^([^:@]*)(?::(\d+))?(?:@(.*))?$/s.exec(setting)!;

@@ -393,7 +393,7 @@ export const FORBIDDEN_WORDS: readonly { files: RegExp; forbidden: RegExp; reaso
     reason: "each of a list is an argument on the stack then, which ends at some 120 000: append.ts",
   },
   {
-    files: /^(?!fs\/(?:linux\/|(?:regular-file|lock-owner|users)\.ts)|load-script\.ts)/,
+    files: /^(?!fs\/(?:linux\/|(?:regular-file|lock-owner|users)\.ts)|(?:load-script|failpoint)\.ts)/,
     forbidden: /\breadFileSync\((?!fd\b|"\/|`\/)[^\n]*|\bopenSync\([^\n]*(?:"r\+?"\)|O_RDONLY\)|O_RDWR\))/,
     reason: "a pipe in a file's place would be waited for: openRegular() and readRegular() in fs/regular-file.ts",
   },

@@ -1,3 +1,5 @@
+import type { ProcessorLimits } from "./run-tests.ts";
+
 /**
  * The figures of tools/limits.json: how large the source is today. A figure may fall, and rises only with a reason.
  * `tools/check-limits.ts` measures and compares them.
@@ -16,6 +18,8 @@ export interface Measure {
 export interface Recorded {
   /** The least number that each figure has had. */
   least: Record<string, number>;
+  /** Limits of processor seconds, which tools/run-tests.ts compares. */
+  processor?: ProcessorLimits;
   /** Raises above the least numbers, oldest first. The last raise of a figure is its limit. */
   raised: Raise[];
 }
@@ -115,5 +119,5 @@ export function recordOf(
       raise.to[figure] = number;
     }
   }
-  return { least, raised: raised.filter(({ to }) => Object.keys(to).length > 0) };
+  return { ...recorded, least, raised: raised.filter(({ to }) => Object.keys(to).length > 0) };
 }

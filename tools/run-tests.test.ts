@@ -4,7 +4,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { chosenFiles, summaryLines } from "./run-tests.ts";
+import { chosenFiles, overLimits, summaryLines } from "./run-tests.ts";
 import { isLong, LONG_TIER, rotated } from "./tiers.ts";
 
 test("the summary names slow files, failures and reasons of skips, and ends with the counts", () => {
@@ -22,6 +22,25 @@ test("the summary names slow files, failures and reasons of skips, and ends with
     "skipped 5: restic is not installed",
     "skipped 2: needs root",
     "10 passed, 1 failed, 7 skipped",
+  ]);
+});
+
+test("a file or a whole run that takes more processor seconds than its limit is named", () => {
+  const limits = {
+    "npm run ok": 100,
+    "npm test": 50,
+    "a file of npm test": 20,
+    files: { "test/b.test.ts": { seconds: 30, reason: "boots a guest" } },
+  };
+  const took = (b: number): Map<string, { processor: number }> =>
+    new Map([
+      ["test/a.test.ts", { processor: 20 }],
+      ["test/b.test.ts", { processor: b }],
+    ]);
+  assert.deepEqual(overLimits(took(30), limits), []);
+  assert.deepEqual(overLimits(took(31), limits), [
+    "over its limit: test/b.test.ts took 31 processor seconds, at most 30 (tools/limits.json)",
+    "over its limit: 51 processor seconds, at most 50 (tools/limits.json)",
   ]);
 });
 

@@ -6,13 +6,15 @@ import { run } from "node:test";
 import type { EventData } from "node:test";
 import { spec } from "node:test/reporters";
 import { parseArgs } from "node:util";
+import { newMeter } from "./processor-time.ts";
 import { isLong, rotated } from "./tiers.ts";
 
 /**
  * Runs test files in three processes at a time and ends with one line that counts everything:
  * `node tools/run-tests.ts [--quiet] [--tier short|long] [--minutes N] GLOB... [!GLOB...]`. Skipped tests are listed by their
  * reasons, so that nobody takes a skip for a pass. With `--minutes` no file begins later; files that did not begin are listed.
- * `--record` keeps the seconds of each file in tools/test-seconds.json, from which order and estimates come.
+ * `--record` keeps the seconds of each file in tools/test-seconds.json, from which order and estimates come. With `--tier`, a
+ * file or a whole run that takes more processor seconds than tools/limits.json allows fails.
  */
 
 const ROOT = path.resolve(import.meta.dirname, "..");
@@ -71,17 +73,64 @@ export function chosenFiles(patterns: readonly string[]): string[] {
 }
 
 const SECONDS = path.join(ROOT, "tools/test-seconds.json");
+const LIMITS = path.join(ROOT, "tools/limits.json");
+/** Imported by the process of a test file before all else. */
+const JOINING = path.join(ROOT, "tools/join-group.ts");
 
-/** Seconds that files took in the last recorded run, on two quiet cores. A file that is not in it counts as short. */
-function recordedSeconds(): Map<string, number> {
-  return new Map(Object.entries(JSON.parse(readFileSync(SECONDS, "utf8")) as Record<string, number>));
+/** Seconds that a file took, and processor seconds of all its processes; null where they cannot be measured. */
+interface Took {
+  wall: number;
+  processor: number | null;
 }
 
-/** Keeps the seconds of files that took at least two, with what earlier runs of other files recorded. */
-function recordSeconds(took: Map<string, number>): void {
+/** What files took in the last recorded run, on two quiet cores. A file that is not in it counts as short. */
+function recordedSeconds(): Map<string, Took> {
+  return new Map(Object.entries(JSON.parse(readFileSync(SECONDS, "utf8")) as Record<string, Took>));
+}
+
+/** Keeps the seconds of files, with what earlier runs of other files recorded. */
+function recordSeconds(took: Map<string, Took>): void {
   const kept = [...recordedSeconds()].filter(([file]) => !took.has(file) && existsSync(path.join(ROOT, file)));
-  const all = [...kept, ...[...took].filter(([, seconds]) => seconds >= 2)].toSorted(([a], [b]) => (a < b ? -1 : 1));
-  writeFileSync(SECONDS, `${JSON.stringify(Object.fromEntries(all), null, 2)}\n`);
+  const all = [...kept, ...took].toSorted(([a], [b]) => (a < b ? -1 : 1));
+  const lines = all.map(([file, seconds]) => `  ${JSON.stringify(file)}: ${JSON.stringify(seconds)}`);
+  writeFileSync(SECONDS, `{\n${lines.join(",\n")}\n}\n`);
+}
+
+/** The limits of processor seconds in tools/limits.json. */
+export interface ProcessorLimits {
+  "npm run ok": number;
+  "npm test": number;
+  "a file of npm test": number;
+  /** Limits of files that need more, each with a reason. */
+  files: Record<string, { seconds: number; reason: string }>;
+}
+
+/** Returns a line for each file, and for a whole short tier, that took more processor seconds than its limit. */
+export function overLimits(took: ReadonlyMap<string, Pick<Took, "processor">>, limits: ProcessorLimits): string[] {
+  const over = [...took].flatMap(([file, { processor }]) => {
+    const most = limits.files[file]?.seconds ?? limits["a file of npm test"];
+    return processor !== null && processor > most
+      ? [`over its limit: ${file} took ${processor} processor seconds, at most ${most} (tools/limits.json)`]
+      : [];
+  });
+  const all = [...took.values()].reduce((sum, { processor }) => sum + (processor ?? 0), 0);
+  if (all > limits["npm test"])
+    over.push(
+      `over its limit: ${Math.round(all)} processor seconds, at most ${limits["npm test"]} (tools/limits.json)`,
+    );
+  return over;
+}
+
+/** Returns {@link overLimits} of the short tier, and says how many processor seconds it took. */
+function overShortTier(took: Map<string, Took>): string[] {
+  const measured = [...took.values()].flatMap(({ processor }) => processor ?? []);
+  if (measured.length === 0) {
+    console.log("processor seconds: not measured, because this user may make no control group");
+    return [];
+  }
+  console.log(`${Math.round(measured.reduce((sum, each) => sum + each, 0))} processor seconds`);
+  const { processor } = JSON.parse(readFileSync(LIMITS, "utf8")) as { processor: ProcessorLimits };
+  return overLimits(took, processor);
 }
 
 /** How a run ends early, and what it prints. */
@@ -97,15 +146,14 @@ interface Ended {
   totals: Totals;
   /** Files that did not begin in time. */
   notRun: string[];
-  /** File → seconds that it took. */
-  took: Map<string, number>;
+  took: Map<string, Took>;
 }
 
 /** Runs `files`, `AT_ONCE` at a time. */
 async function runAll(files: string[], options: RunOptions): Promise<Ended> {
   const totals: Totals = { passed: 0, failed: 0, skipped: new Map(), failures: [], durations: new Map() };
   const seconds = recordedSeconds();
-  const cost = (file: string): number => seconds.get(path.relative(ROOT, file)) ?? 1;
+  const cost = (file: string): number => seconds.get(path.relative(ROOT, file))?.wall ?? 1;
   const queue = options.keepsOrder ? [...files] : files.toSorted((a, b) => cost(b) - cost(a));
   const start = performance.now();
   const all = queue.reduce((sum, file) => sum + cost(file), 0);
@@ -116,7 +164,7 @@ async function runAll(files: string[], options: RunOptions): Promise<Ended> {
   let done = 0;
   let left = all;
   let shown = start;
-  const took = new Map<string, number>();
+  const took = new Map<string, Took>();
   const work = async (): Promise<void> => {
     for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
       const name = path.relative(ROOT, file);
@@ -127,11 +175,15 @@ async function runAll(files: string[], options: RunOptions): Promise<Ended> {
         continue;
       }
       const isSmall = inMemory && IN_MEMORY.test(name) && !ON_DISK.test(name);
-      await runFile(file, totals, options.quiet, isSmall ? { ...process.env, TMPDIR: MEMORY } : process.env);
+      const meter = newMeter();
+      const env = { ...process.env, ...(isSmall ? { TMPDIR: MEMORY } : {}), ...meter?.environment };
+      await runFile(file, totals, options.quiet, env);
       done++;
       left -= cost(file);
       const now = performance.now();
-      took.set(name, Math.round((now - began) / 1000));
+      const processor = meter === null ? null : Math.round(meter.seconds() * 10) / 10;
+      meter?.end();
+      took.set(name, { wall: Math.round((now - began) / 100) / 10, processor });
       if (now - shown < SHOWN_EACH_MS) continue;
       shown = now;
       const minutes = Math.ceil((((now - start) / (all - left)) * left) / 60_000);
@@ -154,7 +206,7 @@ function hasMemory(): boolean {
 }
 
 async function runFile(file: string, totals: Totals, quiet: boolean, env: NodeJS.ProcessEnv): Promise<void> {
-  const options = { files: [file], timeout: FILE_TIMEOUT_MS, cwd: ROOT, execArgv: HEAP, env };
+  const options = { files: [file], timeout: FILE_TIMEOUT_MS, cwd: ROOT, execArgv: [...HEAP, "--import", JOINING], env };
   const stream = run(options as Parameters<typeof run>[0]);
   let said = "";
   stream.on("test:pass", (data: EventData.TestPass) => {
@@ -251,9 +303,11 @@ if (import.meta.main) {
         keepsOrder: values.tier === "long",
       });
       for (const file of notRun) console.log(`not run, the time was over: ${file}`);
+      const over = values.tier === "short" ? overShortTier(took) : [];
+      for (const line of over) console.log(line);
       for (const line of summaryLines(totals)) console.log(line);
       if (values.record) recordSeconds(took);
-      if (totals.failed > 0 || (totals.passed === 0 && notRun.length === 0)) process.exitCode = 1;
+      if (totals.failed > 0 || over.length > 0 || (totals.passed === 0 && notRun.length === 0)) process.exitCode = 1;
     } finally {
       rmSync(compiled, { recursive: true, force: true });
     }

@@ -27,7 +27,7 @@ export function stalePlan(shown: string, id: string, now: string): CairnError {
       hint: "give the whole id of the plan: 32 digits and letters from a to f",
     });
   return new CairnError("stale_plan", `the plan ${shown.slice(0, 8)} is stale: ${now}; nothing was changed`, {
-    hint: `look at the plan again; then give its id, ${id}`,
+    hint: `look at the plan again, then give its id, ${id}`,
     details: { plan: id },
   });
 }

@@ -110,7 +110,7 @@ export function registerWorkspace(entry: NewRegistration): void {
   noteElsewhere(entry);
   noteAtFolder(entry);
   durableMkdir(folderOf("registered"));
-  removeLeftovers(folderOf("registered"));
+  for (const shared of [dirname(folderOf("registered")), folderOf("registered")]) removeLeftovers(shared);
   durableWrite(fileOf("registered", entry.folder), encoded(entry));
   durableRemove(fileOf("released", entry.folder));
 }
@@ -180,6 +180,7 @@ function noteElsewhere(entry: NewRegistration): void {
   try {
     requireOwnHome(state);
     durableMkdir(folderOf("elsewhere", state));
+    removeLeftovers(folderOf("elsewhere", state));
     const isStale = ({ registration, missing }: RegistryEntry): boolean => registration === null || missing.length > 0;
     for (const { file } of listIn(folderOf("elsewhere", state), MOST_LOOKED_AT).filter(isStale)) durableRemove(file);
     durableWrite(fileOf("elsewhere", entry.folder, state), encoded(entry));

@@ -7,8 +7,6 @@ test("the page leaves out clauses of a hint with options, and with commands that
     pageHint("`cairn diff d1b0cacc` lists them; --merge brings the fork's changes home, and --over takes them away"),
     null,
   );
-  const id = "0123456789abcdef".repeat(2);
-  assert.equal(pageHint(`look at the plan again; then give its id, ${id}`), "look at the plan again");
   assert.equal(pageHint("see `cairn operations`"), null);
   assert.equal(pageHint("give the file another name; --over replaces it"), "give the file another name");
   assert.equal(pageHint("start `cairn ui` without --read-only"), "start `cairn ui` without --read-only");

@@ -4,13 +4,13 @@ const OWN = new Set(
 );
 
 /**
- * Returns the clauses of a hint that help on the page; null if there are none. Leaves out a clause that names an option
- * or a whole id, or a command that the page has its own way for. A clause with another command, for example `cairn ui`, stays whole.
+ * Returns the clauses of a hint that help on the page; null if there are none. Leaves out a clause that names an option,
+ * or a command that the page has its own way for. A clause with another command, for example `cairn ui`, stays whole.
  */
 export function pageHint(hint: string): string | null {
   const clauses = hint.split("; ").filter((clause) => {
     const commands = [...clause.matchAll(/`cairn ([a-z]+)/g)].map(([, name]) => name!);
-    return commands.length > 0 ? commands.some((name) => !OWN.has(name)) : !/(^|[\s(`])--[a-z]|\b[0-9a-f]{32}\b/.test(clause);
+    return commands.length > 0 ? commands.some((name) => !OWN.has(name)) : !/(^|[\s(`])--[a-z]/.test(clause);
   });
   return clauses.length === 0 ? null : clauses.join("; ");
 }

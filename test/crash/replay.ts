@@ -1,0 +1,336 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
+import path from "node:path";
+import { after, test } from "node:test";
+import { openLibrary } from "../../src/compose.ts";
+import type { CairnLibrary, Client } from "../../src/contract/index.ts";
+import { createSnapshot, createSubvolume } from "../../src/fs/linux/btrfs.ts";
+import { TYPE } from "../../src/fs/linux/syscalls.ts";
+import { makeNode } from "../../src/workspace/store/testing-edits.ts";
+import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
+import { type RunOptions, startCairn } from "../fixtures/command.ts";
+import { assertFolder, differencesOf, type FolderState, readFolder } from "../fixtures/folder-state.ts";
+import { LONG } from "../fixtures/long.ts";
+import { type LoopFileSystem, makeLoopFileSystem } from "../fixtures/loop-file-system.ts";
+
+/**
+ * Every state that a kill can leave, from one run of a command. Folder, state and repository lie in a btrfs subvolume, `live`,
+ * on a disk in memory. The command runs in its own process, which waits at each pass of a failpoint until a snapshot is made.
+ * When the process has ended, each snapshot takes the place of `live` in turn: inodes, times and paths are as they were, and
+ * the owner of all locks is dead. This process then runs the next command, and checks the claims of a {@link Scene}.
+ */
+export interface Scene {
+  /** The command that is killed at each of its passes. */
+  readonly args: readonly string[];
+  readonly run?: RunOptions;
+  /** The next command. Default: a save of the folder, whose point must hold the folder as it is. */
+  readonly next?: (live: Live) => Promise<unknown>;
+  /** Returns what the command changes, after the next one: all as before the command, or all as after it. */
+  readonly look: (live: Live) => unknown;
+  /** Further checks of one state; `isAfter` if it is as after the command. */
+  readonly check?: (live: Live, isAfter: boolean) => Promise<unknown> | unknown;
+  /** True if the command does no more than what the next command does anyway, so that all states look the same. */
+  readonly isRepeated?: boolean;
+}
+
+/** A point that was acknowledged before the command, with the folder as it was then. */
+interface Acknowledged {
+  readonly id: string;
+  readonly digest: string | null;
+  readonly state: FolderState;
+}
+
+/** The subvolume `live`, and the library as a new process would open it. */
+export class Live {
+  readonly root: string;
+  readonly folder: string;
+  readonly acknowledged: Acknowledged[] = [];
+  #library: CairnLibrary | undefined;
+  #clients: Client[] = [];
+
+  constructor(root: string) {
+    this.root = root;
+    this.folder = path.join(root, "work");
+  }
+
+  at(...names: string[]): string {
+    return path.join(this.root, ...names);
+  }
+
+  async library(): Promise<CairnLibrary> {
+    this.#library ??= await openLibrary();
+    return this.#library;
+  }
+
+  /** The workspace of a folder, opened by this process. */
+  async client(folder: string = this.folder): Promise<Client> {
+    const client = await (await this.library()).openOrInit(folder);
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** Saves the folder; each later state must have this point. */
+  async save(): Promise<string> {
+    const saved = await (await this.client()).save();
+    const { save_point_id: id, payload_root_hash: digest } = saved;
+    this.acknowledged.push({ id, digest, state: readFolder(this.folder) });
+    return id;
+  }
+
+  /** Ends what this process has opened, as the end of a process does. */
+  async close(): Promise<void> {
+    for (const client of this.#clients) await client.close();
+    this.#clients = [];
+    this.#library = undefined;
+  }
+}
+
+let disk: LoopFileSystem | { reason: string } | undefined;
+const totals = { states: 0, verbs: 0, ms: 0 };
+
+function processorMs(): number {
+  const { userCPUTime, systemCPUTime } = process.resourceUsage();
+  return (userCPUTime + systemCPUTime) / 1000;
+}
+
+after(() => {
+  if (disk === undefined || "reason" in disk) return;
+  const { states, verbs } = totals;
+  const each = states === 0 ? 0 : totals.ms / states;
+  process.stdout.write(`kill states: ${states} of ${verbs} commands, ${each.toFixed(0)} ms of this process each\n`);
+  process.chdir("/");
+  disk.close();
+});
+
+/** Registers a test that kills a command at each of its passes; `prepare` makes all that the command needs in `live`. */
+export function replay(title: string, prepare: (live: Live) => Promise<Scene>): void {
+  void test(title, async (t) => {
+    disk ??= makeLoopFileSystem("btrfs", { inMemory: true, size: 4 * 2 ** 30, mountOptions: ["nobarrier"] });
+    if ("reason" in disk) return t.skip(disk.reason);
+    const begun = processorMs();
+    const states = await new Replay(fs.mkdtempSync(path.join(disk.root, "verb-")), prepare).run();
+    totals.states += states.length;
+    totals.verbs++;
+    totals.ms += processorMs() - begun;
+    t.diagnostic(`${states.length} states, ${Math.round((processorMs() - begun) / states.length)} ms each`);
+  });
+}
+
+class Replay {
+  readonly #base: string;
+  readonly #prepare: (live: Live) => Promise<Scene>;
+  readonly #live: Live;
+  readonly #states: string[] = [];
+  #scene!: Scene;
+
+  constructor(base: string, prepare: (live: Live) => Promise<Scene>) {
+    this.#base = base;
+    this.#prepare = prepare;
+    this.#live = new Live(path.join(base, "live"));
+    for (const [name, below] of Object.entries({
+      HOME: "home",
+      XDG_STATE_HOME: "state",
+      XDG_CACHE_HOME: "cache",
+      XDG_CONFIG_HOME: "config",
+      CAIRN_STATE_DIR: "no-daemon",
+      CAIRN_MACHINES: "machines",
+    }))
+      process.env[name] = this.#live.at(below);
+  }
+
+  /** Returns the names of all states: `begin`, each pass, `end`. */
+  async run(): Promise<string[]> {
+    const base = fs.openSync(this.#base, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    try {
+      await createSubvolume(base, "live");
+      fs.mkdirSync(this.#live.folder);
+      fs.mkdirSync(this.#live.at("home"));
+      this.#scene = await this.#prepare(this.#live);
+      await this.#live.close();
+      await this.#record(base);
+    } finally {
+      fs.closeSync(base);
+    }
+    await this.#recoverAll();
+    return this.#states;
+  }
+
+  async #record(base: number): Promise<void> {
+    const pipe = path.join(this.#base, "go");
+    makeNode(pipe, TYPE.PIPE);
+    const go = fs.openSync(pipe, fs.constants.O_RDWR);
+    const live = fs.openSync(this.#live.root, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    const take = async (name: string): Promise<void> => {
+      await createSnapshot(live, base, `state-${this.#states.length}`, { readOnly: false });
+      this.#states.push(name);
+    };
+    try {
+      await take("begin");
+      const running = startCairn(this.#scene.args, {
+        cwd: this.#live.root,
+        ...this.#scene.run,
+        failpoint: `each@${pipe}`,
+      });
+      let last = Promise.resolve();
+      let rest = "";
+      running.child.stderr!.on("data", (text: string) => {
+        const lines = `${rest}${text}`.split("\n");
+        rest = lines.pop()!;
+        for (const line of lines) {
+          const name = /^failpoint (\S+)$/.exec(line)?.[1];
+          if (name === undefined) continue;
+          last = last.then(async () => {
+            await take(name);
+            fs.writeSync(go, "x");
+          });
+        }
+      });
+      const { status, stdout, stderr } = await running.ended;
+      await last;
+      assert.equal(status, 0, `${this.#scene.args.join(" ")}\n${stdout}\n${stderr}`);
+      await take("end");
+    } finally {
+      fs.closeSync(live);
+      fs.closeSync(go);
+    }
+  }
+
+  async #recoverAll(): Promise<void> {
+    const { root } = this.#live;
+    fs.renameSync(root, path.join(this.#base, "done"));
+    const looks: unknown[] = [];
+    const left: Set<string>[] = [];
+    const problems: string[] = [];
+    // The first and the last state say what is before and what is after.
+    const order = [0, this.#states.length - 1, ...this.#states.keys()].filter((k, i, all) => all.indexOf(k) === i);
+    let firstAfter = Infinity;
+    let lastBefore = -1;
+    for (const k of order) {
+      const where = `${this.#states[k]} (${k} of ${this.#states.length - 1})`;
+      fs.renameSync(path.join(this.#base, `state-${k}`), root);
+      try {
+        age(root);
+        await this.#next(k);
+        const now = await this.#scene.look(this.#live);
+        if (looks.length < 2) looks.push(now);
+        const isAfter = isSame(now, looks[1]);
+        if (!isAfter && !isSame(now, looks[0]))
+          throw new Error(`neither before nor after: ${shownDifferences(now, looks)}`);
+        if (isAfter) firstAfter = Math.min(firstAfter, k);
+        else lastBefore = Math.max(lastBefore, k);
+        await this.#scene.check?.(this.#live, isAfter);
+        left.push(shapesBelow(root));
+        assert.deepEqual(
+          [...left.at(-1)!].filter((shape) => !left[0]!.has(shape) && left[1]?.has(shape) !== true).toSorted(),
+          [],
+          "left",
+        );
+      } catch (error) {
+        if (k === 0 || k === this.#states.length - 1)
+          throw new Error(`${this.#scene.args.join(" ")}: ${where}`, { cause: error });
+        problems.push(
+          `${where}: ${String((error as Error).message)
+            .split("\n")
+            .slice(0, 12)
+            .join("\n    ")}`,
+        );
+      } finally {
+        await this.#live.close();
+        fs.renameSync(root, path.join(this.#base, `done-${k}`));
+      }
+    }
+    assert.deepEqual(problems.slice(0, 10), [], `${problems.length} of ${this.#states.length} states`);
+    if (this.#scene.isRepeated === true) return;
+    assert.ok(!isSame(looks[0], looks[1]), "the command changes something");
+    assert.ok(
+      lastBefore < firstAfter,
+      `${this.#states[firstAfter]} was as after, ${this.#states[lastBefore]} later as before`,
+    );
+  }
+
+  async #next(k: number): Promise<void> {
+    const { acknowledged, folder } = this.#live;
+    if (this.#scene.next !== undefined) await this.#scene.next(this.#live);
+    if (acknowledged.length === 0) return;
+    const client = await this.#live.client();
+    if (this.#scene.next === undefined) {
+      const saved = await client.save({ message: "next", skipUnchanged: true });
+      assert.equal(saved.payload_root_hash, walkDigests(folder).state, "the next point holds the folder as it is");
+    }
+    await checkWorkspace(client, acknowledged);
+    if (LONG || k % 4 === 2) await examine(client);
+    // The digests are proof of the content; some states also restore a point.
+    if (!LONG && k % 4 !== 0) return;
+    const { id, state } = acknowledged[k % acknowledged.length]!;
+    const to = this.#live.at("restored");
+    await client.restore({ target: id, to });
+    assertFolder(to, state, `point ${id}`);
+    fs.rmSync(to, { recursive: true });
+  }
+}
+
+/** No point is damaged, each acknowledged one is there, and every byte of the store is right. */
+async function checkWorkspace(client: Client, acknowledged: readonly Acknowledged[]): Promise<void> {
+  const { save_points: points, damaged } = await client.history(undefined, 0, { all: true });
+  assert.deepEqual(damaged, []);
+  const digests = new Map(points.map((point) => [point.save_point_id as string, point.payload_root_hash]));
+  for (const { id, digest } of acknowledged) assert.equal(digests.get(id), digest, `the acknowledged point ${id}`);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+}
+
+/** Doctor finds nothing. */
+async function examine(client: Client): Promise<void> {
+  const { findings } = await client.doctor();
+  // Complete packs are left for the next save that stores something.
+  assert.deepEqual(
+    findings.filter(({ kind, detail }) => kind !== "leftovers" || !/^\d+ packs? /.test(detail)),
+    [],
+  );
+}
+
+function isSame(one: unknown, other: unknown): boolean {
+  if (one instanceof Map && other instanceof Map)
+    return differencesOf(one as FolderState, other as FolderState).length === 0;
+  try {
+    assert.deepEqual(one, other);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function shownDifferences(now: unknown, [before, afterwards]: unknown[]): string {
+  const shown = (from: unknown, to: unknown): string =>
+    from instanceof Map && to instanceof Map
+      ? differencesOf(from as FolderState, to as FolderState)
+          .slice(0, 3)
+          .join("; ")
+      : `${JSON.stringify(from)} and not ${JSON.stringify(to)}`;
+  return `\nbefore: ${shown(now, before)}\nafter: ${shown(now, afterwards)}`;
+}
+
+/** Paths below a directory, without packs: doctor knows which ones belong to nothing. */
+function* pathsBelow(root: string, above = ""): Generator<{ name: string; isFile: boolean }> {
+  for (const entry of fs.readdirSync(path.join(root, above), { withFileTypes: true })) {
+    const name = `${above}/${entry.name}`;
+    yield { name, isFile: entry.isFile() };
+    if (entry.isDirectory() && !/\/(?:store|repository)\/data$/.test(name)) yield* pathsBelow(root, name);
+  }
+}
+
+/** Makes unfinished files old: in directories that many processes share they are kept for an hour, in a cache for ten minutes. */
+function age(root: string): void {
+  for (const { name, isFile } of pathsBelow(root))
+    if (isFile && /\/\.cairn-tmp-|\/cache\//.test(name)) fs.utimesSync(path.join(root, name), 1e9, 1e9);
+}
+
+/** Paths with their random and counted parts replaced, e.g. `/state/cairn/control/H/points/N/intent`. */
+function shapesBelow(root: string): Set<string> {
+  const shapeOf = (name: string): string => name.replaceAll(/[0-9a-f]{8,}/g, "H").replaceAll(/\d+/g, "N");
+  return new Set([...pathsBelow(root)].map(({ name }) => shapeOf(name)));
+}
+
+/** A kill loses nothing that was written, so this process, which only recovers, need not wait for the disk. */
+Object.assign(fs, { fsyncSync: () => undefined, fdatasyncSync: () => undefined });
+syncBuiltinESMExports();
