@@ -4,7 +4,7 @@ import { hasCode, testFolder } from "../../keep/testing-folder.ts";
 import { unfinishedIn } from "../../workspace/points/journals.ts";
 import type { InspectResult } from "./inspect.ts";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { test } from "node:test";
 
 function filesBelow(folder: string): string[] {
@@ -180,7 +180,7 @@ test("inspect cuts long lists and gives the number of omitted items", async (t) 
 });
 
 test("docs/formats names the format of every record", () => {
-  const source = new URL("../../", import.meta.url).pathname;
+  const source = resolve(import.meta.dirname, "../..");
   const formats = new Set<string>();
   for (const path of filesBelow(source)) {
     if (!path.endsWith(".ts") || /test/.test(path)) continue;
@@ -189,7 +189,7 @@ test("docs/formats names the format of every record", () => {
     ))
       formats.add(format!);
   }
-  const docs = filesBelow(new URL("../../../docs/formats/", import.meta.url).pathname)
+  const docs = filesBelow(resolve(import.meta.dirname, "../../../docs/formats"))
     .map((path) => readFileSync(path, "utf8"))
     .join("\n");
   assert.deepEqual(
