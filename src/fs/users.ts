@@ -95,8 +95,8 @@ export function membersOf(gid: number): number[] {
 const FIRST_PERSON = 1000;
 const NOBODY = 65534;
 
-/** Home directories of people and of root from the machine's own file, without those of services. */
-export function homeDirectories(): string[] {
+/** Home directories of people and of root from the machine's own file, without those of services; or that of one user. */
+export function homeDirectories(only?: number): string[] {
   let text: string;
   try {
     text = readFileSync("/etc/passwd", "utf8");
@@ -108,6 +108,7 @@ export function homeDirectories(): string[] {
     const fields = line.split(":");
     const uid = Number(fields[2]);
     const home = fields[5] ?? "";
+    if (only !== undefined && uid !== only) continue;
     if ((uid === 0 || uid >= FIRST_PERSON) && uid !== NOBODY && home.startsWith("/") && home !== "/") homes.push(home);
   }
   return homes;

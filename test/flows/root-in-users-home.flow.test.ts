@@ -11,6 +11,9 @@ import { installForOrdinaryUser, type OrdinaryUser, whyNoOrdinaryUser } from "..
 
 const OTHERS = /belongs? to the user \d+, who could not use files that root /;
 
+/** A user of a user table of the test's own. */
+const KEEPER = 20_001;
+
 /** All entries below a folder with their owners, and files with size and time: a read takes a lock for a moment. */
 function entriesOf(folder: string): string[] {
   return fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => {
@@ -55,6 +58,35 @@ describe("root in a user's home", { skip: whyNoOrdinaryUser() ?? false }, () => 
   });
 
   after(() => user.remove());
+
+  test("root refuses to begin a second history of a folder that its owner keeps, and names the owner", () => {
+    const home = path.join(user.place, "keepers-home");
+    const folder = path.join(user.place, "of-keeper");
+    const passwd = path.join(user.place, "passwd");
+    for (const made of [home, folder]) {
+      fs.mkdirSync(made);
+      fs.chownSync(made, KEEPER, KEEPER);
+    }
+    fs.writeFileSync(
+      passwd,
+      `${fs.readFileSync("/etc/passwd", "utf8")}keeper:x:${KEEPER}:${KEEPER}::${home}:/bin/sh\n`,
+    );
+    const { XDG_STATE_HOME: _state, XDG_CACHE_HOME: _cache, ...rest } = asRoot.env!;
+    const among = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/passwd && exec "$@"', passwd];
+    const as = (own: string, ...prefix: string[]): RunOptions => ({
+      ...user.optionsIn(folder),
+      prefix: [...among, ...prefix],
+      env: { ...rest, HOME: own, XDG_STATE_HOME: "", XDG_CACHE_HOME: "" },
+    });
+    cairnOk(["save", folder], as(home, "setpriv", `--reuid=${KEEPER}`, `--regid=${KEEPER}`, "--clear-groups"));
+    const root = as(path.join(user.place, "root"));
+    fs.mkdirSync(root.env!["HOME"]!);
+    const refused = cairn(["save", folder], root);
+    assert.deepEqual([refused.status, refused.error?.code], [7, "refused"], refused.stdout);
+    assert.match(`${refused.error!.message} ${refused.error!.hint}`, /a workspace of keeper .*sudo -u keeper/);
+    assert.match(cairn(["history", folder], root).error!.hint!, /sudo -u keeper/);
+    cairnOk(["save", folder, "--allow", "nested"], root);
+  });
 
   test("root refuses to write below a user's home, with sudo -H as the hint, and writes nothing there", () => {
     const home = path.join(user.place, "home");

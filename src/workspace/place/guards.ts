@@ -16,7 +16,7 @@ import {
   shellPath,
 } from "../../fs/paths/safe-path.ts";
 import { isGone, requireAnswer } from "../../fs/silent-mounts.ts";
-import { homeDirectories, knownHome, userStateDirectory } from "../../fs/users.ts";
+import { homeDirectories, knownHome, userHere, userStateDirectory } from "../../fs/users.ts";
 import { controlPaths, MOUNT_CONTROL, sequenceOfName, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import { isReleased, readControl } from "./control-directory.ts";
 import { isAroundDaemons, isSystemDaemon } from "./daemon-marks.ts";
@@ -122,16 +122,18 @@ function hasPoints({ points }: WorkspacePaths): boolean {
   return existsSync(points) && readdirSync(points).some((name) => sequenceOfName(name) > 0);
 }
 
-/** A folder that another state directory of this user keeps. */
+/** A folder that another state directory keeps. */
 interface KeptElsewhere {
   readonly folder: Buffer;
   readonly control: string;
+  /** "yours", or for root the name of the user who keeps the folder. */
+  readonly whose: string;
 }
 
 /**
  * Finds the workspace at or above a folder (its real path) that is registered in another state directory of this user,
- * for example by a process with another XDG_STATE_HOME. Null if there is none. The control directory must confirm the
- * note, which may be old.
+ * for example by a process with another XDG_STATE_HOME, and for root also by the folder's owner. Null if there is none.
+ * The control directory must confirm the note, which may be old.
  */
 export function keptElsewhere(folder: Buffer): KeptElsewhere | null {
   for (let at = folder; at.length > 1; at = parentOf(at)) {
@@ -143,7 +145,7 @@ export function keptElsewhere(folder: Buffer): KeptElsewhere | null {
     try {
       if (readControl(controlPaths(control))?.id !== registration.control_id) continue;
       const workspace = workspaceOnceOf(controlPaths(control), at);
-      if (workspace !== null && !isReleased(workspace)) return { folder: at, control };
+      if (workspace !== null && !isReleased(workspace)) return { folder: at, control, whose: whoseIs(control) };
     } catch {
       // An unreadable control directory cannot confirm the note.
     }
@@ -151,8 +153,14 @@ export function keptElsewhere(folder: Buffer): KeptElsewhere | null {
   return null;
 }
 
+function whoseIs(control: string): string {
+  const { uid } = statSync(control);
+  return uid === process.geteuid?.() ? "yours" : userHere(uid) || `user ${uid}`;
+}
+
 /** The advice for a workspace of {@link keptElsewhere}. */
-export function useElsewhere({ folder, control }: KeptElsewhere): Hint {
+export function useElsewhere({ folder, control, whose }: KeptElsewhere): Hint {
+  if (whose !== "yours") return `run the command as ${whose}, for example by sudo -u ${whose}`;
   if (isSystemDaemon())
     return advice`root's daemon serves folders that were first saved while it ran; to begin a new history with it, release the folder first (${releaseLine(folder)}): the points so far stay in ${control}`;
   return advice`name its control directory (${option({ controlDirectory: control })}), or set XDG_STATE_HOME as for its first save`;
@@ -163,7 +171,7 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
   const elsewhere = keptElsewhere(folder);
   if (elsewhere !== null && elsewhere.control !== own) {
     const is = elsewhere.folder.equals(folder) ? "it is" : `it lies in ${printablePath(elsewhere.folder)},`;
-    const why = `${is} a workspace of yours with its save points in ${elsewhere.control}, which is not in this state directory`;
+    const why = `${is} a workspace of ${elsewhere.whose} with its save points in ${elsewhere.control}, which is not in this state directory`;
     throw refusal(folder, why, "nested", useElsewhere(elsewhere));
   }
   const above = workspaceAbove(folder);

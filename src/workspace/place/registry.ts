@@ -20,9 +20,9 @@ import {
   ownEntries,
 } from "../../fs/linux/mounts.ts";
 import { attributeOf, FOLDER_NOTE, setAttributeOf } from "../../fs/linux/own-attributes.ts";
-import { ownIds } from "../../fs/linux/user-namespace.ts";
+import { isMachineRoot, ownIds } from "../../fs/linux/user-namespace.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes, type RawPath } from "../../fs/paths/safe-path.ts";
-import { absolutePath, knownHome, userCacheDirectory, userStateDirectory } from "../../fs/users.ts";
+import { absolutePath, homeDirectories, knownHome, userCacheDirectory, userStateDirectory } from "../../fs/users.ts";
 import type { ControlId, WorkspaceId } from "../../ids.ts";
 import { isSystemDaemon, removeMarksOf, stateOfOtherDaemon } from "./daemon-marks.ts";
 import { hintOfOthers, requireOwnHome, unlessOthersWrote } from "./owners.ts";
@@ -194,20 +194,27 @@ const MOST_LOOKED_AT = 20;
 
 /**
  * Returns the registration of exactly this real path in another state directory of this user: the default one below
- * HOME, or one with a note there. Null if there is none, or if it is unreadable.
+ * HOME, or one with a note there; for root also in that of the folder's owner. Null if there is none, or if it is
+ * unreadable.
  */
 export function registeredElsewhere(folder: RawPath): Registration | null {
-  const state = homeState();
-  if (state === null) return null;
-  const isOther = state !== userStateDirectory();
-  for (const kind of isOther ? (["registered", "elsewhere"] as const) : (["elsewhere"] as const))
-    try {
-      const registration = readFrom(fileOf(kind, folder, state), folder);
-      if (registration !== null) return registration;
-    } catch {
-      // Ignore a damaged note.
-    }
+  for (const state of new Set([homeState() ?? [], ownersState(folder)].flat()))
+    for (const kind of ["registered", "elsewhere"] as const)
+      try {
+        if (kind === "registered" && state === userStateDirectory()) continue;
+        const registration = readFrom(fileOf(kind, folder, state), folder);
+        if (registration !== null) return registration;
+      } catch {
+        // Ignore a damaged note.
+      }
   return null;
+}
+
+/** The default state directory of the user who owns a folder, for root. */
+function ownersState(folder: RawPath): string[] {
+  const owner = statSync(rawBytes(folder), { throwIfNoEntry: false })?.uid ?? 0;
+  if (owner === 0 || !isMachineRoot()) return [];
+  return homeDirectories(owner).map((home) => join(home, ".local/state/cairn"));
 }
 
 /** Notes the control directory of a released folder, for a later `init` of the folder. */
