@@ -5,122 +5,85 @@ export interface Entry {
   /** of a file its text, of a link its target */
   content: string;
   mode: number;
+  /** milliseconds: the change time */
+  at: number;
 }
 
 /** The entries of a folder by path. */
 export type Files = ReadonlyMap<string, Entry>;
 
-export interface Event {
+/** The time of a tool call, or of a turn of a tool that tells of no calls. */
+export interface Span {
   session: string;
-  agent: string;
-  kind: "prompt" | "before" | "after" | "stop";
-  /** null for events of the turn itself */
-  call: number | null;
+  /** index of the moment at which it began */
+  moment: number;
+  /** milliseconds */
+  from: number;
+  to: number;
+  /** an event told of its own end */
+  isSure: boolean;
 }
 
-/** A save, or an event whose save failed. */
-export interface Moment {
-  /** null: the save failed */
-  files: Files | null;
-  event?: Event;
-  /** a person or program asked for the save */
-  isAsked?: boolean;
-  /** an operation (restore, rewind, undo, redo, adoption) began here */
-  isOperation?: boolean;
-  /** the state was read after the hook had returned */
-  isLate?: boolean;
-  /** the folder differed from head */
-  isMade?: boolean;
+/** The entries of git among them: here a file's content is its size and time. Without the folder itself. */
+export interface Whole {
+  files: Files;
+  inGit: Files;
+  /** change time of the folder itself */
+  rootAt: number;
 }
 
 /** The time between two saves. */
 export interface Interval {
-  /** index of the moment at its beginning */
-  index: number;
-  found: Files;
-  left: Files;
-  by: { session: string } | "none" | "uncertain";
+  found: Whole;
+  left: Whole;
+  /** milliseconds: when the hook at the beginning had returned, and when the state at the end had been read */
+  since: number;
+  until: number;
+  /** an operation (restore, rewind, undo, redo, adoption) changed the folder at the beginning */
+  isOperation: boolean;
 }
 
-/** Divides the time from a moment on, to now. */
-export function intervalsFrom(moments: readonly Moment[], first: number, now: Files): Interval[] {
-  const calls = callsOf(moments);
-  const openAfter = (index: number): string[] => [
-    ...new Set(calls.filter(({ begin, end }) => begin <= index && index < end).map(({ session }) => session)),
-  ];
-  const intervals: Interval[] = [];
-  const saved = moments.map((_each, index) => index).filter((index) => moments[index]!.files !== null);
-  for (const [i, index] of saved.entries()) {
-    if (index < first) continue;
-    const next = saved[i + 1];
-    const [found, left] = [moments[index]!.files!, next === undefined ? now : moments[next]!.files!];
-    const open = openAfter(index);
-    const parts = moments.slice(index, next).map((_each, more) =>
-      openAfter(index + more)
-        .toSorted()
-        .join(),
-    );
-    const isMixed = new Set(parts).size > 1;
-    const isLate = moments[index]!.isLate === true || (next !== undefined && moments[next]!.isLate === true);
-    const isShared = moments[index]!.isOperation === true && open.length > 0;
-    const isUnclear =
-      open.length > 1 ||
-      isMixed ||
-      isLate ||
-      isShared ||
-      open.some((each) => isDoubted(calls, each, { moments, index }));
-    const by = isUnclear ? "uncertain" : open.length === 0 ? "none" : { session: open[0]! };
-    intervals.push({ index, found, left, by });
+/** Whose a change is: of the calls in `of`, for certain or perhaps; nobody's if the list is empty. */
+export interface Owner {
+  of: readonly Span[];
+  isSure: boolean;
+}
+
+/** Tells whose each entry is that changed between two saves, by the time of its change. */
+export function ownersIn(interval: Interval, spans: readonly Span[]): Map<string, Owner> {
+  const { found, left, since, until, isOperation } = interval;
+  const between = (from: number, to: number): Owner => {
+    const of = spans.filter((span) => span.from <= to && from <= span.to);
+    const sure = of.filter((span) => span.isSure && span.from <= from && to <= span.to);
+    const isSure = sure.length > 0 && of.every(({ session }) => session === of[0]!.session);
+    return { of: isSure ? [sure.reduce((a, b) => (a.moment > b.moment ? a : b))] : of, isSure };
+  };
+  const [had, has] = [found, left].map(({ files, inGit }) => new Map([...files, ...inGit]));
+  const changed = changedPaths(had!, has!);
+  const written = new Set([...changed].filter((path) => has!.has(path)).map(folderOf));
+  const ownerOf = (path: string): Owner => {
+    const entry = has!.get(path);
+    if (entry !== undefined) return between(entry.at, entry.at);
+    let folder = folderOf(path);
+    while (folder !== "" && !has!.has(folder)) folder = folderOf(folder);
+    const last = Math.min(folder === "" ? left.rootAt : has!.get(folder)!.at, until);
+    const bound = between(since, Math.max(since, last));
+    return bound.of.length > 0 && !bound.isSure && !written.has(folder) && last < until ? between(last, last) : bound;
+  };
+  const owners = new Map<string, Owner>();
+  for (const path of changed) {
+    const { of, isSure } = ownerOf(path);
+    owners.set(path, { of, isSure: isSure && !isOperation });
   }
-  return intervals;
+  const ofGit = [...owners].filter(([path]) => isOfGit(path));
+  const of = ofGit.flatMap(([, owner]) => owner.of);
+  const isOne = of.length === 0 || ofGit.every(([, each]) => each.isSure && each.of[0]!.session === of[0]!.session);
+  if (!isOne) for (const [path] of ofGit) owners.set(path, { of, isSure: false });
+  return owners;
 }
 
-interface Call {
-  session: string;
-  /** index of the moment of its beginning */
-  begin: number;
-  /** index of the moment at which it ended */
-  end: number;
-  /** an event tells of its end */
-  hasEnd: boolean;
-}
-
-/** Lists the calls of all sessions. In a tool that never told of a call, each turn is a call. */
-function callsOf(moments: readonly Moment[]): Call[] {
-  const tells = new Set(
-    moments.flatMap(({ event }) => (event !== undefined && event.call !== null ? [event.agent] : [])),
-  );
-  return moments.flatMap(({ event }, begin) => {
-    if (event === undefined) return [];
-    const { session, agent, kind, call } = event;
-    const isCall = kind === "before" || (kind === "prompt" && !tells.has(agent));
-    if (!isCall) return [];
-    const later = (fits: (event: Event) => boolean): number =>
-      moments.findIndex((each, i) => i > begin && each.event?.session === session && fits(each.event));
-    const end =
-      kind === "before"
-        ? later((each) => each.call === call && each.kind === "after")
-        : later((each) => each.kind === "stop");
-    const next = later(() => true);
-    // A turn that is one call ends with the next event, whichever it is.
-    const isEnded = end >= 0 && (kind === "before" || end === next);
-    return [{ session, begin, end: isEnded ? end : next < 0 ? Infinity : next, hasEnd: isEnded }];
-  });
-}
-
-/** Tells if somebody went on alone in a call that may have been interrupted: no event tells of its end. */
-function isDoubted(
-  calls: readonly Call[],
-  session: string,
-  { moments, index }: { moments: readonly Moment[]; index: number },
-): boolean {
-  const open = calls.filter(
-    (each) => each.session === session && !each.hasEnd && each.begin <= index && index < each.end,
-  );
-  return open.some(({ begin }) =>
-    moments.slice(begin + 1, index + 1).some(({ isAsked, isOperation }) => isAsked === true || isOperation === true),
-  );
-}
+export const isOfGit = (path: string): boolean => path === ".git" || path.startsWith(".git/");
+const folderOf = (path: string): string => path.slice(0, Math.max(path.lastIndexOf("/"), 0));
 
 /** A change of the folder that goes back. */
 export interface Change {

@@ -7,15 +7,15 @@ import {
   type Change,
   changedPaths,
   differencesOf,
-  type Files,
-  intervalsFrom,
+  isOfGit,
+  ownersIn,
   restored,
   slotsOf,
   takenBack,
   textOf,
 } from "./agents-model.ts";
-import type { AgentsWorld, GitFacts, Operation, Point, Session } from "./agents-world.ts";
-import type { Chance, Step, StepPlace } from "./walk.ts";
+import type { AgentsWorld, EventKind, GitFacts, Moment, Operation, Point, Session, State } from "./agents-world.ts";
+import type { Step, StepPlace } from "./walk.ts";
 
 const NAMES = ["a", "b", "c", "d/a", "d/b", "e/f/a", "e/g", "n/a", "n/b"];
 const DIRECTORIES = ["d", "e", "e/f", "n"];
@@ -33,6 +33,9 @@ function edit(root: string, who: () => string, { chance, note }: StepPlace): voi
     "write",
     "slot",
     "slot",
+    "delete",
+    "delete",
+    "delete",
     "delete",
     "rename",
     "chmod",
@@ -71,31 +74,43 @@ function edit(root: string, who: () => string, { chance, note }: StepPlace): voi
   note(`${text}: ${kind} ${some ?? ""}`);
 }
 
-async function event(world: AgentsWorld, { chance, note }: StepPlace): Promise<void> {
+async function event(world: AgentsWorld, at: StepPlace): Promise<void> {
+  const { chance, note } = at;
   const session = chance.pick(world.sessions);
-  const kinds: ("prompt" | "before" | "after" | "stop")[] = [];
+  const kinds: EventKind[] = [];
   if (session.turn === null || chance.oneIn(8)) kinds.push("prompt");
-  if (session.turn !== null) kinds.push("stop");
+  if (session.turn !== null) kinds.push("stop", "stop", "end");
   if (session.turn !== null && session.tells && session.open.length < 2) kinds.push("before", "before", "before");
-  if (session.open.length > 0) kinds.push("after", "after", "after");
+  if (session.tells && session.open.length > 0) kinds.push("after", "after", "failure", "batch");
   const kind = chance.pick(kinds);
-  const how = chance.pick(["late", "fails", ...Array.from({ length: 12 }, () => "in time" as const)] as const);
-  let call: number | null = null;
-  if (kind === "prompt") {
-    session.turn = `turn ${world.next("t")}`;
-    session.open = [];
-    session.turns.push({ first: world.moments.length, id: session.turn, call: null });
+  const how = chance.pick([
+    "late",
+    "late",
+    "fails",
+    "fails",
+    ...Array.from({ length: 6 }, () => "in time" as const),
+  ] as const);
+  const moment = world.moments.length;
+  if (kind === "prompt") session.turns.push({ first: moment, id: (session.turn = `turn ${world.next("t")}`) });
+  const ended = kind === "after" || kind === "failure" ? chance.pick(session.open) : null;
+  const call = kind === "before" ? Number(world.next("").trim()) : (ended?.id ?? null);
+  const denied = session.open.filter(() => kind === "batch" && chance.oneIn(3));
+  note(`${session.name} ${kind} ${call ?? ""} ${how} ${denied.map(({ id }) => id).join()}`);
+  const meanwhile = (): void => edit(world.folder, () => world.next("meanwhile"), at);
+  await world.hook(session, { kind, call, denied: denied.flatMap(({ id }) => id ?? []) }, { how, meanwhile });
+  const { called, returned } = world.moments.at(-1)!;
+  const isEnd = (id: number | null): boolean => (ended === null ? id === null && kind === "stop" : id === ended.id);
+  for (const own of session.open.slice()) {
+    if (ended !== null ? own !== ended : kind === "before") continue;
+    session.open.splice(session.open.indexOf(own), 1);
+    if (denied.includes(own)) continue;
+    const isSure = isEnd(own.id);
+    const from = isSure ? own.from : own.called;
+    world.spans.push({ session: session.name, moment: own.moment, from, to: called, isSure });
   }
-  if (kind === "before") {
-    call = Number(world.next("").trim());
-    session.open.push(call);
-    session.turns.at(-1)!.call ??= world.moments.length;
-  }
-  if (kind === "after") [call] = session.open.splice(chance.below(session.open.length), 1) as [number];
-  note(`${session.name} ${kind} ${call ?? ""} ${how}`);
-  await world.hook(session, { kind, call }, how);
-  // Calls without an end are interrupted.
-  if (kind === "stop") [session.turn, session.open] = [null, []];
+  if (kind === "before" || (kind === "prompt" && !session.tells))
+    session.open.push({ id: call, moment, called, from: returned });
+  if (kind === "stop" || kind === "end") session.turn = null;
 }
 
 const ofAgent = (world: AgentsWorld, at: StepPlace): void => {
@@ -113,16 +128,12 @@ const ofPerson = (world: AgentsWorld, at: StepPlace): void => {
 function git(world: AgentsWorld, { chance, note }: StepPlace): void {
   const kind = chance.pick(["commit", "commit", "commit", "add", "branch", "status", "pack"]);
   note(kind);
+  world.gitTimes.push(world.tick());
   if (kind === "commit") note(world.commit());
   else if (kind === "add") world.run("add", "-A");
   else if (kind === "branch") world.run("branch", world.next("branch").replace(" ", "-"));
   else if (kind === "pack") world.run("pack-refs", "--all");
   else world.run("status");
-}
-
-interface State {
-  files: Files;
-  git: GitFacts;
 }
 
 /** A verb, and what the model expects of it. */
@@ -203,8 +214,6 @@ async function verify(world: AgentsWorld, verb: Verb, { chance, note }: StepPlac
   return done;
 }
 
-const isOfGit = (name: string): boolean => name === ".git" || name.startsWith(".git/");
-
 async function facts(world: AgentsWorld): Promise<[unknown, unknown]> {
   const { save_points: points, head } = await world.client.history(undefined, 0, { all: true });
   return [[points.map(({ save_point_id: id }) => id), head], await world.client.operations()];
@@ -214,7 +223,7 @@ async function facts(world: AgentsWorld): Promise<[unknown, unknown]> {
 async function noted(
   world: AgentsWorld,
   { kind, before, done, headBefore }: { kind: string; before: State; done: RestoreResult; headBefore: string | null },
-  turns?: Operation["turns"],
+  turns?: Omit<NonNullable<Operation["turns"]>, "at">,
 ): Promise<void> {
   await world.noteUndoPoint(before);
   const { head } = await world.client.status();
@@ -229,7 +238,7 @@ async function noted(
     changed,
     only: changed,
     commits: world.commits.length,
-    ...(turns && { turns }),
+    ...(turns && { turns: { ...turns, at: world.tick() } }),
   });
   world.undone = [];
   world.isPartly = null;
@@ -268,35 +277,95 @@ function assertPoint(world: AgentsWorld, { git: wanted }: Point): void {
   world.assertGit(wanted, "git's state is not the point's");
 }
 
-/** The turns that no rewind took back, oldest first. */
-function openTurns(world: AgentsWorld): { session: Session; turn: Session["turns"][number] }[] {
-  const isBack = (session: string, first: number): boolean =>
-    world.done.some(({ turns }) => turns?.session === session && first >= turns.first && first < turns.before);
-  return world.sessions
-    .flatMap((session) => session.turns.map((turn) => ({ session, turn })))
-    .filter(({ session, turn }) => !isBack(session.name, turn.first))
-    .toSorted((a, b) => a.turn.first - b.turn.first);
+/** A turn, or the part of a turn that came after a rewind. */
+interface OpenTurn {
+  session: Session;
+  first: number;
+  last: number;
+  /** milliseconds */
+  after: number;
+  events: Moment[];
 }
 
-function chooseTurn(
+/** Lists the turns that no rewind took back, oldest first. */
+function openTurns(world: AgentsWorld): OpenTurn[] {
+  const all = world.sessions.flatMap((session) => session.turns.map((turn) => ({ session, ...turn })));
+  return all
+    .toSorted((a, b) => a.first - b.first)
+    .flatMap(({ session, id, first }) => {
+      const isOwn = ({ event: of }: Moment): boolean => of?.session === session.name && of.turn === id;
+      const back = world.done.findLast(
+        ({ turns }) => turns?.session === session.name && first >= turns.first && world.moments[first]!.at < turns.at,
+      );
+      const after = back?.turns!.at ?? -Infinity;
+      const events = world.moments.filter((each) => isOwn(each) && each.at > after);
+      if (back !== undefined && !events.some(({ event: of }) => of!.kind === "before")) return [];
+      return [{ session, first, last: world.moments.findLastIndex(isOwn), after, events }];
+    });
+}
+
+/** Lists the changes of a session by the calls between two moments, and those that may be its own, oldest first. */
+function changesOf(world: AgentsWorld, now: State, turn: Omit<OpenTurn, "events">): Change[] {
+  const { session, first, last, after } = turn;
+  // Earlier changes are before every turn, also if the first hook's save was late.
+  const begun = world.moments.findIndex(({ event: of }) => of !== undefined);
+  const start = world.moments.findLastIndex(({ state }, i) => i <= begun && state !== null);
+  const saved = world.moments.slice(start).filter(({ state }) => state !== null);
+  return saved.flatMap(({ state, called, returned, isOperation = false }, i) => {
+    const { state: left, at } = saved[i + 1] ?? { state: now, at: Infinity };
+    if (at <= after) return [];
+    const interval = { found: state!, left: left!, since: returned, until: at, isOperation };
+    const own: [string, boolean][] = [];
+    for (const [path, { of, isSure }] of ownersIn(interval, world.spansUntilNow())) {
+      const isOwn = of.some((span) => span.session === session.name && span.moment >= first && span.moment <= last);
+      const changedAt = (left!.files.get(path) ?? left!.inGit.get(path))?.at ?? -Infinity;
+      if (isOwn && (called > after || changedAt > after)) own.push([path, isSure]);
+    }
+    return [...Map.groupBy(own, ([, isSure]) => isSure)].map(([isSure, paths]) => {
+      return {
+        found: state!.files,
+        left: left!.files,
+        isUncertain: !isSure,
+        only: new Set(paths.map(([path]) => path)),
+      };
+    });
+  });
+}
+
+/** Returns the exact state before a turn. */
+function stateBefore({ events }: OpenTurn): State | null | undefined {
+  const isOfCall = ({ event: of }: Moment): boolean => ["before", "after", "failure"].includes(of!.kind);
+  const firsts = [events[0]!, ...events.filter(isOfCall).slice(0, 1)];
+  return firsts.find(
+    ({ state, isLate, isMade, event: of }) =>
+      ["prompt", "before"].includes(of!.kind) && state !== null && (isLate !== true || isMade !== true),
+  )?.state;
+}
+
+/** Returns the turn that a rewind goes back before. Turns that changed nothing are passed over. */
+function turnToRewind(
   world: AgentsWorld,
-  chance: Chance,
-): {
-  name: string | undefined;
-  session: Session | undefined;
-  chosen: ReturnType<typeof openTurns>[number] | undefined;
-} {
-  const session = chance.oneIn(3) ? undefined : chance.pick(world.sessions);
-  const name = chance.pick([undefined, undefined, "1", "2", "3"]);
-  const open = openTurns(world).filter((each) => session === undefined || each.session === session);
-  const own = open.filter((each) => each.session === open.at(-1)!.session);
-  return { name, session, chosen: own.at(-Number(name ?? 1)) };
+  now: State,
+  of: { name: string; session: Session | undefined },
+): OpenTurn | undefined {
+  let left = Number(of.name);
+  let newest = of.session;
+  for (const turn of openTurns(world).toReversed()) {
+    if (newest !== undefined && turn.session !== newest) continue;
+    const isKnown = turn.events.every(({ state }) => state !== null) && stateBefore(turn) !== undefined;
+    if (isKnown && changesOf(world, now, turn).length === 0) continue;
+    newest = turn.session;
+    if (--left === 0) return turn;
+  }
+  return undefined;
 }
 
 async function rewind(world: AgentsWorld, at: StepPlace): Promise<void> {
   const { chance, note } = at;
-  const { name, session, chosen } = chooseTurn(world, chance);
+  const session = chance.oneIn(3) ? undefined : chance.pick(world.sessions);
+  const name = chance.pick([undefined, undefined, "1", "2", "3"]);
   const before = world.now();
+  const turn = turnToRewind(world, before, { name: name ?? "1", session });
   const over = chance.oneIn(8);
   const isStrict = !over && chance.oneIn(6);
   const paths = !over && chance.oneIn(6) ? [chance.pick(["a", "b", "c", "d", "e"])] : undefined;
@@ -307,26 +376,18 @@ async function rewind(world: AgentsWorld, at: StepPlace): Promise<void> {
     ...(paths && { paths }),
   };
   note(`${name ?? ""} ${JSON.stringify(options)}`);
-  if (chosen === undefined) return assert.rejects(world.client.rewind(name, options), { code: "not_found" });
-  const { turn, session: own } = chosen;
-  const intervals = intervalsFrom(world.moments, turn.first, before.files);
-  const isOwn = ({ by }: (typeof intervals)[number]): boolean => typeof by === "object" && by.session === own.name;
-  const isChange = (each: (typeof intervals)[number]): boolean =>
-    each === intervals.at(-1) ||
-    changedPaths(each.found, each.left).size > 0 ||
-    !isSameGit(gitAt(world, each.index, before));
-  const start =
-    stateBefore(world, turn) ?? (over ? undefined : intervals.find((each) => isOwn(each) && isChange(each))?.found);
-  note(`goes before ${own.name} ${turn.id}`);
-  if (start === undefined) return assert.rejects(world.client.rewind(name, options), { code: "not_found" });
-  const changes: Change[] = intervals
-    .filter((each) => isOwn(each) || each.by === "uncertain")
-    .map((each) => ({ found: each.found, left: each.left, isUncertain: each.by === "uncertain" }))
-    .toReversed();
+  if (turn === undefined) return assert.rejects(world.client.rewind(name, options), { code: "not_found" });
+  const { session: own, first } = turn;
+  note(`goes before ${own.name} ${turn.events[0]!.event!.turn}`);
+  const changes = changesOf(world, before, { ...turn, last: Infinity }).toReversed();
+  const start = stateBefore(turn);
+  // The state before the turn's first change may do.
+  if (start === undefined && over) return;
+  if (start === undefined && changes.every(({ isUncertain }) => isUncertain === true))
+    return assert.rejects(world.client.rewind(name, options), { code: "not_found" });
   const expected = over
-    ? { files: restored(before.files, start), stays: new Set<string>(), mayStay: new Set<string>() }
+    ? { files: restored(before.files, start!.files), stays: new Set<string>(), mayStay: new Set<string>() }
     : takenBack(before.files, changes, { paths });
-  const moments = world.moments.length;
   const { head: headBefore } = await world.client.status();
   const done = await verify(
     world,
@@ -334,86 +395,47 @@ async function rewind(world: AgentsWorld, at: StepPlace): Promise<void> {
       before,
       isStrict,
       expected,
-      // What changed since the last point may have changed before the turn.
-      mayName: world.moments[turn.first]!.files === null,
+      mayName: over,
       run: async (plan) => world.client.rewind(name, { ...options, ...(plan && { plan }) }),
       plan: async () => world.client.planRewind(name, options),
     },
     at,
   );
   if (done === null) return;
-  if (!over) assertGitOfOthers(world, { before, own, first: turn.first, paths });
-  // A rewind that only moved head took nothing back.
-  const turns = done.undo_id === null ? undefined : { session: own.name, first: turn.first, before: moments };
-  await noted(world, { kind: "rewind", before, done, headBefore }, turns);
-}
-
-/** The exact state before a turn. */
-function stateBefore({ moments }: AgentsWorld, { first, call }: Session["turns"][number]): Files | undefined {
-  const index = [first, ...(call === null ? [] : [call])].find((each) => {
-    const { files, isLate, isMade } = moments[each]!;
-    return files !== null && (isLate !== true || isMade !== true);
-  });
-  return index === undefined ? undefined : moments[index]!.files!;
+  if (!over) assertGitOfOthers(world, { before, turn, paths });
+  const isBack = done.undo_id !== null && paths === undefined;
+  await noted(world, { kind: "rewind", before, done, headBefore }, isBack ? { session: own.name, first } : undefined);
 }
 
 /** No commit of somebody else leaves its branch, and git's state goes as one to a state that the session found. */
 function assertGitOfOthers(
   world: AgentsWorld,
-  { before, own, first, paths }: { before: State; own: Session; first: number; paths: readonly string[] | undefined },
+  { before, turn, paths }: { before: State; turn: OpenTurn; paths: readonly string[] | undefined },
 ): void {
   const now = world.now();
-  if (paths !== undefined) return world.assertGit(before.git, "a rewind of files changed git's state");
-  const intervals = intervalsFrom(world.moments, first, now.files);
-  const isOwn = (index: number): boolean => {
-    const by = intervals.find((each) => each.index === lastSaved(world, index))?.by;
-    return typeof by === "object" && by.session === own.name;
-  };
-  for (const { id, moment } of world.commits) {
-    if (isOwn(moment)) continue;
-    const homes = world.homes(id, before.git);
-    const lost = homes.filter((each) => !world.homes(id, now.git).includes(each));
-    // A branch that only the agent made goes, wherever it is.
-    const isTheirs = (name: string): boolean =>
-      intervals.some(
-        ({ index }) =>
-          isOwn(index) &&
-          gitAt(world, index, before).found.refs.get(name) === undefined &&
-          gitAt(world, index, before).left.refs.get(name) !== undefined,
-      );
-    assert.deepEqual(
-      lost.filter((each) => !isTheirs(each)),
-      [],
-      `the commit ${id} left its branch`,
-    );
+  const spans = world.spansUntilNow().filter((span) => span.session === turn.session.name && span.moment >= turn.first);
+  const isOwn = (time: number): boolean => spans.some(({ from, to }) => from <= time && time <= to);
+  if (paths !== undefined || !world.gitTimes.some(isOwn))
+    return world.assertGit(before.git, "a rewind of files, or of calls without git, changed git's state");
+  for (const { id, at, branches } of world.commits) {
+    if (isOwn(at)) continue;
+    const homes = world.homes(id, now.git);
+    // A branch that the agent made goes, wherever it is.
+    const lost = world.homes(id, before.git).filter((each) => branches.has(each) && !homes.includes(each));
+    assert.deepEqual(lost, [], `the commit ${id} left its branch`);
   }
-  const found = intervals.filter(({ index }) => isOwn(index)).map(({ index }) => gitAt(world, index, before).found);
+  const found = [before, ...world.moments.slice(turn.first).flatMap(({ state }) => state ?? [])].map(
+    ({ git: of }) => of,
+  );
   assert.ok(
-    [before.git, ...found].some(({ unit }) => unit === now.git.unit),
+    found.some(({ unit }) => unit === now.git.unit),
     `HEAD, its branch and the index are not of one state: ${now.git.unit}`,
   );
-  for (const [name, value] of now.git.refs)
+  for (const [ref, value] of now.git.refs)
     assert.ok(
-      [before.git, ...found].some(({ refs }) => refs.get(name) === value),
-      `${name} is at ${value}`,
+      found.some(({ refs }) => refs.get(ref) === value),
+      `${ref} is at ${value}`,
     );
-  const others = intervals.filter(
-    ({ index, by }) => !isOwn(index) && by !== undefined && !isSameGit(gitAt(world, index, before)),
-  );
-  if (others.length === 0 && found.length > 0) world.assertGit(found[0]!, "only the session changed git's state");
-  if (found.length === 0) world.assertGit(before.git, "the session did nothing");
-}
-
-function lastSaved({ moments }: AgentsWorld, index: number): number {
-  let at = index;
-  while (at > 0 && moments[at]!.files === null) at--;
-  return at;
-}
-
-function gitAt(world: AgentsWorld, index: number, now: State): { found: GitFacts; left: GitFacts } {
-  const next = world.moments.findIndex(({ files }, i) => i > index && files !== null);
-  // The verb's own undo point is not noted yet.
-  return { found: world.git[index]!, left: next < 0 ? now.git : world.git[next]! };
 }
 
 function isSameGit({ found, left }: { found: GitFacts; left: GitFacts }): boolean {
@@ -532,15 +554,15 @@ async function adopt(world: AgentsWorld, at: StepPlace): Promise<void> {
 }
 
 export const STEPS: readonly Step<AgentsWorld>[] = [
-  { name: "event", weight: 14, run: event },
+  { name: "event", weight: 20, run: event },
   { name: "agent", weight: 9, run: ofAgent },
   { name: "person", weight: 6, run: ofPerson },
   { name: "git", weight: 4, run: git },
-  { name: "save", weight: 2, run: async (world) => world.save({ message: world.next("save") }, { isAsked: true }) },
+  { name: "save", weight: 2, run: async (world) => world.save({ message: world.next("save") }) },
   {
     name: "daemon",
     weight: 2,
-    run: async (world) => world.save({ message: "hourly", skipUnchanged: true, cause: { kind: "schedule" } }, {}),
+    run: async (world) => world.save({ message: "hourly", skipUnchanged: true, cause: { kind: "schedule" } }),
   },
   { name: "restore", weight: 3, run: restore },
   { name: "rewind", weight: 7, run: rewind },

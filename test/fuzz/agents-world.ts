@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import type { Client } from "../../src/contract/index.ts";
 import { cairnLibrary, newFolder } from "../fixtures/work.ts";
-import { differencesOf, type Entry, type Event, type Files, type Moment } from "./agents-model.ts";
+import { differencesOf, type Entry, type Files, type Span, type Whole } from "./agents-model.ts";
 
 /** A folder with a git repository in which two agents and a person work, and what the model knows of it. */
 
@@ -14,50 +14,81 @@ export interface GitFacts {
   refs: ReadonlyMap<string, string>;
 }
 
-export interface Point {
-  id: string;
-  files: Files;
+export interface State extends Whole {
   git: GitFacts;
+}
+
+export interface Point extends State {
+  id: string;
+}
+
+/** A save, or an event whose save failed. */
+export interface Moment {
+  /** null: the save failed */
+  state: State | null;
+  /** milliseconds: the hook was called and had returned, and the state had been read */
+  called: number;
+  returned: number;
+  at: number;
+  event?: { session: string; turn: string; kind: EventKind };
+  isOperation?: boolean;
+  /** the state was read after the hook had returned */
+  isLate?: boolean;
+  /** the folder differed from head */
+  isMade?: boolean;
+}
+
+export type EventKind = "prompt" | "before" | "after" | "failure" | "batch" | "stop" | "end";
+
+interface OpenCall extends Pick<Span, "moment" | "from"> {
+  id: number | null;
+  called: number;
 }
 
 /** An operation that undo or redo can take back. */
 export interface Operation {
   kind: string;
-  before: { files: Files; git: GitFacts };
-  left: { files: Files; git: GitFacts };
+  before: State;
+  left: State;
   /** entries that the operation changed */
   changed: ReadonlySet<string>;
   /** entries that it, its undo or its redo really changed */
   only: ReadonlySet<string>;
   /** number of commits when the state `left` was left */
   commits: number;
-  /** a rewind: the session, and the index of the moment at which the turn began */
-  turns?: { session: string; first: number; before: number };
+  /** a rewind: the session, the index of the moment at which the turn began, and the time of the rewind in milliseconds */
+  turns?: { session: string; first: number; at: number };
 }
 
 interface Commit {
   id: string;
   parent: string;
-  /** index of the moment after which the commit was made */
-  moment: number;
+  /** milliseconds */
+  at: number;
+  /** the branches at that time */
+  branches: ReadonlySet<string>;
 }
 
 export interface Session {
   name: string;
   agent: string;
-  /** the tool tells of its calls */
+  /** the tool tells of its calls, or of turns only */
   tells: boolean;
   turn: string | null;
-  /** calls that are open */
-  open: number[];
-  /** the turns, oldest first: index of the moment of the first event, and of the first call */
-  turns: { first: number; id: string; call: number | null }[];
+  /** calls that are open, or the turn */
+  open: OpenCall[];
+  /** the turns, oldest first: index of the moment of the first event */
+  turns: { first: number; id: string }[];
 }
 
 const KINDS = {
-  "claude-code": { prompt: "UserPromptSubmit", before: "PreToolUse", after: "PostToolUse", stop: "Stop" },
-  codex: { prompt: "UserPromptSubmit", before: "PreToolUse", after: "PostToolUse", stop: "Stop" },
-  gemini: { prompt: "BeforeAgent", before: "BeforeTool", after: "AfterTool", stop: "AfterAgent" },
+  prompt: "UserPromptSubmit",
+  before: "PreToolUse",
+  after: "PostToolUse",
+  failure: "PostToolUseFailure",
+  batch: "PostToolBatch",
+  stop: "Stop",
+  end: "SessionEnd",
 } as const;
 
 const TAG = "of-the-person";
@@ -68,10 +99,12 @@ export class AgentsWorld {
   client!: Client;
   sessions: Session[] = [];
   readonly moments: Moment[] = [];
-  /** what git said at the moments */
-  readonly git: GitFacts[] = [];
+  /** spans that have ended */
+  readonly spans: Span[] = [];
   readonly points: Point[] = [];
   readonly commits: Commit[] = [];
+  /** milliseconds: when somebody ran git */
+  readonly gitTimes: number[] = [];
   done: Operation[] = [];
   undone: Operation[] = [];
   /** the last undo or redo left entries */
@@ -99,7 +132,7 @@ export class AgentsWorld {
     for (const name of ["a", "b", "c", "d/a", "d/b", "e/f/a", "e/g"]) world.put(name, `base ${name}`);
     world.commit();
     world.client = await (await cairnLibrary()).init(world.folder);
-    await world.save({ message: "first", tags: [TAG] }, { isAsked: true });
+    await world.save({ message: "first", tags: [TAG] });
     return world;
   }
 
@@ -116,22 +149,39 @@ export class AgentsWorld {
     fs.writeFileSync(this.at(name), `${text}\n`);
   }
 
-  files(root = this.folder): Map<string, Entry> {
+  files(root = this.folder, inside = ""): Map<string, Entry> {
     const files = new Map<string, Entry>();
     const walk = (directory: string): void => {
       for (const name of fs.readdirSync(path.join(root, directory))) {
         const own = path.join(directory, name);
         if (own === ".git") continue;
-        const stat = fs.lstatSync(path.join(root, own));
-        const type = stat.isDirectory() ? "dir" : stat.isSymbolicLink() ? "link" : "file";
         const at = path.join(root, own);
-        const content = type === "dir" ? "" : type === "link" ? fs.readlinkSync(at) : fs.readFileSync(at, "utf8");
-        files.set(own, { type, content, mode: stat.mode & 0o7777 });
+        const stat = fs.lstatSync(at);
+        const type = stat.isDirectory() ? "dir" : stat.isSymbolicLink() ? "link" : "file";
+        const text = (): string => (inside === "" ? fs.readFileSync(at, "utf8") : `${stat.size} ${stat.mtimeMs}`);
+        const content = type === "dir" ? "" : type === "link" ? fs.readlinkSync(at) : text();
+        files.set(own, { type, content, mode: stat.mode & 0o7777, at: stat.ctimeMs });
         if (type === "dir") walk(own);
       }
     };
-    walk("");
+    walk(inside);
     return files;
+  }
+
+  now(): State {
+    const { ctimeMs } = fs.lstatSync(this.folder);
+    return { files: this.files(), inGit: this.files(this.folder, ".git"), rootAt: ctimeMs, git: this.facts() };
+  }
+
+  /** Waits until the kernel's clock has gone on, and returns its time in milliseconds. */
+  tick(): number {
+    const begun = Date.now();
+    const probe = `${this.folder}.clock`;
+    for (;;) {
+      fs.writeFileSync(probe, "");
+      const { ctimeMs } = fs.statSync(probe);
+      if (ctimeMs > begun + 1 && Date.now() > begun + 1) return Date.now();
+    }
   }
 
   run(...args: string[]): string {
@@ -146,7 +196,7 @@ export class AgentsWorld {
     const parent = this.facts().refs.get("refs/heads/main") ?? "";
     this.run("commit", "-q", "--allow-empty", "-m", this.next("commit"));
     const id = this.run("rev-parse", "HEAD");
-    this.commits.push({ id, parent, moment: this.moments.length - 1 });
+    this.commits.push({ id, parent, at: this.tick(), branches: new Set(this.facts().refs.keys()) });
     return id;
   }
 
@@ -182,67 +232,80 @@ export class AgentsWorld {
     });
   }
 
-  /** Saves as a person, a program or the daemon, or as a hook. */
-  async save(options: Parameters<Client["save"]>[0], more: Omit<Moment, "files">): Promise<void> {
-    const [files, git] = [this.files(), this.facts()];
+  /** Saves as a person, a program or the daemon, or as the hook of an event. */
+  async save(
+    options: Parameters<Client["save"]>[0],
+    { called = this.tick(), returned, ...more }: Partial<Moment> = {},
+  ): Promise<void> {
+    const state = this.now();
     const { save_point_id: id, made } = await this.client.save(options);
     this.#seen.add(id);
     const known = this.points.find((each) => each.id === id);
-    if (known === undefined) this.points.push({ id, files, git });
-    else assert.deepEqual(differencesOf(files, known.files), [], `${id} was taken for the present`);
+    if (known === undefined) this.points.push({ id, ...state });
+    else assert.deepEqual(differencesOf(state.files, known.files), [], `${id} was taken for the present`);
+    const at = this.tick();
     // Nothing tells of a save that found nothing new.
-    if (!made && more.event === undefined) return;
-    this.moments.push({ ...more, files, isMade: made });
-    this.git.push(git);
+    if (made || more.event !== undefined)
+      this.moments.push({ ...more, state, called, returned: returned ?? (more.event ? at : called), at, isMade: made });
   }
 
-  /** Plays a hook. `how`: the save is late, or fails. */
+  /** Plays a hook. `how`: `late` makes the save after `meanwhile`, `fails` makes none. */
   async hook(
-    session: Session,
-    event: Omit<Event, "session" | "agent">,
-    how: "late" | "fails" | "in time",
+    { name, agent, turn, tells }: Session,
+    { kind, call, denied }: { kind: EventKind; call: number | null; denied: readonly number[] },
+    { how, meanwhile }: { how: "late" | "fails" | "in time"; meanwhile: () => void },
   ): Promise<void> {
-    const { name, agent, turn } = session;
-    const { kind, call } = event;
-    const own: Event = { session: name, agent, kind, call };
+    const event = { session: name, turn: turn!, kind };
+    const called = this.tick();
+    const time = (at: number): string => new Date(at).toISOString();
+    const idOf = (of: number): string => `${name} ${of}`;
+    const late = how === "late" ? { isLate: true, returned: this.tick() } : {};
+    if (how === "late") meanwhile();
     const cause = {
       kind: "tool_call",
       agent,
-      event: KINDS[agent as keyof typeof KINDS][kind],
+      event: KINDS[kind],
       session: name,
-      ...(turn === null || agent === "gemini" ? {} : { turn }),
-      ...(call === null ? {} : { tool: "Bash", call: `${name} ${call}`, command: "work" }),
+      turn,
+      each: tells ? "tool" : "turn",
+      called_at: time(called),
+      ...(call === null ? {} : { tool: "Bash", call: idOf(call), command: "work" }),
       ...(kind === "prompt" ? { prompt: `do ${turn}` } : {}),
-      ...(how === "late" ? { asked_at: new Date(Date.now() - 5).toISOString() } : {}),
+      ...(kind === "batch" ? { denied: denied.map(idOf) } : {}),
+      ...(late.returned === undefined ? {} : { asked_at: time(called), returned_at: time(late.returned) }),
     };
     if (how !== "fails")
-      return this.save(
-        { skipUnchanged: true, message: `${kind} ${name}`, cause },
-        { event: own, isLate: how === "late" },
-      );
+      return this.save({ skipUnchanged: true, message: `${kind} ${name}`, cause }, { event, called, ...late });
     // An agent may not take a person's tag.
     await assert.rejects(this.client.save({ skipUnchanged: true, tags: [TAG], message: "fails", cause }), {
       code: "already_exists",
     });
-    this.moments.push({ files: null, event: own });
-    this.git.push(this.facts());
+    const at = this.tick();
+    this.moments.push({ state: null, event, called, returned: at, at });
+  }
+
+  /** Returns the spans of calls until now. Open calls may go on. */
+  spansUntilNow(): Span[] {
+    const open = this.sessions.flatMap((session) =>
+      session.open.map(({ moment, called }) => {
+        return { session: session.name, moment, from: called, to: Infinity, isSure: false };
+      }),
+    );
+    return [...this.spans, ...open];
   }
 
   /** Notes the points that a verb has made: only an undo point is a state of the folder. */
-  async noteUndoPoint(before: { files: Files; git: GitFacts }): Promise<boolean> {
+  async noteUndoPoint(before: State): Promise<boolean> {
     const { save_points: all } = await this.client.history(undefined, 0, { all: true });
     const fresh = all.filter(({ save_point_id: id }) => !this.#seen.has(id));
     for (const { save_point_id: id } of fresh) this.#seen.add(id);
     const undo = fresh.find(({ cause }) => cause["restored_to"] !== undefined);
     if (undo === undefined) return false;
     this.points.push({ id: undo.save_point_id, ...before });
-    this.moments.push({ files: before.files, isOperation: true });
-    this.git.push(before.git);
+    const at = Date.parse(undo.created_at);
+    this.moments.push({ state: before, isOperation: true, called: at, returned: at, at });
+    this.tick();
     return true;
-  }
-
-  now(): { files: Files; git: GitFacts } {
-    return { files: this.files(), git: this.facts() };
   }
 
   assertFiles(wanted: Files, why: string): void {

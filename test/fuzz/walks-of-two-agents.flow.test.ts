@@ -16,37 +16,30 @@ const SECOND = [
   { agent: "gemini", tells: false },
 ] as const;
 
-/**
- * agents-model.ts decides whose a change is by the saves around it. Cairn decides by the time of the change since issue 71, and
- * passes over turns without changes. Until the model does, src/workspace/points/intervals.test.ts holds the rule.
- */
-const skip = "the model has the rule of saves, not that of change times";
-
-test(
-  "what others changed stays, and undo and redo are exact, in walks of two agents and a person",
-  { skip },
-  async (t) => {
-    const { seeds, steps: count } = walksOf({
-      seeds: Array.from({ length: LONG ? 300 : 5 }, (_none, i) => i + 1),
-      steps: 30,
-    });
-    const all: Taken = new Map();
-    const failed: string[] = [];
-    for (const seed of seeds) {
-      const world = await AgentsWorld.make(new Chance(seed).pick(SECOND));
-      const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${count} node --test test/fuzz/walks-of-two-agents.flow.test.ts`;
-      const nothing = (): void => undefined;
-      try {
-        addTaken(all, await takeWalk({ world, steps: STEPS, seed, count, check: nothing, end: nothing, again }));
-      } catch (error) {
-        if (process.env["CAIRN_FUZZ_GO_ON"] === undefined) throw error;
-        failed.push((error as Error).message);
-      }
-      await world.client.close();
-      for (const folder of [world.folder, ...world.forks.map((each) => each.folder)])
-        fs.rmSync(folder, { recursive: true });
+test("what others changed stays, and undo and redo are exact, in walks of two agents and a person", async (t) => {
+  const { seeds, steps: count } = walksOf({
+    seeds: Array.from({ length: LONG ? 300 : 5 }, (_none, i) => i + 1),
+    steps: 30,
+  });
+  const all: Taken = new Map();
+  const failed: string[] = [];
+  for (const seed of seeds) {
+    const world = await AgentsWorld.make(new Chance(seed).pick(SECOND));
+    const again = `CAIRN_FUZZ_SEED=${seed} CAIRN_FUZZ_STEPS=${count} node --test test/fuzz/walks-of-two-agents.flow.test.ts`;
+    const nothing = (): void => undefined;
+    try {
+      addTaken(
+        all,
+        await takeWalk({ world, steps: STEPS, seed, count, check: (each) => void each.tick(), end: nothing, again }),
+      );
+    } catch (error) {
+      if (process.env["CAIRN_FUZZ_GO_ON"] === undefined) throw error;
+      failed.push((error as Error).message);
     }
-    t.diagnostic(shownTaken(all));
-    if (failed.length > 0) throw new Error(`${failed.length} walks failed\n${failed.join("\n\n")}`);
-  },
-);
+    await world.client.close();
+    for (const each of [world.folder, `${world.folder}.clock`, ...world.forks.map(({ folder }) => folder)])
+      fs.rmSync(each, { recursive: true });
+  }
+  t.diagnostic(shownTaken(all));
+  if (failed.length > 0) throw new Error(`${failed.length} walks failed\n${failed.join("\n\n")}`);
+});
