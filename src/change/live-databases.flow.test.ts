@@ -181,6 +181,26 @@ test("undo and redo write a database through SQLite as their operation did, unle
   database.close();
 });
 
+test("undo lists a database that was restored into the log of a program that was killed, and undo with over writes it", async (t) => {
+  const { client, folder } = await testFolder(t);
+  const [file, log] = [join(folder, "app.db"), join(folder, "app.db-wal")];
+  makeDatabase(file, "wal");
+  const database = new DatabaseSync(file);
+  commit(database, 1);
+  database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  const { save_point_id: target } = await client.save();
+  commit(database, 2);
+  database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  await client.restore({ target, throughSqlite: true });
+  const left = [file, log].map((each) => [each, readFileSync(each)] as const);
+  database.close();
+  for (const [each, bytes] of left) writeFileSync(each, bytes);
+  const { left_out: stays, undo_id: undoId } = await client.undo();
+  assert.deepEqual([stays.map(({ path, reason }) => [path, reason]), undoId], [[["app.db", "changed_since"]], null]);
+  assert.deepEqual((await client.undo({ over: true })).left_out, []);
+  assert.equal(commitOf(file), 2);
+});
+
 test("a save stores only the changed parts of a large database", async (t) => {
   const { client, folder } = await testFolder(t);
   const database = new DatabaseSync(join(folder, "app.db"));

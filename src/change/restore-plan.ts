@@ -82,9 +82,13 @@ function sumToRevert(
   const { merged, keptGit, over } = change.options;
   const isOdd = ({ options: of }: Relative): boolean => of.keptGit !== keptGit || (of.merged?.size ?? 0) > 0;
   if (all.slice(1).some((each) => isOdd(each.change)))
-    throw new CairnError("unsupported", `one of the ${count} operations merged texts, or left git's state alone`, {
-      hint: advice`revert the operations one by one: ${call(kind)}`,
-    });
+    throw new CairnError(
+      "unsupported",
+      `one of the ${count} operations merged texts, wrote a database through SQLite, or left git's state alone`,
+      {
+        hint: advice`revert the operations one by one: ${call(kind)}`,
+      },
+    );
   const changes = all.flatMap(({ change: { paths, options: of } }) =>
     of.changes.map((each) => ({ ...each, paths, keptPresent: of.keptPresent === true })),
   );

@@ -186,8 +186,9 @@ export class RelativeRule {
       const change = changeOf(path, present, wanted);
       if (change === null) {
         const isBack = oldest !== null && changeOf(path, present, oldest.found) === null;
-        if (stopped.length > 0 && !isBack && this.#git?.isQuiet(path, present) !== true)
-          yield staying(path, present, oldest?.found ?? null, detail);
+        const isStopped = stopped.length > 0 && !isBack && this.#git?.isQuiet(path, present) !== true;
+        // The log of an edited database may hold other pages than the file, whose bytes are back.
+        if (isStopped || this.#edited.has(latin1(path))) yield staying(path, present, oldest?.found ?? null, detail);
         continue;
       }
       const source = git !== undefined || oldest?.found === null ? null : this.#rule.changes[oldest!.index]!;
