@@ -1,5 +1,8 @@
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import path from "node:path";
+import { joinGroup, newMeter } from "./processor-time.ts";
+import type { ProcessorLimits } from "./run-tests.ts";
 
 /**
  * `npm run ok`: what must hold before a commit, in a minute or two (`npm test` has the rest). A step's output is
@@ -80,14 +83,25 @@ async function runStep(step: Step): Promise<boolean> {
   return passed;
 }
 
+function limits(): { processor: ProcessorLimits } {
+  return JSON.parse(readFileSync(path.join(ROOT, "tools/limits.json"), "utf8")) as { processor: ProcessorLimits };
+}
+
 const wanted = process.argv.slice(2);
 function chosen(step: Step): boolean {
   const group = CHECKS.includes(step) ? "checks" : "tests";
   return wanted.length === 0 || wanted.includes(step.name) || wanted.includes(group);
 }
 
+const meter = newMeter();
+if (meter !== null) joinGroup(meter.environment);
 const results = await Promise.all(CHECKS.filter(chosen).map(runStep));
 for (const step of TESTS.filter(chosen)) results.push(await runStep(step));
 if (results.length === 0)
   console.log(`no such step; there are: ${[...CHECKS, ...TESTS].map((step) => step.name).join(", ")}`);
+if (wanted.length === 0 && meter !== null) {
+  const [seconds, most] = [Math.round(meter.seconds()), limits().processor["npm run ok"]];
+  console.log(`${seconds > most ? "✖" : "✔"} ${seconds} processor seconds, at most ${most}`);
+  results.push(seconds <= most);
+}
 process.exitCode = results.length > 0 && results.every(Boolean) ? 0 : 1;

@@ -22,8 +22,10 @@ let made = 0;
 /** Returns a new meter; null if this user may make no control group. */
 export function newMeter(): Meter | null {
   const isOld = existsSync(path.join(MOUNT, "cpuacct/cgroup.procs"));
-  const base = isOld ? path.join(MOUNT, "cpuacct") : path.join(MOUNT, ownGroup());
-  const group = path.join(base, `cairn-tests-${process.pid}-${++made}`);
+  const hierarchy = isOld ? path.join(MOUNT, "cpuacct") : MOUNT;
+  // A group below this process's own also counts for the meter of the caller.
+  const own = path.join(hierarchy, ownGroup(isOld ? "[^:]*\\bcpuacct\\b[^:]*" : ""));
+  const group = path.join(existsSync(own) ? own : hierarchy, `cairn-tests-${process.pid}-${++made}`);
   try {
     mkdirSync(group);
   } catch {
@@ -45,18 +47,19 @@ export function newMeter(): Meter | null {
   };
 }
 
-/** Returns the path of this process's group in the hierarchy of version 2. */
-function ownGroup(): string {
+/** Returns the path of this process's group in the hierarchy of these controllers, a regular expression. */
+function ownGroup(controllers: string): string {
   try {
-    return /^0::\/(.*)$/m.exec(readFileSync("/proc/self/cgroup", "utf8"))?.[1] ?? "";
+    const found = new RegExp(`^\\d+:${controllers}:/(.*)$`, "m").exec(readFileSync("/proc/self/cgroup", "utf8"));
+    return found?.[1] ?? "";
   } catch {
     return "";
   }
 }
 
 /** Puts this process, and so all that it starts from now on, into the group of a meter. */
-export function joinGroup(): void {
-  const file = process.env[JOIN];
-  delete process.env[JOIN];
+export function joinGroup(environment: Record<string, string | undefined> = process.env): void {
+  const file = environment[JOIN];
+  delete environment[JOIN];
   if (file !== undefined) writeFileSync(file, String(process.pid));
 }
