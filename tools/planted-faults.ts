@@ -29,6 +29,12 @@ export interface Results {
   seen: Record<string, Seen | null>;
 }
 
+/**
+ * The content of tools/planted/reach.json: by fault, the cheapest unit files that run a line that the fault changes, those beside
+ * it first. All of them passed without the fault.
+ */
+export type Reach = Readonly<Record<string, readonly string[]>>;
+
 /** Returns the faults of a folder of patches, sorted by name. Throws if the first lines of a patch are incomplete. */
 export function readPlanted(folder: string): Planted[] {
   return globSync("*.patch", { cwd: folder })
@@ -62,11 +68,21 @@ function importsOf(root: string, file: string): string[] {
     .filter((target) => existsSync(path.join(root, target)));
 }
 
-/** Returns each file that reaches one of `targets` by imports, with the number of imports in between. */
-function distances(root: string, targets: readonly string[]): Map<string, number> {
-  const importers = new Map<string, string[]>();
+const known = new Map<string, Map<string, string[]>>();
+
+/** Returns the files that import a file, by the file. Reads all files once. */
+function importersIn(root: string): Map<string, string[]> {
+  const importers = known.get(root) ?? new Map<string, string[]>();
+  if (known.has(root)) return importers;
+  known.set(root, importers);
   for (const file of globSync("{src,test,tools,web/src}/**/*.{ts,tsx}", { cwd: root, exclude: ["**/node_modules/**"] }))
     for (const target of importsOf(root, file)) importers.set(target, [...(importers.get(target) ?? []), file]);
+  return importers;
+}
+
+/** Returns each file that reaches one of `targets` by imports, with the number of imports in between. */
+function distances(root: string, targets: readonly string[]): Map<string, number> {
+  const importers = importersIn(root);
   const found = new Map(targets.map((target) => [target, 0]));
   const queue = [...targets];
   for (let file = queue.shift(); file !== undefined; file = queue.shift())
@@ -80,10 +96,15 @@ function distances(root: string, targets: readonly string[]): Map<string, number
 
 /**
  * Returns the test files of `tier` that can see `fault`, in the order in which they run: the file that saw the fault the last
- * time, then unit files by the number of imports between them and the changed file, then flows, then tests of the command,
- * which reach every file.
+ * time, then the unit files of `reach`, or those that import the changed file, the nearest first. Then flows, and last
+ * tests of the command, which reach every file.
  */
-export function planOf(root: string, fault: Planted, tier: Tier, seenBy: string | undefined): string[] {
+export function planOf(
+  root: string,
+  fault: Planted,
+  tier: Tier,
+  { seenBy, reach }: { seenBy?: string | undefined; reach?: readonly string[] | undefined } = {},
+): string[] {
   const near = distances(root, fault.files);
   const rank: readonly Tier[] = ["ok", "short", "all"];
   const isBeside = (file: string): boolean =>
@@ -91,10 +112,11 @@ export function planOf(root: string, fault: Planted, tier: Tier, seenBy: string 
   const cost = (file: string): number =>
     rank.indexOf(tierOf(file)) * 1000 + (isBeside(file) ? 0 : 10) + (near.get(file) ?? 500);
   const files = globSync("{src,test,tools,web/src}/**/*.test.ts", { cwd: root, exclude: ["**/node_modules/**"] })
-    .filter((file) => near.has(file) || (tierOf(file) !== "ok" && file.startsWith("test/")))
+    .filter((file) => (near.has(file) ? tierOf(file) !== "ok" || reach === undefined : file.startsWith("test/")))
     .filter((file) => rank.indexOf(tierOf(file)) <= rank.indexOf(tier))
     .toSorted((a, b) => cost(a) - cost(b) || (a < b ? -1 : 1));
-  return seenBy === undefined || !files.includes(seenBy) ? files : [seenBy, ...files.filter((file) => file !== seenBy)];
+  const all = [...(reach ?? []).filter((file) => existsSync(path.join(root, file))), ...files];
+  return seenBy === undefined || !all.includes(seenBy) ? all : [seenBy, ...all.filter((file) => file !== seenBy)];
 }
 
 const TIER_NAMES: Readonly<Record<Tier, string>> = {
@@ -109,7 +131,11 @@ export function proofPage(faults: readonly Planted[], { seen }: Results): string
   const count = (tier: Tier): number => faults.filter(({ name }) => seen[name]?.tier === tier).length;
   const row = (fault: Planted): string => {
     const by = seen[fault.name];
-    const file = by ? `${TIER_NAMES[by.tier]}: \`${by.file}\`, ${by.seconds} s` : "nothing";
+    const file = by
+      ? `${TIER_NAMES[by.tier]}: \`${by.file}\`, ${by.seconds} s`
+      : by === null
+        ? "nothing"
+        : "not run yet";
     return `| ${fault.promise} | ${fault.fault}${fault.blind ? " †" : ""} | ${file} |`;
   };
   const sections = [...kinds]

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { parsePatch, planOf, proofPage } from "./planted-faults.ts";
+import { changedLines, reaches } from "./reach.ts";
 
 const PATCH =
   "promise: Two stay\nfault: one stays\nkind: off by one\n--- a/src/a.ts\n+++ b/src/a.ts\n@@ -1 +1 @@\n-2\n+1\n";
@@ -32,8 +33,8 @@ test("the test that saw a fault runs first, then unit tests from near to far, th
   ] as const)
     write(file, `import { a } from "${target}";\n`);
   const fault = parsePatch("x", PATCH);
-  assert.deepEqual(planOf(root, fault, "ok", undefined), ["src/a.test.ts", "src/room/far.test.ts"]);
-  assert.deepEqual(planOf(root, fault, "short", "src/room/far.test.ts"), [
+  assert.deepEqual(planOf(root, fault, "ok"), ["src/a.test.ts", "src/room/far.test.ts"]);
+  assert.deepEqual(planOf(root, fault, "short", { seenBy: "src/room/far.test.ts" }), [
     "src/room/far.test.ts",
     "src/a.test.ts",
     "src/a.flow.test.ts",
@@ -48,4 +49,11 @@ test("the page of proof names the file that saw a fault, and a fault that nothin
   assert.match(page, /2 faults: 1 are seen by `npm run ok`, 0 by `npm test`/);
   assert.match(page, /\| Two stay \| one stays \| `npm run ok`: `src\/a\.test\.ts`, 1\.5 s \|/);
   assert.match(page, /\| Two stay \| one stays \| nothing \|/);
+});
+
+test("a test reaches a fault if it runs a line that the patch removes, or the line before added ones", () => {
+  const patch = "--- a/src/a.ts\n+++ b/src/a.ts\n@@ -3,4 +3,4 @@\n x\n-y\n+z\n u\n+v\n w\n";
+  assert.deepEqual([...changedLines(patch)], [["src/a.ts", [4, 4, 5]]]);
+  assert.equal(reaches(new Map([["src/a.ts", new Set([5])]]), patch), true);
+  assert.equal(reaches(new Map([["src/a.ts", new Set([3, 6])]]), patch), false);
 });

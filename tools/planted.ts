@@ -18,27 +18,36 @@ import {
   planOf,
   proofPage,
   type Planted,
+  type Reach,
   readPlanted,
   type Results,
   type Seen,
   type Tier,
   tierOf,
 } from "./planted-faults.ts";
+import { reaches, type Reached, whileRecording } from "./reach.ts";
 import { HEAP } from "./run-tests.ts";
 
 /**
  * `npm run planted [-- NAME... --tier ok|short|all]`: plants the faults of tools/planted/*.patch in a copy of the tree, one at a
  * time, and runs the test files that reach the changed lines, the cheapest first, until one fails. Exits 1 if a fault is seen by
  * none. `--record` keeps the answers in tools/planted/results.json and writes docs/proof.md. `--check` only tells whether every
- * patch still applies and docs/proof.md is current.
+ * patch still applies and docs/proof.md is current; `--page` only writes the page. `--reach` records which unit files run the
+ * changed lines.
  */
 
 const ROOT = path.resolve(import.meta.dirname, "..");
 const PLANTED = path.join(ROOT, "tools/planted");
 const RESULTS = path.join(PLANTED, "results.json");
+const REACH = path.join(PLANTED, "reach.json");
 const PROOF = path.join(ROOT, "docs/proof.md");
 /** A fault may make a test wait for ever. */
 const LIMIT_SECONDS = 300;
+
+function writeJson(file: string, value: unknown): void {
+  writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
+  execFileSync("oxfmt", [file], { stdio: "ignore" });
+}
 
 interface Ran {
   passed: boolean;
@@ -66,12 +75,12 @@ function copyTree(): string {
 }
 
 /** Runs one test file of the copy, and ends it after `LIMIT_SECONDS` as a failure. */
-async function runTest(copy: string, file: string): Promise<Ran> {
+async function runTest(copy: string, file: string, more: Record<string, string> = {}): Promise<Ran> {
   const script = '"$@" >/dev/null 2>&1; status=$?; times; exit $status';
   const command = ["timeout", "-k", "5", String(LIMIT_SECONDS), "node", ...HEAP, "--test", file];
   const child = spawn("sh", ["-c", script, "sh", ...command], {
     cwd: copy,
-    env: { CAIRN_TEST_ROUNDS: "50", ...process.env },
+    env: { CAIRN_TEST_ROUNDS: "50", ...process.env, ...more },
     stdio: ["ignore", "pipe", "ignore"],
   });
   let said = "";
@@ -121,12 +130,18 @@ async function lookFor(
 
 async function run(chosen: readonly Planted[], tier: Tier, record: boolean): Promise<void> {
   const results = JSON.parse(readFileSync(RESULTS, "utf8")) as Results;
+  const reach = JSON.parse(readFileSync(REACH, "utf8")) as Reach;
   const copy = copyTree();
-  const sound = new Map<string, boolean>();
+  const sound = new Map(Object.values(reach).flatMap((files) => files.map((file) => [file, true] as const)));
   let unseen = 0;
   try {
     for (const fault of chosen) {
-      const seen = await lookFor(copy, fault, planOf(ROOT, fault, tier, results.seen[fault.name]?.file), sound);
+      const seen = await lookFor(
+        copy,
+        fault,
+        planOf(ROOT, fault, tier, { seenBy: results.seen[fault.name]?.file, reach: reach[fault.name] }),
+        sound,
+      );
       if (seen === null) unseen += 1;
       console.log(
         seen === null
@@ -135,13 +150,44 @@ async function run(chosen: readonly Planted[], tier: Tier, record: boolean): Pro
       );
       if (!record) continue;
       results.seen[fault.name] = seen;
-      writeFileSync(RESULTS, `${JSON.stringify(results, null, 2)}\n`);
+      writeJson(RESULTS, results);
     }
   } finally {
     rmSync(copy, { recursive: true, force: true });
   }
   console.log(`${chosen.length} faults planted, ${unseen} seen by nothing`);
   if (unseen > 0) process.exitCode = 1;
+}
+
+/** The most processor seconds of all files beside the first that are tried for one fault. */
+const TRIED_SECONDS = 9;
+
+/** Runs each unit file once and keeps in reach.json which of them run the lines that the faults change. Takes half an hour. */
+async function recordReach(faults: readonly Planted[]): Promise<void> {
+  const copy = copyTree();
+  const ran: { file: string; seconds: number; reached: Reached }[] = [];
+  try {
+    for (const file of globSync("{src,web/src}/**/*.test.ts", { cwd: copy, exclude: ["**/node_modules/**"] })) {
+      if (tierOf(file) !== "ok") continue;
+      let result: Ran | undefined;
+      const reached = await whileRecording(copy, async (env) => void (result = await runTest(copy, file, env)));
+      if (result!.passed) ran.push({ file, seconds: result!.seconds, reached });
+      console.log(`${file}: ${result!.seconds} s`);
+    }
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
+  }
+  const reach = faults.map(({ name, files }) => {
+    const patch = readFileSync(path.join(PLANTED, `${name}.patch`), "utf8");
+    const isBeside = (file: string): boolean => files.some((changed) => path.dirname(changed) === path.dirname(file));
+    let sum = 0;
+    const tried = ran
+      .filter(({ reached }) => reaches(reached, patch))
+      .toSorted((a, b) => Number(isBeside(b.file)) - Number(isBeside(a.file)) || a.seconds - b.seconds)
+      .filter(({ seconds }, i) => (sum += seconds) <= TRIED_SECONDS || i === 0);
+    return [name, tried.map(({ file }) => file)];
+  });
+  writeJson(REACH, Object.fromEntries(reach));
 }
 
 /** Says whether every patch applies and docs/proof.md is current; writes the page if `write`. */
@@ -159,6 +205,7 @@ if (import.meta.main) {
       tier: { type: "string", default: "short" },
       record: { type: "boolean", default: false },
       page: { type: "boolean", default: false },
+      reach: { type: "boolean", default: false },
       check: { type: "boolean", default: false },
     },
     allowPositionals: true,
@@ -171,7 +218,8 @@ if (import.meta.main) {
   } else {
     try {
       const chosen = positionals.length > 0 ? faults.filter(({ name }) => positionals.includes(name)) : faults;
-      if (values.check || values.page) checkAll(faults, values.page);
+      if (values.reach) await recordReach(faults);
+      else if (values.check || values.page) checkAll(faults, values.page);
       else await run(chosen, values.tier as Tier, values.record);
       if (values.record) checkAll(faults, true);
     } catch (error) {

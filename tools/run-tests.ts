@@ -28,7 +28,8 @@ export const HEAP = ["--initial-old-space-size=256", "--min-semi-space-size=16"]
  * Rooms whose tests make thousands of small files and ask nothing of a file system that one in memory lacks. Their temporary
  * folders lie there. All others lie where the machine has its own: a workspace's tests need a disk's file system.
  */
-const IN_MEMORY = /^(?:src\/(?:api|backup|bundle|cli|context|repository)|test\/(?:hints|interop|page|package))\//;
+const IN_MEMORY =
+  /^(?:src\/(?:api|backup|bundle|cli|context|repository)|test\/(?:hints|interop|page|package|simulation))\//;
 /** Tests of these rooms in which doctor finds nothing, not even save points in memory, or which compare a disk's blocks. */
 const ON_DISK = /(?:own-folder|page-store|restore-in-place)\.flow\.test\.ts$/;
 const MEMORY = "/dev/shm";

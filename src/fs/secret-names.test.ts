@@ -120,3 +120,8 @@ test("a scan looks at the path of every file whose name may be a secret", () => 
     ["home/.ssh/work"],
   );
 });
+
+test("a file named .env is a secret by its name alone, whatever its variables are called", () => {
+  const suspect = suspectAt(Buffer.from("app/.env"));
+  assert.deepEqual([suspect?.kind, suspect?.holds], ["variables with secrets", undefined]);
+});

@@ -392,6 +392,17 @@ describe("locks", () => {
     });
   });
 
+  test("an exclusive lock on a remote storage is taken only by a list of locks that has the new lock", async () => {
+    const memory = new MemoryStorage();
+    const repository = await Repository.create(memory, { password: "x" });
+    const short = new FaultyStorage(memory);
+    // One list before the lock is placed, and the first two after it.
+    short.arm({ operation: "list", kind: "locks", fault: "lose", times: 3 });
+    const lock = await acquireLock(repository.over(short), { exclusive: true });
+    assert.equal(short.calls.get("list locks"), 4);
+    await lock.release();
+  });
+
   test("withLock throws busy if its shared lock was removed during the work", async () => {
     await withRepository(async ({ repository, storage }) => {
       const removing = async (exclusive: boolean): Promise<string> =>

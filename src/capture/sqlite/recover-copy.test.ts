@@ -129,6 +129,18 @@ test("recoverCopy labels a damaged database crash-consistent with any journal", 
   assert.deepEqual(recoveredOf(t, tree, TWO, [tree]), ["crash-consistent raw -journal", `${WHOLE} 1`]);
 });
 
+test("recoverCopy labels a database crash-consistent if SQLite can open it and its check finds a problem", (t) => {
+  const tree = newFolder(t);
+  makeHalfTransaction(tree, { names: TWO, moment: "after" });
+  const place = path.join(tree, "one.db");
+  fs.rmSync(`${place}-journal`, { force: true });
+  const bytes = fs.readFileSync(place);
+  // The header names more free pages than there are.
+  bytes.writeUInt32BE(5, 36);
+  fs.writeFileSync(place, bytes);
+  assert.deepEqual(recoveredOf(t, tree, ["one.db"], [tree]), ["crash-consistent raw"]);
+});
+
 test("hold copies a database in place without opening it if its super-journal does not exist here", async (t) => {
   const folder = newFolder(t);
   makeHalfTransaction(folder, { names: TWO, seenAs: "/inside", moment: "before" });
