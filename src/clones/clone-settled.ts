@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { sourcesOf } from "../archive/cache/origins.ts";
+import { bornAt } from "../archive/scan/stat-words.ts";
 import { STAGING_NAME } from "../archive/scan/task.ts";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -79,8 +80,7 @@ export async function whyMoved(
     from,
     ({ path, stat }) => {
       if (lacks !== null || STAGING_NAME.test(latin1(path()))) return false;
-      const born = stat[STAT.BIRTH]! * 1000 + stat[STAT.BIRTH_NS]! / 1e6;
-      if (born > began || sources.has(wide(stat, STAT.INO))) return true;
+      if (bornAt(stat, STAT) > began || sources.has(wide(stat, STAT.INO))) return true;
       const there = fs.lstatSync(joinRaw(to, path()), { throwIfNoEntry: false });
       if (there === undefined) lacks = printablePath(path());
       return true;

@@ -5,6 +5,7 @@ import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type Scan
 import { TYPE, wide } from "../../fs/linux/syscalls.ts";
 import { inodeOfKey, type LinkGroup, linkKey } from "./record-node.ts";
 import { eachRecord, omitBelow } from "./summary.ts";
+import { bornAt } from "./stat-words.ts";
 import { type ScanNotes, TORN_LIMIT } from "./task.ts";
 
 /**
@@ -191,11 +192,55 @@ function changeTime({ from: { records: words }, record }: Name): bigint {
   return seconds * 1_000_000_000n + BigInt(words[base + R.CTIME_NS]!);
 }
 
+/** A folder's scan between two rounds of listing. */
+interface Listed extends Tables {
+  root: Uint8Array;
+  /** when the scan began (ms since 1970) */
+  began: number;
+  /** directories to be listed again */
+  moved: Set<number>;
+  /** True if an entry may have moved from a directory before its listing into one that had been listed. */
+  mayLackMoved(): boolean;
+  /** Lists directories that have changed since their listing, and those in `moved`, which becomes the set of the next round. */
+  listAgain(): Promise<void>;
+}
+
+/**
+ * Number of times that directories are listed again in which an entry was renamed during the scan: without that, a file renamed
+ * between listing and reading would be in no point.
+ */
+const AGAIN = 3;
+
+/**
+ * Lists directories again until no entry that moves between the folders can be in no state, or in two. Directories that
+ * still change after `AGAIN` rounds stay in `moved`. The scans began at the same time.
+ */
+export async function settleMoved(scans: readonly Listed[]): Promise<void> {
+  // No entry moves to another file system, and inode numbers are unique on one only.
+  for (const those of Map.groupBy(scans, ({ root }) => deviceOf(root)).values()) await settleOnDevice(those);
+}
+
+async function settleOnDevice(scans: readonly Listed[]): Promise<void> {
+  let before: Float64Array | null = null;
+  for (let round = 0; ; round++) {
+    if (before !== null) {
+      dropFormerNames(scans);
+      addMetSince(scans, before);
+    }
+    const isSure = before !== null || !scans.some((each) => each.mayLackMoved());
+    if (round === AGAIN || (isSure && scans.every(({ moved }) => moved.size === 0))) return;
+    before = inodesOf(scans);
+    for (const each of scans) await each.listAgain();
+  }
+}
+
 /** Returns the inodes of all recorded entries, sorted: each as often as it has names. */
-export function inodesOf({ table, old }: Tables): Float64Array {
+function inodesOf(scans: readonly Tables[]): Float64Array {
   const inodes: number[] = [];
-  omitBelow(table);
-  eachRecord(table, old, ({ table: from, record }) => inodes.push(inodeAt(from, record)));
+  for (const { table, old } of scans) {
+    omitBelow(table);
+    eachRecord(table, old, ({ table: from, record }) => inodes.push(inodeAt(from, record)));
+  }
   return Float64Array.from(inodes).sort();
 }
 
@@ -204,49 +249,55 @@ function inodeAt({ records }: ScanTable, record: number): number {
 }
 
 /**
- * Adds the directories of entries that were met since the recorded inodes were `before` to `found`, except for entries
- * that were born after `began` (ms since 1970).
+ * Adds the directories of entries that were met since the recorded inodes were `before` to `moved`, except for entries
+ * that were born after the scans began.
  */
-export function addMetSince(
-  tables: Tables,
-  { before, began, found }: { before: Float64Array; began: number; found: Set<number> },
-): void {
+function addMetSince(scans: readonly Listed[], before: Float64Array): void {
   const met = new Set<number>();
   let at = 0;
-  for (const inode of inodesOf(tables)) {
+  for (const inode of inodesOf(scans)) {
     while (before[at]! < inode) at++;
     if (before[at] === inode) at++;
     else met.add(inode);
   }
   if (met.size === 0) return;
-  eachRecord(tables.table, tables.old, ({ table, record, directory }) => {
-    const base = record * RECORD_WORDS;
-    const born = table.records[base + R.BIRTH]! * 1000 + table.records[base + R.BIRTH_NS]! / 1e6;
-    if (born <= began && met.has(inodeAt(table, record))) found.add(directory);
-  });
+  for (const { table: present, old, began, moved } of scans)
+    eachRecord(present, old, ({ table, record, directory }) => {
+      const isOlder = bornAt(table.records, R, record * RECORD_WORDS) <= began;
+      if (isOlder && met.has(inodeAt(table, record))) moved.add(directory);
+    });
 }
 
 /**
  * Removes the records of the former names of entries that were recorded both before and after a rename. If all names of an
- * entry are gone, the last name stays. Adds each directory to `found` whose former name is in the previous table.
+ * entry are gone, the last name stays. Adds each directory to `moved` whose former name is in the previous table.
  */
-export function dropFormerNames({ table, old }: Tables, root: Uint8Array, found: Set<number>): void {
-  const sorted = inodesOf({ table, old });
+function dropFormerNames(scans: readonly Listed[]): void {
+  const sorted = inodesOf(scans);
   const twice = new Set(sorted.filter((inode, i) => inode === sorted[i + 1]));
   if (twice.size === 0) return;
-  const names: { inode: number; from: ScanTable; record: number; directory: number; path: Buffer }[] = [];
-  eachRecord(table, old, ({ table: from, record, directory, path }) => {
-    const [inode, base] = [inodeAt(from, record), record * RECORD_WORDS];
-    const hasOneName = from.records[base + R.NLINK] === 1 || from.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY;
-    if (hasOneName && twice.has(inode)) names.push({ inode, from, record, directory, path: path() });
-  });
+  const names: { scan: Listed; inode: number; from: ScanTable; record: number; directory: number; path: Buffer }[] = [];
+  for (const scan of scans)
+    eachRecord(scan.table, scan.old, ({ table: from, record, directory, path }) => {
+      const [inode, base] = [inodeAt(from, record), record * RECORD_WORDS];
+      const hasOneName = from.records[base + R.NLINK] === 1 || from.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY;
+      if (hasOneName && twice.has(inode)) names.push({ scan, inode, from, record, directory, path: path() });
+    });
   // A directory comes before its entries, and takes them along.
   for (const [inode, all] of Map.groupBy(names, (name) => name.inode)) {
-    const recorded = all.filter(({ directory }) => !table.isBelowGone(directory));
-    const former = recorded.filter(({ path }) => inodeNow(root, path) !== inode);
-    for (const { from, record, directory } of former.length < recorded.length ? former : former.slice(0, -1))
-      if (from === table) table.leaveOut(record);
-      else found.add(directory);
+    const recorded = all.filter(({ scan, directory }) => !scan.table.isBelowGone(directory));
+    const former = recorded.filter(({ scan, path }) => inodeNow(scan.root, path) !== inode);
+    for (const { scan, from, record, directory } of former.length < recorded.length ? former : former.slice(0, -1))
+      if (from === scan.table) from.leaveOut(record);
+      else scan.moved.add(directory);
+  }
+}
+
+function deviceOf(root: Uint8Array): number | null {
+  try {
+    return fs.statSync(Buffer.from(root)).dev;
+  } catch {
+    return null;
   }
 }
 

@@ -28,6 +28,8 @@ import { newScanNotes, type ScanNotes, type ScanTask, type UnwantedEntry } from 
 export type ToThread =
   | {
       kind: "scan";
+      /** number of the scans that are made together, in this process: their new content goes into the same packs */
+      group: number;
       task: ScanTask;
       thread: number;
       store: StoreSinkTask | null;
@@ -42,7 +44,8 @@ export type ToThread =
   | { kind: "abort"; leavesPacks: boolean };
 
 export interface ScanWork {
-  requests: ToThread;
+  /** `folder`: number of the folder among those that are scanned together */
+  requests: ToThread & { folder: number };
   replies: Record<ToThread["kind"], ScanReply>;
   events: ForwardEvent;
 }
@@ -60,7 +63,9 @@ export type ScanReply =
 /** One thread of a scan, driven by requests. The same object runs in the main thread if starting a thread is not worth it. */
 export class ScanRunner {
   readonly #tell: (event: ForwardEvent) => void;
-  #thread: ScanThread | undefined;
+  #group: number | undefined;
+  /** by the number of the folder */
+  #threads: ScanThread[] = [];
   readonly #onMuchRead: (() => void) | null;
   #sink: StoreSink | null = null;
 
@@ -70,50 +75,58 @@ export class ScanRunner {
     this.#onMuchRead = onMuchRead;
   }
 
-  handle(request: ToThread): ScanReply {
+  handle(request: ScanWork["requests"]): ScanReply {
+    if (request.kind === "scan") this.#begin(request);
+    const thread = this.#threads[request.folder]!;
     switch (request.kind) {
-      case "scan": {
-        this.#sink = request.store === null ? null : new StoreSink(request.store, this.#tell);
-        this.#thread = new ScanThread(request.task, request.thread, { sink: this.#sink, onMuchRead: this.#onMuchRead });
-        this.#thread.unwanted = request.unwanted;
-        scanDirectories(this.#thread);
-        return { kind: "scanned", notes: this.#thread.notes };
-      }
+      case "scan":
+        thread.unwanted = request.unwanted;
+        scanDirectories(thread);
+        return { kind: "scanned", notes: thread.notes };
       case "again":
-        this.#thread!.notes.moved = [];
-        this.#thread!.unwanted = request.unwanted;
-        scanDirectories(this.#thread!);
-        return { kind: "scanned", notes: this.#thread!.notes };
+        thread.notes.moved = [];
+        thread.unwanted = request.unwanted;
+        scanDirectories(thread);
+        return { kind: "scanned", notes: thread.notes };
       case "captured":
-        this.#thread!.notes = newScanNotes();
+        thread.notes = newScanNotes();
         try {
-          readCaptured(this.#thread!, request.database);
+          readCaptured(thread, request.database);
         } finally {
-          this.#thread!.endJob();
+          thread.endJob();
         }
-        return { kind: "scanned", notes: this.#thread!.notes };
+        return { kind: "scanned", notes: thread.notes };
       case "help":
-        scanDirectories(this.#thread!);
-        return { kind: "scanned", notes: this.#thread!.notes };
+        scanDirectories(thread);
+        return { kind: "scanned", notes: thread.notes };
       case "trees":
-        buildTrees(this.#thread!, request.groups);
-        this.#thread!.close();
+        buildTrees(thread, request.groups);
+        thread.close();
         return { kind: "built", packs: this.#sink?.takePacks(request.keepTails) ?? null };
       case "tail":
         return { kind: "finished", packs: this.#sink!.finish(request.blobs, request.tails) };
       case "draft":
-        return { kind: "drafted", draft: draftStatCache(request.temporary, this.#thread!.table, this.#thread!.old) };
+        return { kind: "drafted", draft: draftStatCache(request.temporary, thread.table, thread.old) };
       case "abort":
         this.#sink?.abort(request.leavesPacks);
-        this.#thread?.close();
+        this.#sink = null;
+        thread?.close();
         return { kind: "aborted" };
     }
+  }
+  #begin({ group, task, thread, store, folder }: Extract<ScanWork["requests"], { kind: "scan" }>): void {
+    if (group !== this.#group) {
+      this.#group = group;
+      this.#threads = [];
+      this.#sink = store === null ? null : new StoreSink(store, this.#tell);
+    }
+    this.#threads[folder] = new ScanThread(task, thread, { sink: this.#sink, onMuchRead: this.#onMuchRead });
   }
 }
 
 /** Carries out the phases of a scan: a worker thread, or the main thread. */
 export interface Scanner {
-  ask(request: ToThread): Promise<ScanReply>;
+  ask(request: ScanWork["requests"]): Promise<ScanReply>;
   /** Called with events during a request. */
   onEvent: ((event: ForwardEvent) => void) | null;
 }
@@ -132,7 +145,7 @@ export class InlineScanner implements Scanner {
     () => warmThreads(SCAN),
   );
 
-  async ask(request: ToThread): Promise<ScanReply> {
+  async ask(request: ScanWork["requests"]): Promise<ScanReply> {
     return this.#runner.handle(request);
   }
 }

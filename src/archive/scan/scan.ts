@@ -8,7 +8,7 @@ import { isTableFull, C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, RECORD_WORDS, ScanT
 import type { StatCache, StatCacheDraft } from "../cache/stat-cache.ts";
 import type { FinishedPack, PackTail } from "../../repository/packs/pack-writer.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
-import { addMetSince, dropFormerNames, findLinkGroups, inodesOf, settleNames } from "./link-groups.ts";
+import { findLinkGroups, settleMoved, settleNames } from "./link-groups.ts";
 import { omitBelow, type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
 import { chunkMemories } from "./large-files.ts";
 import {
@@ -44,6 +44,7 @@ import {
   FoundDifference,
   LIST_AGAIN,
   LIST_IF_CHANGED,
+  mergeNotes,
   MOVED_REASON,
   newScanNotes,
   type NotedDatabase,
@@ -68,11 +69,6 @@ const PROGRESS_MS = 100;
 const TRIES = 2;
 const BROKEN_LOCK =
   "it was changed although Cairn held SQLite's lock: a program that ignores SQLite's locks writes to it";
-/**
- * Number of times that directories are listed again in which an entry was renamed during the scan: without that, a file renamed
- * between listing and reading would be in no point.
- */
-const AGAIN = 3;
 /** The kernel's clock for change times may be behind by that much. */
 const TICK_MS = 50;
 const SLASH = Buffer.from("/");
@@ -178,33 +174,41 @@ function capacityFor({ cache, unchanged }: ScanOptions): number {
  * FoundDifference} if `untilDifferent` is set and an entry differs.
  */
 export async function scan(wanted: ScanOptions): Promise<ScanResult> {
-  let options = wanted;
-  let capacity = capacityFor(options);
-  const { signal } = wanted;
+  return (await scanTogether([wanted]))[0]!;
+}
+
+/**
+ * Scans folders one after the other as {@link scan} does, with the memory, the store and the signal of the first. An entry
+ * that moves between two of the folders meanwhile is in one state. All packs are in the last result.
+ */
+export async function scanTogether(wanted: readonly ScanOptions[]): Promise<ScanResult[]> {
+  let all = wanted;
+  let growth = 1;
+  const { signal } = wanted[0]!;
   const take = async (): Promise<Thread<ScanWork>[]> => takeThreads({ kind: SCAN, signal });
-  if (isForOneThread(options)) {
-    let more: Thread<ScanWork>[] = [];
-    const takeMore = async (): Promise<Thread<ScanWork>[]> => (more = await take());
+  if (all.every(isForOneThread)) {
+    let more: Thread<ScanWork>[] | undefined;
+    const takeMore = async (): Promise<Thread<ScanWork>[]> => (more ??= await take());
     try {
-      return await new Scan(options, [new InlineScanner()], { capacity, takeMore }).run();
+      return await scanWith([new InlineScanner()], all, { growth, takeMore });
     } catch (error) {
       if (!isTableFull(error)) throw error;
-      options = startOver(options);
+      all = startOver(all);
     } finally {
-      giveBackThreads(more);
+      giveBackThreads(more ?? []);
     }
   }
   for (;;) {
     const threads = await take();
     let drafting: ScanResult["draft"] = null;
     try {
-      const result = await new Scan(options, threads, { capacity, takeMore: null }).run();
-      drafting = result.draft;
-      return result;
+      const results = await scanWith(threads, all, { growth, takeMore: null });
+      drafting = results[0]!.draft;
+      return results;
     } catch (error) {
       if (!isTableFull(error)) throw error;
-      options = startOver(options);
-      capacity *= GROWTH;
+      all = startOver(all);
+      growth *= GROWTH;
     } finally {
       if (drafting === null) giveBackThreads(threads);
       else {
@@ -219,10 +223,11 @@ export async function scan(wanted: ScanOptions): Promise<ScanResult> {
  * Returns options for a scan after an abandoned one: its packs are gone, so their content is stored again, but already
  * forwarded content is not forwarded again.
  */
-function startOver({ store, ...options }: ScanOptions): ScanOptions {
-  if (store === undefined) return options;
-  store.index.beginSession();
-  return { ...options, store: { ...store, forward: undefined } };
+function startOver(all: readonly ScanOptions[]): ScanOptions[] {
+  all[0]!.store?.index.beginSession();
+  return all.map(({ store, ...options }) =>
+    store === undefined ? options : { ...options, store: { ...store, forward: undefined } },
+  );
 }
 
 /** Starts threads early if the cache's size shows that a scan will need them. */
@@ -231,28 +236,87 @@ export function prepareScan(statCache: string): void {
   if (size === undefined || size > INLINE_ENTRIES * RECORD_WORDS * 4) warmThreads(SCAN);
 }
 
+/** Parts of scans that are made together. */
+interface Together {
+  /** factor of the usual capacity of a table */
+  growth: number;
+  /** Starts threads if the work exceeds this one, at the first call only; null if threads scan already. */
+  takeMore: (() => Promise<Scanner[]>) | null;
+  /** unique in this process */
+  group: number;
+  chunks: ReturnType<typeof chunkMemories>;
+  packs: FinishedPack[];
+  tails: PackTail[];
+  forwardTails: PackTail[];
+}
+
+let groups = 0;
+
+async function scanWith(
+  threads: readonly Scanner[],
+  all: readonly ScanOptions[],
+  how: Pick<Together, "growth" | "takeMore">,
+): Promise<ScanResult[]> {
+  const { signal, memory } = all[0]!;
+  throwIfAborted(signal);
+  const chunks = chunkMemories(threads.length);
+  const together: Together = { ...how, group: ++groups, chunks, packs: [], tails: [], forwardTails: [] };
+  const scans = all.map((options, folder) => new Scan(options, threads, { together, folder }));
+  let now = scans[0]!;
+  const stop = (): void => scans.forEach((each) => each.stop());
+  signal?.addEventListener("abort", stop, { once: true });
+  const timer = all.every(({ onProgress }) => onProgress === undefined)
+    ? undefined
+    : setInterval(() => now.report(), PROGRESS_MS);
+  try {
+    for (now of scans) {
+      await now.walk();
+      if (scans.length > 1) now.report();
+    }
+    await settleMoved(scans);
+    for (now of scans) await now.capture();
+    // No thread reads a large file from here on. Small rings would make threads wait for each other.
+    memory.giveBackRings();
+    const results: ScanResult[] = [];
+    for (now of scans) results.push(await now.build(now === scans.at(-1)));
+    return results;
+  } catch (error) {
+    stop();
+    for (const each of scans) await each.abandon(error);
+    throw now.hasDifference && signal?.aborted !== true ? new FoundDifference() : error;
+  } finally {
+    clearInterval(timer);
+    signal?.removeEventListener("abort", stop);
+    for (const each of scans) each.close();
+  }
+}
+
 class Scan {
   readonly #options: ScanOptions;
   readonly #threads: Scanner[];
-  readonly #takeMore: (() => Promise<Scanner[]>) | null;
+  readonly #together: Together;
+  readonly #folder: number;
   readonly #table: ScanTable;
   readonly #task: ScanTask;
-  readonly #packs: FinishedPack[] = [];
-  readonly #tails: PackTail[] = [];
-  readonly #forwardTails: PackTail[] = [];
   readonly #spilled: ScanResult["spilled"] = { file: null, blobs: [], trees: [] };
   #store: StoreSinkTask | null = null;
+  #replies: ScanReply[] = [];
+  #notes = newScanNotes();
+  #phase: ScanProgress["phase"] = "scanning";
+  /** Directories that were renamed or changed since they were listed, and directories of entries that have moved. */
+  moved = new Set<number>();
+  #renamed: readonly string[] | null = null;
 
-  /** `takeMore`: starts threads if the work exceeds this one; null if threads scan already. */
   constructor(
     options: ScanOptions,
     threads: readonly Scanner[],
-    { capacity, takeMore }: { capacity: number; takeMore: (() => Promise<Scanner[]>) | null },
+    { together, folder }: { together: Together; folder: number },
   ) {
     this.#options = options;
     this.#threads = [...threads];
-    this.#takeMore = takeMore;
-    this.#table = new ScanTable(options.memory.table(capacity));
+    this.#together = together;
+    this.#folder = folder;
+    this.#table = new ScanTable(options.memory.table(capacityFor(options) * together.growth));
     const { request } = options;
     const trustsTimes = request.reread !== true && request.crossMounts !== true;
     this.#task = {
@@ -272,9 +336,9 @@ class Scan {
       mounts: mountsOf(request),
       quick: options.quick ?? false,
       capturesDatabases: options.databases !== undefined && options.store !== undefined,
-      readLimit: takeMore === null ? Number.MAX_SAFE_INTEGER : INLINE_BYTES,
+      readLimit: together.takeMore === null ? Number.MAX_SAFE_INTEGER : INLINE_BYTES,
       chunkerPolynomial: options.chunkerPolynomial,
-      ...chunkMemories(threads.length),
+      ...together.chunks,
     };
     this.#hold(this.#task);
   }
@@ -283,77 +347,110 @@ class Scan {
     this.#options.memory.hold(this.#options.cacheStays === true ? { ...task, old: null } : task);
   }
 
-  async run(): Promise<ScanResult> {
-    const { signal, onProgress } = this.#options;
-    throwIfAborted(signal);
-    const stop = (): void => this.#stop();
-    signal?.addEventListener("abort", stop, { once: true });
-    let phase: ScanProgress["phase"] = "scanning";
-    const timer =
-      onProgress === undefined ? undefined : setInterval(() => onProgress(this.#progress(phase)), PROGRESS_MS);
-    try {
-      this.#addRoot();
-      const notes = await this.#scan();
-      // No thread reads a large file from here on. Small rings would make threads wait for each other.
-      this.#options.memory.giveBackRings();
-      if (notes.omitted.length > 0) omitBelow(this.#table);
-      const old = this.#options.cache?.table ?? null;
-      const groups = findLinkGroups(this.#table, old, this.#settles(notes));
-      phase = "trees";
-      const counts = countsOf(this.#table, old, groups, notes);
-      firstFailure(await Promise.allSettled([this.#build(groups), this.#count(counts)]));
-      throwIfAborted(signal);
-      this.#startDraft(notes);
-      const result: ScanResult = {
-        table: this.#table,
-        old,
-        directories: this.#table.control[C.DIRECTORIES]!,
-        notes,
-        groups,
-        packs: this.#packs,
-        spilled: this.#spilled,
-        draft: this.#draft,
-        ...counts,
-        ...this.#rootDigests(),
-      };
-      if (this.#options.store !== undefined) await this.#finish(this.#options.finish?.(result) ?? []);
-      this.#options.memory.done(this.#table.buffers);
-      return result;
-    } catch (error) {
-      this.#stop();
-      await discardDraft(this.#draft);
-      // After a stop the finished packs stay for the next save.
-      const leavesPacks = signal?.aborted === true;
-      await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort", leavesPacks })));
-      for (const { path } of [...(leavesPacks ? [] : this.#packs), ...this.#tails, ...this.#forwardTails])
-        clearAway(path);
-      if (this.#spilled.file !== null) fs.closeSync(this.#spilled.file);
-      if (isTableFull(error)) this.#options.memory.abandon(this.#table.buffers);
-      throw this.#table.control[C.DIFFERS] === 0 || signal?.aborted === true ? error : new FoundDifference();
-    } finally {
-      clearInterval(timer);
-      signal?.removeEventListener("abort", stop);
-      for (const thread of this.#threads) thread.onEvent = null;
-    }
+  get table(): ScanTable {
+    return this.#table;
+  }
+
+  get old(): ScanTable | null {
+    return this.#options.cache?.table ?? null;
+  }
+
+  get root(): Uint8Array {
+    return this.#task.request.root;
+  }
+
+  get began(): number {
+    return this.#task.began;
+  }
+
+  get hasDifference(): boolean {
+    return this.#table.control[C.DIFFERS] !== 0;
+  }
+
+  /** Reads the folder, once. */
+  async walk(): Promise<void> {
+    this.#addRoot();
+    const store = (this.#store = this.#sinkTask());
+    this.#passForwardedOn();
+    const { group } = this.#together;
+    await this.#noteReplies((thread) => ({ kind: "scan", group, task: this.#task, thread, store, unwanted: [] }));
+  }
+
+  async #noteReplies(request: (thread: number) => ToThread): Promise<void> {
+    this.#replies = await this.#all(request);
+    if (this.#table.control[C.PENDING]! > 0)
+      append(this.#replies, await this.#goOn(this.#store, unwantedIn(this.#replies)));
+    this.moved = new Set(notesIn(this.#replies).flatMap((notes) => notes.moved));
+    this.#renamed = this.#options.renamedIn?.() ?? null;
+  }
+
+  /** Captures databases in use, and adds up the notes. */
+  async capture(): Promise<void> {
+    this.#notes = this.#merged(await this.#captured(notesIn(this.#replies)));
+  }
+
+  /** Builds the trees. The last scan of the group also completes the packs of all. */
+  async build(isLast: boolean): Promise<ScanResult> {
+    const [notes, { old }] = [this.#notes, this];
+    if (notes.omitted.length > 0) omitBelow(this.#table);
+    const links = findLinkGroups(this.#table, old, this.#settles(notes));
+    this.#phase = "trees";
+    const counts = countsOf(this.#table, old, links, notes);
+    firstFailure(await Promise.allSettled([this.#build(links), this.#count(counts)]));
+    throwIfAborted(this.#options.signal);
+    this.#startDraft(notes);
+    const result: ScanResult = {
+      table: this.#table,
+      old,
+      directories: this.#table.control[C.DIRECTORIES]!,
+      notes,
+      groups: links,
+      packs: this.#together.packs,
+      spilled: this.#spilled,
+      draft: this.#draft,
+      ...counts,
+      ...this.#rootDigests(),
+    };
+    if (isLast && this.#options.store !== undefined) await this.#finish(this.#options.finish?.(result) ?? []);
+    this.#options.memory.done(this.#table.buffers);
+    return result;
+  }
+
+  /** Ends the threads' work and removes its files. After a stop by the caller the finished packs stay for the next save. */
+  async abandon(error: unknown): Promise<void> {
+    await discardDraft(this.#draft);
+    const leavesPacks = this.#options.signal?.aborted === true;
+    await Promise.allSettled(this.#threads.map(async (thread) => this.#ask(thread, { kind: "abort", leavesPacks })));
+    const { packs, tails, forwardTails } = this.#together;
+    for (const { path } of [...(leavesPacks ? [] : packs), ...tails, ...forwardTails]) clearAway(path);
+    if (this.#spilled.file !== null) fs.closeSync(this.#spilled.file);
+    if (isTableFull(error)) this.#options.memory.abandon(this.#table.buffers);
+  }
+
+  close(): void {
+    for (const thread of this.#threads) thread.onEvent = null;
   }
 
   /**
    * Returns a function that settles names of one inode with different results; undefined if there certainly are none.
    */
   #settles(notes: ScanNotes): ((differing: ReadonlySet<string>) => void) | undefined {
-    const { request, cache, quick } = this.#options;
+    const { request, quick } = this.#options;
     // A tree of clones does not change. A scan that reads less may know less of one name than of another.
     const { root, clonedFrom, unread } = request;
     if (clonedFrom !== undefined || quick === true || unread !== undefined || this.#table.control[C.RECORDS] === 0)
       return undefined;
-    const tables = { table: this.#table, old: cache?.table ?? null };
-    return (differing) => settleNames(tables, { root, notes }, differing);
+    return (differing) => settleNames(this, { root, notes }, differing);
   }
 
-  #progress(phase: ScanProgress["phase"]): ScanProgress {
+  report(): void {
     const { control } = this.#table;
-    if (phase === "trees") return { phase, done: control[C.NEXT_TREE]! };
-    return { phase, done: control[C.FILES_DONE]!, bytes: control[C.KIB_DONE]! * 1024, current: this.#current() };
+    const phase = this.#phase;
+    this.#options.onProgress?.(
+      phase === "trees"
+        ? { phase, done: control[C.NEXT_TREE]! }
+        : { phase, done: control[C.FILES_DONE]!, bytes: control[C.KIB_DONE]! * 1024, current: this.#current() },
+    );
   }
 
   #current(): string {
@@ -372,7 +469,7 @@ class Scan {
     if (this.#options.store !== undefined) counts.summarise();
   }
 
-  #stop(): void {
+  stop(): void {
     Atomics.store(this.#table.control, C.STOP, 1);
     Atomics.add(this.#table.control, C.SIGNAL, 1);
     Atomics.notify(this.#table.control, C.SIGNAL);
@@ -387,14 +484,18 @@ class Scan {
     table.control[C.PENDING] = 1;
   }
 
+  async #ask(thread: Scanner, request: ToThread): Promise<ScanReply> {
+    return thread.ask({ ...request, folder: this.#folder });
+  }
+
   async #all(request: (thread: number) => ToThread, threads: readonly Scanner[] = this.#threads): Promise<ScanReply[]> {
     const settled = await Promise.allSettled(
       threads.map(async (thread, i) => {
         try {
-          return await thread.ask(request(i));
+          return await this.#ask(thread, request(i));
         } catch (error) {
           // One failed thread ends the others, which would wait for it.
-          this.#stop();
+          this.stop();
           throw error;
         }
       }),
@@ -402,53 +503,22 @@ class Scan {
     return firstFailure(settled);
   }
 
-  async #scan(): Promise<ScanNotes> {
-    const store = (this.#store = this.#sinkTask());
-    this.#passForwardedOn();
-    let replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store, unwanted: [] }));
-    const tables = { table: this.#table, old: this.#options.cache?.table ?? null };
-    const { request, began } = this.#task;
-    const { root } = request;
-    let before: Float64Array | null = null;
-    for (let round = 0; ; round++) {
-      if (this.#table.control[C.PENDING]! > 0) append(replies, await this.#goOn(store, unwantedIn(replies)));
-      const parts = notesIn(replies);
-      const moved = new Set(parts.flatMap((notes) => notes.moved));
-      if (before !== null) {
-        dropFormerNames(tables, root, moved);
-        addMetSince(tables, { before, began, found: moved });
-      }
-      const renamed = this.#options.renamedIn?.() ?? null;
-      const isSure = moved.size === 0 && (before !== null || !this.#mayLackMoved(parts, renamed));
-      if (isSure || round === AGAIN) {
-        const captured = await this.#captured(parts);
-        return this.#merged(captured, [...moved]);
-      }
-      before = inodesOf(tables);
-      this.#listAgain(moved, renamed);
-      this.#foundMoved = true;
-      const unwanted = unwantedIn(replies);
-      replies = await this.#all(() => ({ kind: "again", unwanted }));
-    }
-  }
-
-  #foundMoved = false;
-
   /** True if an entry may have been renamed from a directory before its listing into one that had been listed. */
-  #mayLackMoved(parts: readonly ScanNotes[], renamed: readonly string[] | null): boolean {
+  mayLackMoved(): boolean {
     const { request, mounts, began } = this.#task;
     // A held tree stands still. A look for people, or for any difference, need not be whole.
     if (request.heldAt !== undefined || request.byTimes === true || request.untilDifferent === true) return false;
-    if (renamed !== null) return renamed.length > 0;
+    if (this.#renamed !== null) return this.#renamed.length > 0;
     if (!keepsDirectoryTimes(request.root) || (request.crossMounts === true && mounts.size > 0)) return true;
     const isSetBack = Date.now() - began < performance.now() - this.#began - TICK_MS;
-    return isSetBack || parts.some(({ changed }) => changed > 0);
+    return isSetBack || notesIn(this.#replies).some(({ changed }) => changed > 0);
   }
 
   readonly #began = performance.now();
 
-  /** Queues directories to be listed again: these, and others that have changed since they were listed. */
-  #listAgain(moved: ReadonlySet<number>, renamed: readonly string[] | null): void {
+  /** Lists directories again: those that are noted as moved, and others that have changed since they were listed. */
+  async listAgain(): Promise<void> {
+    const [{ moved }, renamed] = [this, this.#renamed];
     const seen = new Set(renamed);
     const { control, directories, jobs } = this.#table;
     jobs.fill(0, 0, control[C.JOBS]! * 4);
@@ -459,7 +529,12 @@ class Scan {
       const isMoved = moved.has(directory) || (seen.size > 0 && seen.has(latin1(this.#table.directoryPath(directory))));
       if (isMoved || renamed === null) this.#table.addJob(directory, 0, isMoved ? LIST_AGAIN : LIST_IF_CHANGED);
     }
+    this.#foundMoved = true;
+    const unwanted = unwantedIn(this.#replies);
+    await this.#noteReplies(() => ({ kind: "again", unwanted }));
   }
+
+  #foundMoved = false;
 
   /** Captures databases in use, lets one thread read them again, and checks the others. Returns all notes with the results. */
   async #captured(parts: ScanNotes[]): Promise<ScanNotes[]> {
@@ -549,7 +624,7 @@ class Scan {
    * caller's thread reads a large file alone if no thread can be started.
    */
   async #readersOf(file: Buffer): Promise<readonly Scanner[]> {
-    if (this.#takeMore === null) return this.#threads;
+    if (this.#together.takeMore === null) return this.#threads;
     if (this.#threads.length === 1 && sizeOf(file) > INLINE_BYTES)
       try {
         await this.#goOn(this.#store, []);
@@ -576,13 +651,13 @@ class Scan {
   }
 
   /** Merges the threads' notes, and adds directories that kept changing to the end. */
-  #merged(parts: readonly ScanNotes[], moved: readonly number[]): ScanNotes {
+  #merged(parts: readonly ScanNotes[]): ScanNotes {
     const notes = mergeNotes(parts);
     // An entry that was read again may be noted twice.
     notes.omitted = notes.omitted.filter(({ path }, i, all) => i === 0 || comparePaths(path, all[i - 1]!.path) !== 0);
-    if (!this.#foundMoved && moved.length === 0) return notes;
+    if (!this.#foundMoved && this.moved.size === 0) return notes;
     omitBelow(this.#table);
-    for (const directory of moved)
+    for (const directory of this.moved)
       if ((this.#table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) === 0)
         notes.torn.push({ path: Uint8Array.from(this.#table.directoryPath(directory)), reason: MOVED_REASON });
     notes.mounts = notes.mounts.filter((path, i, all) => i === 0 || comparePaths(path, all[i - 1]!) !== 0);
@@ -591,12 +666,13 @@ class Scan {
 
   /** Starts threads that scan the entries left by this one. */
   async #goOn(store: StoreSinkTask | null, unwanted: UnwantedEntry[]): Promise<ScanReply[]> {
-    const more = await this.#takeMore!();
+    const more = await this.#together.takeMore!();
     append(this.#threads, more);
     this.#passForwardedOn();
     const task = { ...this.#task, readLimit: Number.MAX_SAFE_INTEGER, ...chunkMemories(more.length) };
     this.#hold(task);
-    return this.#all((thread) => ({ kind: "scan", task, thread, store, unwanted }), more);
+    const { group } = this.#together;
+    return this.#all((thread) => ({ kind: "scan", group, task, thread, store, unwanted }), more);
   }
 
   #sinkTask(): StoreSinkTask | null {
@@ -632,9 +708,9 @@ class Scan {
     const replies = await this.#all((thread) => ({ kind: "trees", groups, keepTails: thread === FINISHING }));
     for (const reply of replies) {
       if (reply.kind !== "built" || reply.packs === null) continue;
-      append(this.#packs, reply.packs.packs);
-      append(this.#tails, reply.packs.tails);
-      append(this.#forwardTails, reply.packs.forwardTails);
+      append(this.#together.packs, reply.packs.packs);
+      append(this.#together.tails, reply.packs.tails);
+      append(this.#together.forwardTails, reply.packs.forwardTails);
       append(this.#spilled.blobs, reply.packs.spilled.blobs);
       append(this.#spilled.trees, reply.packs.spilled.trees);
     }
@@ -643,11 +719,9 @@ class Scan {
   /** Lets the last thread, now idle, write the stat cache, unless the present cache describes the same state. */
   #startDraft(notes: ScanNotes): void {
     const { draft, cache } = this.#options;
-    if (draft === undefined || this.#takeMore !== null || this.#threads.length < 2) return;
+    if (draft === undefined || this.#together.takeMore !== null || this.#threads.length < 2) return;
     if (cache !== null && notes.filesRead === 0 && Buffer.compare(cache.tree, this.#rootDigests().tree) === 0) return;
-    this.#draft = this.#threads
-      .at(-1)!
-      .ask({ kind: "draft", temporary: draft })
+    this.#draft = this.#ask(this.#threads.at(-1)!, { kind: "draft", temporary: draft })
       .then((reply) => (reply.kind === "drafted" ? reply.draft : null))
       .catch(() => {
         clearAway(draft);
@@ -660,9 +734,9 @@ class Scan {
 
   /** One thread merges the others' unfinished packs, so that a small change makes one pack of each type. */
   async #finish(blobs: ExtraBlob[]): Promise<void> {
-    const tails = { tails: this.#tails, forwardTails: this.#forwardTails };
-    const reply = await this.#threads[FINISHING]!.ask({ kind: "tail", tails, blobs });
-    if (reply.kind === "finished") append(this.#packs, reply.packs.packs);
+    const { packs, tails, forwardTails } = this.#together;
+    const reply = await this.#ask(this.#threads[FINISHING]!, { kind: "tail", tails: { tails, forwardTails }, blobs });
+    if (reply.kind === "finished") append(packs, reply.packs.packs);
     this.#addGiven(this.#options.store!);
     this.#options.store?.forward?.onEnd();
   }
@@ -670,10 +744,11 @@ class Scan {
   /** Adds the packs that were given to the save at its beginning and whose blobs this folder needs. */
   #addGiven({ index, mostBytes = null }: ScanStore): void {
     const wanted = index.wantedPacks();
-    append(this.#packs, wanted);
+    const { packs } = this.#together;
+    append(packs, wanted);
     if (wanted.length > 0 && mostBytes !== null)
       requireWithin(
-        this.#packs.reduce((sum, { size }) => sum + size, 0),
+        packs.reduce((sum, { size }) => sum + size, 0),
         mostBytes,
       );
   }
@@ -720,17 +795,4 @@ function sizeOf(file: Buffer): number {
   } catch {
     return 0;
   }
-}
-
-/** Adds up counts and joins lists. Sorts by path the lists of which only the first entries are shown. */
-function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
-  const all = newScanNotes();
-  const sums = all as unknown as Record<string, number | unknown[]>;
-  for (const part of parts)
-    for (const [key, value] of Object.entries(part) as [string, number | unknown[]][])
-      if (typeof value === "number") sums[key] = (sums[key] as number) + value;
-      else append(sums[key] as unknown[], value);
-  for (const list of [all.omitted, all.unwanted, all.oddRules]) list.sort((a, b) => comparePaths(a.path, b.path));
-  for (const list of [all.longRules, all.mounts]) list.sort(comparePaths);
-  return all;
 }

@@ -66,6 +66,11 @@ export function deviceWord(s: Uint32Array): number {
   return deviceNumber(s[STAT.DEV_MAJOR]!, s[STAT.DEV_MINOR]!);
 }
 
+/** When an inode was made (ms since 1970), by a record that begins at `base` (`R`) or a stat result (`STAT`); 0: not known. */
+export function bornAt(words: Uint32Array, { BIRTH, BIRTH_NS }: typeof R | typeof STAT, base = 0): number {
+  return words[base + BIRTH]! * 1000 + words[base + BIRTH_NS]! / 1e6;
+}
+
 /** True if a record still matches a stat result. */
 export function sameStat(words: Uint32Array, base: number, s: Uint32Array): boolean {
   return (

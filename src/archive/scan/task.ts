@@ -1,4 +1,6 @@
+import { append } from "../../append.ts";
 import { CairnError } from "../../errors.ts";
+import { comparePaths } from "../../formats/bytes.ts";
 import type { newChunkMemory } from "../../repository/packs/chunker.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import type { TableBuffers } from "../cache/scan-table.ts";
@@ -224,6 +226,19 @@ export function newScanNotes(): ScanNotes {
     longRules: [],
     oddRules: [],
   };
+}
+
+/** Adds up counts and joins lists. Sorts by path the lists of which only the first entries are shown. */
+export function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
+  const all = newScanNotes();
+  const sums = all as unknown as Record<string, number | unknown[]>;
+  for (const part of parts)
+    for (const [key, value] of Object.entries(part) as [string, number | unknown[]][])
+      if (typeof value === "number") sums[key] = (sums[key] as number) + value;
+      else append(sums[key] as unknown[], value);
+  for (const list of [all.omitted, all.unwanted, all.oddRules]) list.sort((a, b) => comparePaths(a.path, b.path));
+  for (const list of [all.longRules, all.mounts]) list.sort(comparePaths);
+  return all;
 }
 
 /** Each thread names at most this many entries that were not read whole; the flags of the other records tell the rest. */

@@ -3,7 +3,13 @@ import { join } from "node:path";
 import { append } from "../../append.ts";
 import { loadStatCache, writeStatCache } from "../../archive/cache/stat-cache.ts";
 import { presentSource } from "../../archive/scan/present-source.ts";
-import { scan, ScanMemory, type ScanOptions, type ScanResult } from "../../archive/scan/scan.ts";
+import {
+  ScanMemory,
+  type ScanOptions,
+  type ScanProgress,
+  type ScanResult,
+  scanTogether,
+} from "../../archive/scan/scan.ts";
 import { directoryNode, modeWithoutList, rootMetadata } from "../../archive/write/root-metadata.ts";
 import { LiveDatabases } from "../../capture/sqlite/live-databases.ts";
 import type { PathsBackupOptions, TransferredSize } from "../../contract/snapshots.ts";
@@ -59,27 +65,31 @@ export async function scanParts(parts: readonly PartToScan[], into: ScanPartsOpt
     said: { torn: [], captured: [], databases: [], ownerless: [] },
   };
   const taking = new PackTaking(into);
-  let [done, bytes] = [0, 0];
-  for (const part of parts) {
-    const cache = join(into.session.access.cache, FOLDER, nameOfCache(part));
-    const result = await scan({
-      ...scanOptions(part, into, memory),
-      cache: into.options.reread === true ? null : loadStatCache(cache),
-      store: { ...taking.store, taker: taking },
-      signal: taking.signal,
-      onProgress: (now) => {
-        if (now.phase === "scanning")
-          into.options.onProgress?.({ ...now, done: done + now.done, bytes: bytes + (now.bytes ?? 0) });
-      },
-    }).catch((error: unknown) => {
-      throw taking.failure ?? error;
-    });
-    done += result.notes.files;
-    bytes += result.notes.bytesRead;
-    await taking.settled();
+  const places = parts.map((part) => join(into.session.access.cache, FOLDER, nameOfCache(part)));
+  const progress = parts.map(() => ({ done: 0, bytes: 0 }));
+  const scans = parts.map((part, i) => ({
+    ...scanOptions(part, into, memory),
+    cache: into.options.reread === true ? null : loadStatCache(places[i]!),
+    store: { ...taking.store, taker: taking },
+    signal: taking.signal,
+    onProgress: (now: ScanProgress) => {
+      if (now.phase !== "scanning") return;
+      progress[i] = { done: now.done, bytes: now.bytes ?? 0 };
+      const [done, bytes] = [
+        progress.reduce((sum, each) => sum + each.done, 0),
+        progress.reduce((sum, each) => sum + each.bytes, 0),
+      ];
+      into.options.onProgress?.({ ...now, done, bytes });
+    },
+  }));
+  const results = await scanTogether(scans).catch((error: unknown) => {
+    throw taking.failure ?? error;
+  });
+  await taking.settled();
+  for (const [i, result] of results.entries()) {
     warnOfRules(result, into.options);
-    add(all, part, result);
-    keep(cache, result);
+    add(all, parts[i]!, result);
+    keep(places[i]!, result);
   }
   const held = stack.move();
   return { ...all, [Symbol.asyncDispose]: async () => held.disposeAsync() };
