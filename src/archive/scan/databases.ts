@@ -78,7 +78,7 @@ const MOST_CHECKED_BYTES = 64 << 20;
  * UNCHECKED flag if it is whole. Null if the database changed since it was read.
  */
 export async function checkResting(
-  { record }: { record: number },
+  record: number,
   { path, root, table, capture, held, signal }: RestingCall,
 ): Promise<CapturedLabel | null> {
   const place = joinPath(root, path);

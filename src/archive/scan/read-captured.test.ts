@@ -7,6 +7,7 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, test, type TestContext } from "node:test";
 import workers from "node:worker_threads";
 import { syscalls } from "../../fs/linux/syscalls.ts";
+import { nameAt } from "../../fs/listing.ts";
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { notedPaths, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import type { DatabaseCapture, HeldDatabase } from "./databases.ts";
@@ -143,4 +144,38 @@ void describe("scan of a large database in use", () => {
     assert.deepEqual([saved.notes.omitted, notedPaths(saved.notes.captured)], [[], ["a.db", "live.db"]]);
     assert.ok(saved.notes.bytesRead > INLINE_BYTES);
   });
+});
+
+test("scan marks a database as checked in a folder that is listed again after the database was read", async (t) => {
+  const saves = await TestStore.create(t);
+  const root = temporaryFolder(t);
+  await saves.save(root);
+  for (const name of ["a.db", "b.db"]) {
+    const database = new DatabaseSync(path.join(root, name));
+    database.exec("CREATE TABLE t (v)");
+    database.close();
+  }
+  fs.writeFileSync(path.join(root, "m.1"), "x");
+  const sys = syscalls();
+  const { stat } = sys;
+  t.mock.method(sys, "stat", (...args: Parameters<typeof stat>) => {
+    const isLooked = Buffer.from(nameAt(args[1], args[2])).toString() === "m.1";
+    if (isLooked && fs.existsSync(path.join(root, "m.1"))) {
+      fs.renameSync(path.join(root, "m.1"), path.join(root, "m.2"));
+      fs.renameSync(path.join(root, "b.db"), path.join(root, "c.db"));
+    }
+    return stat(...args);
+  });
+  const capture = captureWith(() => null);
+  const saved = await here(async () => saves.save(root, { databases: { capture, held: null } }));
+  t.mock.restoreAll();
+  assert.deepEqual(pathsOf(saved), ["a.db", "c.db", "m.2"]);
+  assert.deepEqual(
+    saved.summarise().databases.map(({ path: at, isUnchecked }) => [Buffer.from(at).toString(), isUnchecked]),
+    [
+      ["a.db", false],
+      ["c.db", false],
+    ],
+  );
+  assert.deepEqual(notedPaths(saved.notes.captured), ["a.db", "c.db"]);
 });

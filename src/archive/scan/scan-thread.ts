@@ -290,7 +290,7 @@ export class ScanThread {
   /** Notes a database that was read while no process used it, to be checked. */
   noteResting(directory: number, record: number): void {
     const name = Uint8Array.from(this.table.recordName(record));
-    if (this.task.capturesDatabases) this.notes.resting.push({ directory, name, record });
+    if (this.task.capturesDatabases) this.notes.resting.push({ directory, name });
   }
 
   noteIgnored(path: Uint8Array): void {

@@ -27,7 +27,7 @@ import {
   type Spilled,
   type StoreSinkTask,
 } from "./store-sink.ts";
-import { checkResting, type DatabaseCapture, type HeldAs, isRead } from "./databases.ts";
+import { checkResting, type DatabaseCapture, type HeldAs, isRead, recordOf } from "./databases.ts";
 import { ScanMemory } from "./scan-memory.ts";
 import {
   INLINE_BYTES,
@@ -540,10 +540,9 @@ class Scan {
   async #captured(parts: ScanNotes[]): Promise<ScanNotes[]> {
     const { databases, store } = this.#options;
     const asked = (databases?.always ?? []).flatMap((path) => this.#placeOf(Buffer.from(path)) ?? []);
-    const all = [...parts.flatMap((notes) => notes.databases), ...asked];
-    const noted = new Map(all.map((each) => [this.#pathOf(each), each]));
-    const resting = parts.flatMap((notes) => notes.resting).filter((each) => !noted.has(this.#pathOf(each)));
-    if (databases === undefined || store === undefined || noted.size + resting.length === 0) return parts;
+    const noted = this.#byPath([...parts.flatMap((notes) => notes.databases), ...asked]);
+    const resting = this.#byPath(parts.flatMap((notes) => notes.resting));
+    if (databases === undefined || store === undefined || noted.size + resting.size === 0) return parts;
     const captured: ScanNotes["captured"] = [];
     const read: ScanNotes[] = [];
     const capture = async (path: Buffer, database: NotedDatabase): Promise<void> => {
@@ -553,11 +552,13 @@ class Scan {
     };
     try {
       for (const [path, database] of noted) await capture(Buffer.from(path, "latin1"), database);
-      for (const each of resting) {
-        const path = Buffer.from(this.#pathOf(each), "latin1");
-        const { request, signal } = this.#options;
-        const { root } = request;
-        const checked = await checkResting(each, { ...databases, path, root, signal, table: this.#table });
+      for (const [place, each] of resting) {
+        // A folder that was listed again has other records.
+        const record = recordOf(this.#table, each.directory, each.name);
+        if (record < 0 || noted.has(place)) continue;
+        const path = Buffer.from(place, "latin1");
+        const [{ signal }, { root }] = [this.#options, this];
+        const checked = await checkResting(record, { ...databases, path, root, signal, table: this.#table });
         if (checked === null) await capture(path, each);
         else captured.push(checked);
       }
@@ -591,8 +592,7 @@ class Scan {
     { directory, name }: NotedDatabase,
     { capture, held: tree, store }: NonNullable<ScanOptions["databases"]> & { store: ScanStore },
   ): Promise<{ labels: CapturedLabel[]; notes: ScanNotes[] }> {
-    const { request, signal } = this.#options;
-    const { root } = request;
+    const [{ signal }, { root }] = [this.#options, this];
     const full = Buffer.concat([root, SLASH, path]);
     // The wait for threads comes before the hold, during which programs cannot write to the database.
     const threads = await this.#readersOf(full);
@@ -646,8 +646,10 @@ class Scan {
     return null;
   }
 
-  #pathOf({ directory, name }: NotedDatabase): string {
-    return joinPath(this.#table.directoryPath(directory), name).toString("latin1");
+  /** Databases by path in latin1, without those of folders that moved away. */
+  #byPath(databases: readonly NotedDatabase[]): Map<string, NotedDatabase> {
+    const there = databases.filter(({ directory }) => !this.#table.isBelowGone(directory));
+    return new Map(there.map((each) => [latin1(joinPath(this.#table.directoryPath(each.directory), each.name)), each]));
   }
 
   /** Merges the threads' notes, and adds directories that kept changing to the end. */

@@ -192,7 +192,7 @@ export interface ScanNotes {
   /** databases in use, to be captured */
   databases: NotedDatabase[];
   /** databases that no process used; after the scan SQLite checks each of them */
-  resting: (NotedDatabase & { record: number })[];
+  resting: NotedDatabase[];
   /** databases that were captured, or that could not be, with the reason */
   captured: CapturedLabel[];
   /** complete: a restore does not enter mounts */
