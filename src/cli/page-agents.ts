@@ -76,9 +76,10 @@ async function statusOf(ask: (words: readonly string[]) => Promise<Answer>, word
   const { folders } = (await ask(words)).data as { folders: { path: string; agents: Told[] }[] };
   return folders.map(({ path, agents }) => ({
     path,
-    agents: agents.map(({ tool, covered, why, last_prompt, last_hook: hook, problems }) => ({
+    agents: agents.map(({ tool, covered, installed, why, last_prompt, last_hook: hook, problems }) => ({
       tool,
       covered,
+      ...(installed && { installed }),
       why,
       last_prompt,
       ...(hook ? { last_hook_at: hook.at } : {}),

@@ -296,7 +296,7 @@ export const RestoreResult = object({
   changed: opt(
     rows(
       PlanEntry,
-      "the first ten entries that were changed; absent if the whole folder was swapped or nothing was done",
+      "the first ten entries that were changed, those of git last; absent if the whole folder was swapped or nothing was done",
     ),
   ),
   through_sqlite: opt(

@@ -193,6 +193,8 @@ export interface AgentsIn {
     tool: string;
     /** True: hooks of the agent save the folder, if the agent runs them. */
     covered: boolean;
+    /** Places of hooks that `cairn agent install` wrote, for example `user`; empty: a tool that calls its hook by itself. */
+    installed?: string[];
     /** Reason if the folder is not covered. */
     why: string | null;
     /** Time of the last prompt that a person gave the agent there, by the agent's own records; null: never, or unknown. */

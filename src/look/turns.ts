@@ -170,11 +170,14 @@ async function turnOf(
     after,
     not_saved: notSaved,
     changed: isUnknown || (changed.size === 0 && (notSaved.length > 0 || before === null)) ? null : changed.size,
-    paths: isUnknown ? [] : [...changed.values()].slice(0, SHOWN_PATHS),
+    paths: isUnknown ? [] : ofGitLast(changed).slice(0, SHOWN_PATHS),
     uncertain: entriesOf(false).size,
     taken_back: isTakenBack,
   };
 }
+
+const ofGitLast = (entries: ReadonlyMap<string, NamedPath>): NamedPath[] =>
+  [false, true].flatMap((ofGit) => [...entries].flatMap(([path, name]) => (OF_GIT.test(path) === ofGit ? [name] : [])));
 
 /** Returns the first line of a turn's prompt. */
 export function promptOf(texts: ReturnType<typeof withTexts>): string | null {

@@ -241,8 +241,8 @@ test("adopt refuses if the original changed since the fork, and --merge keeps bo
   assertFolder(folder, before, "refused", own);
   const merged = await client.adoptFork(to, { merge: true });
   assert.deepEqual(
-    merged.left_out.map(({ path: where, reason }) => [where, reason]),
-    [["both", "changed_since"]],
+    merged.left_out.map(({ path: where, reason, detail }) => [where, reason, detail]),
+    [["both", "changed_since", "both sides changed it, and it stays as it is here"]],
   );
   const content = (name: string): string => fs.readFileSync(path.join(folder, name), "utf8");
   assert.deepEqual(["text", "both", "fork", "own", "new-in-fork", "new-here"].map(content), [

@@ -82,6 +82,7 @@ test("formatMode prints modes as ls does", () => {
 
 test("limited ends a long list with the number of further items", () => {
   assert.deepEqual(limited(["a", "b", "c"], 3, PLAIN), ["a", "b", "c"]);
+  assert.deepEqual(limited(["a", "b", "c"], 2, PLAIN), ["a", "b", "c"], "one more is shown itself");
   assert.deepEqual(limited(["a", "b", "c"], 1, PLAIN), ["a", "… and 2 more (all with --json)"]);
 });
 

@@ -109,9 +109,9 @@ export function formatMode(kind: string, mode: number): string {
   return text;
 }
 
-/** At most `limit` lines, then the number of the others. */
+/** At most `limit` lines, then the number of the others. A single other line is there itself. */
 export function limited(lines: readonly string[], limit: number, style: Style): string[] {
-  if (lines.length <= limit) return [...lines];
+  if (lines.length <= limit + 1) return [...lines];
   return [...lines.slice(0, limit), style.dim(`… and ${formatCount(lines.length - limit)} more (all with --json)`)];
 }
 

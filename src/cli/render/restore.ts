@@ -75,12 +75,16 @@ function renderTurns({ turns = [] }: RestoreResult, style: Style): string[] {
   return limited(lines, SHOWN_TURNS, style);
 }
 
+/** Most names in `changed`. */
+const MOST_NAMES = 10;
+
 /** The names that a rewind changed. Other verbs were given a point, whose names a plan and a diff show. */
 function renderChanged({ turns, changes, changed = [] }: RestoreResult, style: Style): string[] {
   if (turns === undefined || changes === null) return [];
   const more = changes.created + changes.updated + changes.deleted + changes.metadata - changed.length;
   const lines = changed.map((entry) => `  ${entryLine(entry, style)}`);
-  return more > 0 && lines.length > 0 ? [...lines, style.dim(`    … and ${formatCount(more)} more`)] : lines;
+  // A shorter list lacks only entries whose times alone changed.
+  return more > 0 && lines.length >= MOST_NAMES ? [...lines, style.dim(`    … and ${formatCount(more)} more`)] : lines;
 }
 
 const UNLINKED_LIMIT = 20;

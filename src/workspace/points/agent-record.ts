@@ -8,7 +8,7 @@ import { readRegular } from "../../fs/regular-file.ts";
 import { isEvent, type Texts } from "./agent-events.ts";
 import { appendToRecord, recordedLines, recordOfUnopened, type RecordPlace, rewriteRecord } from "./event-files.ts";
 
-/** An event as the record has it: the texts are sealed, or plain in lines of earlier builds. */
+/** An event as the record has it: the texts are sealed, or plain in older lines. */
 export interface StoredEvent extends Omit<AgentEvent, "prompt" | "command"> {
   /** `Texts` as JSON, sealed with the store's key, in base64 */
   sealed?: string;

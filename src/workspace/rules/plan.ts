@@ -13,6 +13,7 @@ import { displayPath, isAtOrBelow } from "../../fs/paths/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import type { LeftOutEntry } from "../points/left-out.ts";
 import { kindOf } from "../points/listed-entry.ts";
+import { isOfGit } from "./git-files.ts";
 import type { MadeContents } from "./made-contents.ts";
 import { inOrder, type Listed, PackedList } from "../points/packed-list.ts";
 import { type DiffAspect, type Difference, differences, withoutMovedTimes } from "../points/tree-diff.ts";
@@ -160,13 +161,17 @@ function isTimesOnly({ before, after, aspects }: Omit<Difference, "path">): bool
   return before !== null && after !== null && aspects.every((aspect) => aspect === "times");
 }
 
-/** Lists the first entries that a plan changes in more than their times. */
+/** Lists the first entries that a plan changes in more than their times. Entries of git come last. */
 export function firstChanged(entries: Plan, stays: PathSelection): PlanEntry[] {
-  return Iterator.from(entries)
-    .filter((entry) => entry.action !== "keep" && !isTimesOnly(entry) && stays.chosenAt(entry.path) === null)
-    .take(MOST_SHOWN)
-    .map(publicEntry)
-    .toArray();
+  const isNamed = (entry: PlannedEntry): boolean =>
+    entry.action !== "keep" && !isTimesOnly(entry) && stays.chosenAt(entry.path) === null;
+  const some = [false, true].flatMap((ofGit) =>
+    Iterator.from(entries)
+      .filter((entry) => isOfGit(entry.path) === ofGit && isNamed(entry))
+      .take(MOST_SHOWN)
+      .toArray(),
+  );
+  return some.slice(0, MOST_SHOWN).map(publicEntry);
 }
 
 function publicEntry({ path, action, before, after, reason }: PlannedEntry): PlanEntry {

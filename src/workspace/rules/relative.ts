@@ -137,6 +137,7 @@ async function readStates(
 }
 
 const EDITED = "it was changed after the operation that is reverted, and stays as it is";
+const BOTH = "both sides changed it, and it stays as it is here";
 
 /** `detail`: why `stopped` stay. */
 interface TakenBack extends Pick<EntryBack, "wanted" | "wantedOf" | "stopped"> {
@@ -285,7 +286,7 @@ export class RelativeRule {
   #whyStopped(stop: number, reached: number): string | undefined {
     const { why, turn } = this.#rule.changes[stop]!;
     if (why !== undefined) return `${why}, and stays as it is`;
-    if (turn === undefined) return undefined;
+    if (turn === undefined) return this.#rule.merges === true ? BOTH : undefined;
     const back = this.#rule.changes[reached]?.turn;
     return back === undefined
       ? `it was edited after the turn ${turn}, and stays as it is`

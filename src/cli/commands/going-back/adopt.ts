@@ -29,6 +29,15 @@ export const command: CommandDefinition = {
     if (input.flag("plan")) return planOutcome(context, client, await client.planAdoptFork(fork, options));
     const go = async (): Promise<RestoreResult> => asking(context, options, async (how) => client.adoptFork(fork, how));
     const result = await tellingOfHooks(context, client, go);
+    const conflict = result.left_out.find(({ detail }) => detail.startsWith("both sides changed it"));
+    if (conflict !== undefined) {
+      const theirs = `${result.restored_to}:${conflict.path}`;
+      const [show, diff] = [
+        ["show", theirs],
+        ["diff", theirs, `head:${conflict.path}`],
+      ].map((words) => context.commandLine(words));
+      context.note(`${conflict.path} as the fork has it: ${show}; compared with this folder: ${diff}`);
+    }
     return restoreOutcome(context, client, { result, method: options.method });
   },
 };

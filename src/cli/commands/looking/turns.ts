@@ -91,6 +91,8 @@ async function render(turn: Turn, shorten: Shorten, style: Style): Promise<strin
       : []),
     `    ${change}${names.length > 0 ? `: ${names.join(", ")}${more}` : ""}; ${before === null ? style.yellow(`no state before: ${whyNot}`) : `before: ${shorten(before)}`}${isBack ? style.yellow("; taken back") : ""}`,
     ...besides,
-    ...failed.map((each) => `    ${style.yellow("not saved")}: ${firstLine(each)}`),
+    ...failed
+      .filter((each) => before !== null || whyNot?.includes(each) !== true)
+      .map((each) => `    ${style.yellow("not saved")}: ${firstLine(each)}`),
   ].join("\n");
 }

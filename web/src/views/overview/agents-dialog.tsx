@@ -82,7 +82,7 @@ function useWork({ workspace, tool, work, changed }: { workspace: string; tool: 
 }
 
 function AgentRow({ workspace, agent, changed }: { workspace: string; agent: Agent; changed(): void }): JSX.Element {
-  const { tool, covered, problems } = agent;
+  const { tool, covered, installed, problems } = agent;
   const work: Work = covered ? "remove" : "install";
   const [title, busy] = NAMES[work];
   const { plan, problem, isBusy, done, button, press } = useWork({ workspace, tool, work, changed });
@@ -94,7 +94,8 @@ function AgentRow({ workspace, agent, changed }: { workspace: string; agent: Age
       <span class="space">
         {covered ? <span class="badge good">saves this folder</span> : <Uncovered prompt={promptWithoutHook(agent)} />}
       </span>
-      {plan.value === null && (
+      {/* Another tool calls its hook by itself. */}
+      {plan.value === null && !(covered && installed?.length === 0) && (
         <button
           ref={button}
           type="button"

@@ -131,7 +131,7 @@ function TurnDialog({ workspace, turn, number, close }: TurnProps & { close(): v
         <ToolCalls workspace={workspace} turn={turn} events={events.value ?? []} />
         <ChangedEntries turn={turn} changes={changes.value ?? null} />
         {uncertain > 0 && (
-          <p class="note">Entries that changed while several sessions worked stay as they are in a rewind.</p>
+          <p class="note">Entries that were perhaps changed by this turn stay as they are in a rewind.</p>
         )}
         {reasons.map((reason, i) => (
           <p key={i} class="note">
