@@ -11,6 +11,7 @@ import {
   durableWrite,
   type DurableWriteOptions,
   fsyncDirectories,
+  orderedWrite,
 } from "./durable.ts";
 
 const OLD = Buffer.from("old ".repeat(300));
@@ -123,5 +124,15 @@ test("folders that durableMkdir made are all there after a power cut", async (t)
   await holds(t, {
     act: (root) => durableMkdir(path.join(root, "a/b/c")),
     check: (tree, root, ended) => assert.ok(!ended || tree.has(path.join(root, "a/b/c")), "a/b/c is gone"),
+  });
+});
+
+test("after a power cut orderedWrite has left all of the old or all of the new bytes of a large file", async (t) => {
+  const check = oldOrNew(OLD);
+  await holds(t, {
+    prepare: (root) => durableWrite(path.join(root, "f"), OLD),
+    act: (root) => orderedWrite(path.join(root, "f"), NEW),
+    // The next commit of the file system makes the name durable.
+    check: (tree, root) => check(tree, root, false),
   });
 });

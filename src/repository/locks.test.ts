@@ -10,7 +10,7 @@ import { CairnError } from "../errors.ts";
 import { encodeLock, type LockFile } from "../formats/restic/lock-file.ts";
 import { thisProcess } from "../fs/lock-owner.ts";
 import { lookAtLocks } from "./lock-state.ts";
-import { acquireLock, removeDeadLocks, withLock } from "./locks.ts";
+import { acquireLock, removeDeadLocks, whileReading, withLock } from "./locks.ts";
 import { Repository } from "./repository.ts";
 import { CountingStorage } from "./storage/testing-counting.ts";
 import { FaultyStorage } from "./storage/testing-faulty.ts";
@@ -134,6 +134,17 @@ describe("locks", () => {
       );
       assert.equal(await removeDeadLocks(repository), 0);
     });
+  });
+
+  test("a lock of another host counts for half an hour", async () => {
+    const repository = await Repository.create(new MemoryStorage(), { password: "x" });
+    for (const minutes of [29, 31])
+      await repository.saveUnpacked(
+        "locks",
+        lockOf({ hostname: "elsewhere", time: new Date(Date.now() - minutes * 60_000).toISOString() }),
+      );
+    const { held, dead } = await lookAtLocks(repository);
+    assert.deepEqual([held.length, dead.length], [1, 1]);
   });
 
   test("a lock's age is that of its file in the storage if its host's clock is two hours slow or fast", async () => {
@@ -401,6 +412,18 @@ describe("locks", () => {
     const lock = await acquireLock(repository.over(short), { exclusive: true });
     assert.equal(short.calls.get("list locks"), 4);
     await lock.release();
+  });
+
+  test("whileReading holds its lock until the work is done", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const { gate, open } = gateOf();
+      const reading = whileReading(repository, {}, async () => gate);
+      await someTurns();
+      assert.equal((await storage.list("locks")).length, 1);
+      open();
+      await reading;
+      assert.deepEqual(await storage.list("locks"), []);
+    });
   });
 
   test("withLock throws busy if its shared lock was removed during the work", async () => {

@@ -9,6 +9,7 @@ import { isIrreducible, randomPolynomial } from "./packs/polynomial.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/testing-faulty.ts";
 import { MemoryStorage } from "./storage/testing-memory.ts";
+import { addBlob, testPacks } from "./testing-packs.ts";
 import { PASSWORD, TestArchive, withRepository } from "./testing-archive.ts";
 
 function coded(code: string): (error: unknown) => boolean {
@@ -195,4 +196,25 @@ describe("repository", () => {
     await setImmediate();
     assert.equal(storage.calls.get("load snapshots"), 1);
   });
+});
+
+test("saveIndex sends an index file to a remote storage after its packs have arrived, and never if they do not", async () => {
+  using packs = testPacks();
+  const writer = packs.writer();
+  addBlob(writer, Buffer.from("content"));
+  writer.finish();
+  const storage = new MemoryStorage();
+  const repository = await Repository.create(storage, { password: PASSWORD });
+  const { promise: arrived, resolve } = Promise.withResolvers<void>();
+  const saving = repository.saveIndex(packs.packs, { after: arrived });
+  for (let turn = 0; turn < 20; turn++) await setImmediate();
+  assert.deepEqual(await storage.list("index"), []);
+  resolve();
+  const names = await saving;
+  assert.deepEqual(
+    (await storage.list("index")).map(({ name }) => name),
+    names,
+  );
+  await assert.rejects(repository.saveIndex(packs.packs, { after: Promise.reject(new Error("a pack is lost")) }));
+  assert.equal((await storage.list("index")).length, 1);
 });

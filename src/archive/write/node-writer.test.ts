@@ -40,6 +40,23 @@ function attributesOf(at: string): string[] {
 }
 
 void describe("NodeWriter", () => {
+  test("NodeWriter sets an attribute again once the mode made an existing entry writable", (t) => {
+    const folder = temporaryFolder(t);
+    fs.writeFileSync(path.join(folder, "f"), "", { mode: 0o400 });
+    const writer = new NodeWriter();
+    const { sys } = writer;
+    const set = sys.lsetxattr.bind(sys);
+    const isWritable = (): boolean => (fs.statSync(path.join(folder, "f")).mode & 0o200) !== 0;
+    // As for an ordinary user; root may set attributes of any file.
+    t.mock.method(sys, "lsetxattr", (...args: Parameters<typeof set>) => (isWritable() ? set(...args) : -13));
+    const node = nodeOf("file", { xattrs: [{ name: Buffer.from("user.a"), value: Buffer.from("b") }] });
+    const directory = openDirectory(folder);
+    writer.metadataByName(directory, node, { name: Buffer.from("f"), path: Buffer.from("f") });
+    fs.closeSync(directory);
+    assert.deepEqual(writer.notSet, []);
+    assert.deepEqual(attributesOf(path.join(folder, "f")), ["user.a"]);
+  });
+
   test("NodeWriter keeps the access list of an existing directory, and clears inherited lists of new entries", (t) => {
     const folder = temporaryFolder(t);
     fs.mkdirSync(path.join(folder, "old"));

@@ -47,3 +47,22 @@ test("a sweep of a repository that lists packs and no snapshot is refused", asyn
     );
   });
 });
+
+test("a sweep keeps the packs of a snapshot that a list lacks for the first time", async () => {
+  await withShortList(async (repository, _snapshot, folder) => {
+    const near = new NearPacks(repository.storage, join(folder, "near"));
+    const { live, remove } = await planSweep(repository, { ...OPTIONS, mayBeEmpty: true }, near);
+    assert.deepEqual([live.size > 0, remove], [true, []]);
+  });
+});
+
+test("a sweep frees nothing while a snapshot cannot be read", async () => {
+  await withShortList(async (repository) => {
+    (repository.storage as FaultyStorage).disarm();
+    await repository.storage.save("snapshots", "ab".repeat(32), Buffer.from("damaged"));
+    await assert.rejects(
+      rootsOf(repository, OPTIONS),
+      (error) => error instanceof CairnError && error.code === "damaged" && /snapshot abababab/.test(error.message),
+    );
+  });
+});

@@ -10,11 +10,13 @@ const POLYNOMIAL = "25b468838dcb75";
 
 function cut(content: Uint8Array, feed: (turn: number) => number): { lengths: number[]; ids: string; sha256: string } {
   const lengths: number[] = [];
+  const joined = createHash("sha256");
   const cutter = new StreamCutter({
     polynomial: POLYNOMIAL,
     onPiece(id, plain, offset, length) {
       const piece = plain.bytes.subarray(offset, offset + length);
       assert.equal(createHash("sha256").update(piece).digest("hex"), objectIdOf(id));
+      joined.update(piece);
       lengths.push(length);
     },
   });
@@ -25,6 +27,7 @@ function cut(content: Uint8Array, feed: (turn: number) => number): { lengths: nu
   }
   const { ids, size, sha256 } = cutter.finish();
   assert.equal(size, content.length);
+  assert.equal(joined.digest("hex"), objectIdOf(sha256));
   return { lengths, ids: objectIdOf(sha256) + Buffer.from(ids).toString("hex"), sha256: objectIdOf(sha256) };
 }
 

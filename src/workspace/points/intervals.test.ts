@@ -236,3 +236,27 @@ for (const [agents, words] of [
     assert.ok(own >= alone * 0.9, `${own} of ${alone} changes of the agents are theirs`);
     assert.ok(others <= alone / 1000);
   });
+
+test("a change without a time of its own before a late save is uncertain, also in a tool call", () => {
+  const event = (name: string, at: number, isLate: boolean): StoredEvent =>
+    ({
+      agent: "claude",
+      session: "s",
+      event: name,
+      tool: "Bash",
+      call: "c",
+      turn: null,
+      at: iso(at),
+      called_at: iso(at),
+      returned_at: iso(at),
+      asked_at: isLate ? iso(at) : null,
+    }) as unknown as StoredEvent;
+  const ownerOf = (isLate: boolean): Owner => {
+    const log = [event("PreToolUse", 1, false), event("PostToolUse", 2, isLate)];
+    const moments = log.map(({ at }, index) => ({ state: `p${index}` as SavePointId, event: index, unsaved: [], at }));
+    return intervalsOf(log, moments, new Calls(log))[0]!.owner;
+  };
+  assert.equal(ownerOf(false).by, "call");
+  const late = ownerOf(true);
+  assert.match(late.by === "uncertain" ? late.why : "", /before a late save/);
+});

@@ -303,3 +303,24 @@ test("if names ignore case, StepRunner fills a directory of another spelling onl
   assert.deepEqual(run([goes, ...comes]), [1, []]);
   assert.equal(fs.readFileSync(path.join(folder, "NAME/file"), "utf8"), "new");
 });
+
+test("StepRunner leaves a file that changed after the plan was made, whatever its step does", (t) => {
+  const files = { gone: ["old", "-"], replaced: ["old", "new"] } as const;
+  const { folder, staging, put } = places(t, files, stagedName);
+  const steps: Step[] = [
+    { op: "remove", path: Buffer.from("gone"), old: identityAt(folder, "gone"), kept: 9 },
+    put("replaced"),
+  ];
+  for (const name of Object.keys(files)) fs.writeFileSync(path.join(folder, name), "edited");
+  const done = new StepRunner({ root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => false }).run(
+    steps,
+  );
+  assert.deepEqual(textsIn(folder), { gone: "edited", replaced: "edited" });
+  assert.deepEqual(
+    done.kept.map((kept) => [Buffer.from(kept.path).toString(), kept.reason]),
+    [
+      ["gone", "changed_since"],
+      ["replaced", "changed_since"],
+    ],
+  );
+});
