@@ -6,6 +6,8 @@ export const LONG_TIER: readonly RegExp[] = [
   // Machines boot real guests; test/flows/machine-smoke.flow.test.ts stays.
   /^test\/flows\/machine(?:s|-access|-debian|-faults|-identity)\./,
   /^test\/crash\/machines\./,
+  // Kills at samples of passes; test/crash/points-replay.flow.test.ts has every pass of a save that merges packs.
+  /^test\/crash\/compaction\./,
   // Pages that journeys, views, hostile, security, choice, activity, overview, turns and forks do not open.
   /^test\/page\/(?:long|addresses|odd-addresses|old-addresses|access|compared|notices)\./,
   /^test\/package\/(?:pack|release)\./,

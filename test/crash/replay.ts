@@ -5,14 +5,21 @@ import path from "node:path";
 import { after, test } from "node:test";
 import { openLibrary } from "../../src/compose.ts";
 import type { CairnLibrary, Client } from "../../src/contract/index.ts";
-import { createSnapshot, createSubvolume } from "../../src/fs/linux/btrfs.ts";
+import {
+  createSnapshot,
+  createSubvolume,
+  isReadOnly,
+  nestedSubvolumes,
+  setReadOnly,
+} from "../../src/fs/linux/btrfs.ts";
 import { TYPE } from "../../src/fs/linux/syscalls.ts";
 import { makeNode } from "../../src/workspace/store/testing-edits.ts";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { type RunOptions, startCairn } from "../fixtures/command.ts";
 import { assertFolder, differencesOf, type FolderState, readFolder } from "../fixtures/folder-state.ts";
 import { LONG } from "../fixtures/long.ts";
-import { type LoopFileSystem, makeLoopFileSystem } from "../fixtures/loop-file-system.ts";
+import { type LoopFileSystem, makeLoopFileSystem, withOpen } from "../fixtures/loop-file-system.ts";
+import { random } from "./rounds.ts";
 
 /**
  * Every state that a kill can leave, from one run of a command. Folder, state and repository lie in a btrfs subvolume, `live`,
@@ -28,6 +35,10 @@ export interface Scene {
   readonly next?: (live: Live) => Promise<unknown>;
   /** Returns what the command changes, after the next one: all as before the command, or all as after it. */
   readonly look: (live: Live) => unknown;
+  /** Failpoints that the command is known to pass. */
+  readonly passes?: readonly string[];
+  /** The folder of another workspace that the command changes: if it is there, it is saved after the next command. */
+  readonly beside?: string;
   /** Further checks of one state; `isAfter` if it is as after the command. */
   readonly check?: (live: Live, isAfter: boolean) => Promise<unknown> | unknown;
   /** True if the command does no more than what the next command does anyway, so that all states look the same. */
@@ -44,7 +55,7 @@ interface Acknowledged {
 /** The subvolume `live`, and the library as a new process would open it. */
 export class Live {
   readonly root: string;
-  readonly folder: string;
+  folder: string;
   readonly acknowledged: Acknowledged[] = [];
   #library: CairnLibrary | undefined;
   #clients: Client[] = [];
@@ -122,6 +133,9 @@ class Replay {
   readonly #prepare: (live: Live) => Promise<Scene>;
   readonly #live: Live;
   readonly #states: string[] = [];
+  /** Before and after. */
+  readonly #looks: unknown[] = [];
+  readonly #shapes: Set<string>[] = [];
   #scene!: Scene;
 
   constructor(base: string, prepare: (live: Live) => Promise<Scene>) {
@@ -141,7 +155,7 @@ class Replay {
 
   /** Returns the names of all states: `begin`, each pass, `end`. */
   async run(): Promise<string[]> {
-    const base = fs.openSync(this.#base, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    const base = fs.openSync(this.#base, FOLDER);
     try {
       await createSubvolume(base, "live");
       fs.mkdirSync(this.#live.folder);
@@ -160,12 +174,13 @@ class Replay {
     const pipe = path.join(this.#base, "go");
     makeNode(pipe, TYPE.PIPE);
     const go = fs.openSync(pipe, fs.constants.O_RDWR);
-    const live = fs.openSync(this.#live.root, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    const live = fs.openSync(this.#live.root, FOLDER);
     const take = async (name: string): Promise<void> => {
-      await createSnapshot(live, base, `state-${this.#states.length}`, { readOnly: false });
+      await snapshotAll(live, base, `state-${this.#states.length}`);
       this.#states.push(name);
     };
     try {
+      await snapshotAll(live, base, "killed");
       await take("begin");
       const running = startCairn(this.#scene.args, {
         cwd: this.#live.root,
@@ -189,6 +204,7 @@ class Replay {
       const { status, stdout, stderr } = await running.ended;
       await last;
       assert.equal(status, 0, `${this.#scene.args.join(" ")}\n${stdout}\n${stderr}`);
+      for (const name of this.#scene.passes ?? []) assert.ok(this.#states.includes(name), this.#states.join(" "));
       await take("end");
     } finally {
       fs.closeSync(live);
@@ -199,54 +215,66 @@ class Replay {
   async #recoverAll(): Promise<void> {
     const { root } = this.#live;
     fs.renameSync(root, path.join(this.#base, "done"));
-    const looks: unknown[] = [];
-    const left: Set<string>[] = [];
+    const count = this.#states.length;
     const problems: string[] = [];
-    // The first and the last state say what is before and what is after.
-    const order = [0, this.#states.length - 1, ...this.#states.keys()].filter((k, i, all) => all.indexOf(k) === i);
     let firstAfter = Infinity;
     let lastBefore = -1;
-    for (const k of order) {
-      const where = `${this.#states[k]} (${k} of ${this.#states.length - 1})`;
-      fs.renameSync(path.join(this.#base, `state-${k}`), root);
+    // The first and the last state tell what is before and what is after.
+    for (const k of [0, count - 1, ...Array.from({ length: count - 2 }, (_, i) => i + 1)]) {
       try {
-        age(root);
-        await this.#next(k);
-        const now = await this.#scene.look(this.#live);
-        if (looks.length < 2) looks.push(now);
-        const isAfter = isSame(now, looks[1]);
-        if (!isAfter && !isSame(now, looks[0]))
-          throw new Error(`neither before nor after: ${shownDifferences(now, looks)}`);
-        if (isAfter) firstAfter = Math.min(firstAfter, k);
+        if (await this.#isAfter(`state-${k}`, k)) firstAfter = Math.min(firstAfter, k);
         else lastBefore = Math.max(lastBefore, k);
-        await this.#scene.check?.(this.#live, isAfter);
-        left.push(shapesBelow(root));
-        assert.deepEqual(
-          [...left.at(-1)!].filter((shape) => !left[0]!.has(shape) && left[1]?.has(shape) !== true).toSorted(),
-          [],
-          "left",
-        );
       } catch (error) {
-        if (k === 0 || k === this.#states.length - 1)
-          throw new Error(`${this.#scene.args.join(" ")}: ${where}`, { cause: error });
+        const where = `${this.#states[k]} (${k} of ${count - 1})`;
+        if (k === 0 || k === count - 1) throw new Error(`${this.#scene.args.join(" ")}: ${where}`, { cause: error });
         problems.push(
           `${where}: ${String((error as Error).message)
             .split("\n")
             .slice(0, 12)
             .join("\n    ")}`,
         );
-      } finally {
-        await this.#live.close();
-        fs.renameSync(root, path.join(this.#base, `done-${k}`));
       }
     }
-    assert.deepEqual(problems.slice(0, 10), [], `${problems.length} of ${this.#states.length} states`);
-    if (this.#scene.isRepeated === true) return;
-    assert.ok(!isSame(looks[0], looks[1]), "the command changes something");
-    assert.ok(
-      lastBefore < firstAfter,
-      `${this.#states[firstAfter]} was as after, ${this.#states[lastBefore]} later as before`,
-    );
+    assert.deepEqual(problems.slice(0, 10), [], `${problems.length} of ${count} states`);
+    if (this.#scene.isRepeated !== true) {
+      assert.ok(!isSame(this.#looks[0], this.#looks[1]), "the command changes something");
+      assert.ok(
+        lastBefore < firstAfter,
+        `after ${this.#states[firstAfter]} the command was done, after ${this.#states[lastBefore]} not`,
+      );
+    }
+    await this.#isAfter("killed", count >> 1, async () => {
+      const pass = 1 + Math.floor(random() * Math.max(1, count >> 2));
+      const running = startCairn(this.#scene.args, { cwd: root, ...this.#scene.run, failpoint: `#${pass}` });
+      assert.equal((await running.ended).killed, true, `pass ${pass}`);
+    });
+  }
+
+  /** Recovers one snapshot, and checks it. Returns whether it is as after the command. */
+  async #isAfter(snapshot: string, k: number, first?: () => Promise<void>): Promise<boolean> {
+    const { root } = this.#live;
+    fs.renameSync(path.join(this.#base, snapshot), root);
+    try {
+      await first?.();
+      age(root);
+      await this.#next(k);
+      const now = await this.#scene.look(this.#live);
+      if (this.#looks.length < 2) this.#looks.push(now);
+      const isAfter = isSame(now, this.#looks[1]);
+      if (!isAfter && !isSame(now, this.#looks[0]))
+        throw new Error(`neither before nor after: ${shownDifferences(now, this.#looks)}`);
+      await this.#scene.check?.(this.#live, isAfter);
+      const left = shapesBelow(root);
+      if (this.#shapes.length < 2) this.#shapes.push(left);
+      const isNew = (shape: string): boolean => !this.#shapes.some((each) => each.has(shape));
+      // Removed when the next folder is registered, or by the next cleanup.
+      const isLater = (shape: string): boolean => this.#scene.isRepeated !== true && LATER.test(shape);
+      assert.deepEqual([...left].filter((shape) => isNew(shape) && !isLater(shape)).toSorted(), [], "left");
+      return isAfter;
+    } finally {
+      await this.#live.close();
+      fs.renameSync(root, path.join(this.#base, `done-${snapshot}`));
+    }
   }
 
   async #next(k: number): Promise<void> {
@@ -258,6 +286,9 @@ class Replay {
       const saved = await client.save({ message: "next", skipUnchanged: true });
       assert.equal(saved.payload_root_hash, walkDigests(folder).state, "the next point holds the folder as it is");
     }
+    const { beside } = this.#scene;
+    if (beside !== undefined && fs.existsSync(beside))
+      await (await this.#live.client(beside)).save({ skipUnchanged: true });
     await checkWorkspace(client, acknowledged);
     if (LONG || k % 4 === 2) await examine(client);
     // The digests are proof of the content; some states also restore a point.
@@ -269,6 +300,29 @@ class Replay {
     fs.rmSync(to, { recursive: true });
   }
 }
+
+/** Makes `name` in `parent` a snapshot of a subvolume with all subvolumes inside. */
+async function snapshotAll(from: number, parent: number, name: string): Promise<void> {
+  await createSnapshot(from, parent, name, { readOnly: false });
+  for (const { path: inside } of nestedSubvolumes(from)) {
+    const place = path.join(`/proc/self/fd/${parent}`, name, inside!.toString());
+    // A nested subvolume is an empty folder in the snapshot.
+    fs.rmdirSync(place);
+    const nested = fs.openSync(path.join(`/proc/self/fd/${from}`, inside!.toString()), FOLDER);
+    const above = fs.openSync(path.dirname(place), FOLDER);
+    try {
+      await snapshotAll(nested, above, path.basename(place));
+      if (!isReadOnly(nested)) continue;
+      await withOpen(place, async (made) => setReadOnly(made, true));
+    } finally {
+      fs.closeSync(nested);
+      fs.closeSync(above);
+    }
+  }
+}
+
+const LATER = /\/cairn\/(?:control|elsewhere|workspaces)\/\.cairn-tmp-|\/unfreed\/H\.json$/;
+const FOLDER = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
 
 /** No point is damaged, each acknowledged one is there, and every byte of the store is right. */
 async function checkWorkspace(client: Client, acknowledged: readonly Acknowledged[]): Promise<void> {
@@ -328,7 +382,9 @@ function age(root: string): void {
 /** Paths with their random and counted parts replaced, e.g. `/state/cairn/control/H/points/N/intent`. */
 function shapesBelow(root: string): Set<string> {
   const shapeOf = (name: string): string => name.replaceAll(/[0-9a-f]{8,}/g, "H").replaceAll(/\d+/g, "N");
-  return new Set([...pathsBelow(root)].map(({ name }) => shapeOf(name)));
+  const shapes = [...pathsBelow(root)].map(({ name }) => shapeOf(name));
+  // Locks of the kernel are files that stay. A cache may have one file more or less, but no unfinished one, which has a second number.
+  return new Set(shapes.filter((shape) => !/[./]lock$|\/cache\/(?!.*(?:\.cairn-tmp-|\.N))/.test(shape)));
 }
 
 /** A kill loses nothing that was written, so this process, which only recovers, need not wait for the disk. */

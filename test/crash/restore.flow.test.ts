@@ -7,7 +7,7 @@ import { cairn, cairnOk, type RunOptions, SCRATCH } from "../fixtures/command.ts
 import { assertFolder, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, cairnLibrary, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
-import { chosenPasses, killAt, oneOf, passesOf, random, saveAndCheck, SEED, WITHOUT_RENAME_FLAGS } from "./rounds.ts";
+import { chosenPasses, killAt, oneOf, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
 import { variant } from "../fixtures/long.ts";
 
 let failed = true;
@@ -88,33 +88,9 @@ async function killEverywhere(
   resticCheck(client, args.join(" "));
 }
 
-test("restore, if killed at any step, leaves the old or the new state, and can be undone", async () => {
-  const at = await scene("restore");
-  await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 10 });
-});
-
-test("restore, if killed on a file system whose rename takes no flags, leaves the old or the new state", async () => {
-  const at = await scene("flags");
-  const args = ["restore", at.firstId, "-C", at.folder];
-  const names = passesOf(args, WITHOUT_RENAME_FLAGS);
-  for (const name of ["restore.moved-aside", "restore.moved-in"]) assert.ok(names.includes(name), `${name} was passed`);
-  await at.client.undo();
-  await killEverywhere(at, { args, wanted: at.first, limit: 8, run: WITHOUT_RENAME_FLAGS });
-});
-
 test("restore, if its recovery is killed several times too, leaves the old or the new state", variant, async () => {
   const at = await scene("again");
   await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 7, again: 2 });
-});
-
-test("a partial restore, if killed at any step, restores all of its paths or none, and no other path", async () => {
-  const at = await scene("partial");
-  const compare = { withoutRootTime: true };
-  const wanted = readFolder(at.folder, compare);
-  for (const key of wanted.keys()) if (key.startsWith("was-file/")) wanted.delete(key);
-  for (const [key, facts] of at.first) if (/^(goes|was-file|moded)(\/|$)/.test(key)) wanted.set(key, facts);
-  const paths = ["goes", "was-file", "moded"].map((name) => path.join(at.folder, name));
-  await killEverywhere(at, { args: ["restore", at.firstId, ...paths, "-C", at.folder], wanted, compare, limit: 6 });
 });
 
 test("a restore that stages files in the workspace, if killed, leaves no staged file there", async (t) => {
@@ -137,14 +113,6 @@ test("a restore that stages files in the workspace, if killed, leaves no staged 
     { folder, client, first, firstId },
     { args: ["restore", firstId, "-C", folder], wanted: first, compare, limit: 6 },
   );
-});
-
-test("undo, if killed at any step, leaves the old or the new state", async () => {
-  const at = await scene("undo");
-  const unsaved = readFolder(at.folder);
-  await at.client.restore({ target: at.firstId });
-  const back = async (): Promise<unknown> => at.client.redo();
-  await killEverywhere(at, { args: ["undo", "-C", at.folder], wanted: unsaved, limit: 6, back });
 });
 
 test("files that were edited after a restore was killed are kept, listed, and part of the undo point", async () => {

@@ -6,8 +6,8 @@ import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import type { Client, ViewLease } from "../../src/contract/index.ts";
 import { cairn } from "../fixtures/command.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
-import { assertNoLeftovers, cairnLibrary, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
-import { chosenPasses, killAt, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
+import { cairnLibrary, clientOf, newFolder } from "../fixtures/work.ts";
+import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
 
 let failed = true;
 after(() => {
@@ -48,54 +48,6 @@ async function checkViews({ client, point, wanted }: Scene, where: string): Prom
   assert.deepEqual(gone, views.length === 0 ? [point] : [], `${where}: the point is protected while it is looked at`);
   return views;
 }
-
-/** After the kill, often a second one in the command that recovers; then a command that meets what is left. */
-async function settle({ client, folder }: Scene, pass: number): Promise<string | null> {
-  const second =
-    pass % 2 === 0 ? killAt(["save", "--skip-unchanged", "-C", folder], 1 + Math.floor(random() * 6)) : null;
-  await saveAndCheck(client, folder, `view, pass ${pass}`);
-  return second;
-}
-
-test("view, if killed at any step, leaves no view, or an open one whose point is protected", async () => {
-  const at = await scene("view");
-  const { client, folder, point } = at;
-  const args = ["view", point, "-C", folder];
-  const names = passesOf(args);
-  for (const view of await client.listViews()) await client.closeView(view.view_id);
-  const outcomes = new Set<number>();
-  for (const pass of chosenPasses(names)) {
-    const killed = killAt(args, pass);
-    const where = `view killed at ${pass} (${killed}, then ${await settle(at, pass)})`;
-    const views = await checkViews(at, where);
-    outcomes.add(views.length);
-    assertNoLeftovers(client, folder, where);
-    for (const { view_id: id } of views) await client.closeView(id);
-    await checkViews(at, `${where}, closed`);
-  }
-  assert.deepEqual([...outcomes].toSorted(), [0, 1], "both outcomes were seen");
-  resticCheck(client, "view");
-});
-
-test("view --close, if killed at any step, leaves the view open and whole, or closed", async () => {
-  const at = await scene("close");
-  const { client, folder, point } = at;
-  const argsFor = (id: string): string[] => ["view", "--close", id, "-C", folder];
-  const names = passesOf(argsFor((await client.view(point)).view_id));
-  assert.ok(names.includes("view.lease-removed") && names.includes("view.folder-removed"), names.join());
-  const outcomes = new Set<number>();
-  for (const pass of chosenPasses(names)) {
-    const { view_id: id } = await client.view(point);
-    const killed = killAt(argsFor(id), pass);
-    const where = `view --close killed at ${pass} (${killed}, then ${await settle(at, pass)})`;
-    const views = await checkViews(at, where);
-    outcomes.add(views.length);
-    assertNoLeftovers(client, folder, where);
-    if (views.length > 0) await client.closeView(id);
-    await assert.rejects(client.closeView(id), { code: "not_found" });
-  }
-  assert.deepEqual([...outcomes].toSorted(), [0, 1], "both outcomes were seen");
-});
 
 test("the next command removes what a killed view left, even if the control directory has moved", async () => {
   const root = newFolder("moves");
