@@ -3,7 +3,8 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { recordCalls, statesAfterCut, type Tree } from "../../test/fixtures/power-cut.ts";
+import { statesAfterCut, type Tree, treeOf } from "../../test/fixtures/power-cut.ts";
+import { recordCalls } from "../../test/fixtures/recorded-calls.ts";
 import {
   durableMkdir,
   durableRemove,
@@ -31,10 +32,10 @@ async function holds(t: TestContext, { prepare, act, check }: Case): Promise<voi
   prepare?.(root);
   const recording = await recordCalls(root, () => act(root));
   let states = 0;
-  for (const { tree, ended, what } of statesAfterCut(recording)) {
+  for (const { state, ended, what } of statesAfterCut(recording)) {
     states++;
     try {
-      check(tree, root, ended);
+      check(treeOf(state, root), root, ended);
     } catch (error) {
       throw new Error(`${what}: ${(error as Error).message}`, { cause: error });
     }

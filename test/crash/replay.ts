@@ -69,6 +69,19 @@ export class Live {
     return path.join(this.root, ...names);
   }
 
+  /** Lets this process and its children keep their state, caches and settings in `live`. */
+  enter(): void {
+    for (const [name, below] of Object.entries({
+      HOME: "home",
+      XDG_STATE_HOME: "state",
+      XDG_CACHE_HOME: "cache",
+      XDG_CONFIG_HOME: "config",
+      CAIRN_STATE_DIR: "no-daemon",
+      CAIRN_MACHINES: "machines",
+    }))
+      process.env[name] = this.at(below);
+  }
+
   async library(): Promise<CairnLibrary> {
     this.#library ??= await openLibrary();
     return this.#library;
@@ -100,7 +113,7 @@ export class Live {
 let disk: LoopFileSystem | { reason: string } | undefined;
 const totals = { states: 0, verbs: 0, ms: 0 };
 
-function processorMs(): number {
+export function processorMs(): number {
   const { userCPUTime, systemCPUTime } = process.resourceUsage();
   return (userCPUTime + systemCPUTime) / 1000;
 }
@@ -142,15 +155,7 @@ class Replay {
     this.#base = base;
     this.#prepare = prepare;
     this.#live = new Live(path.join(base, "live"));
-    for (const [name, below] of Object.entries({
-      HOME: "home",
-      XDG_STATE_HOME: "state",
-      XDG_CACHE_HOME: "cache",
-      XDG_CONFIG_HOME: "config",
-      CAIRN_STATE_DIR: "no-daemon",
-      CAIRN_MACHINES: "machines",
-    }))
-      process.env[name] = this.#live.at(below);
+    this.#live.enter();
   }
 
   /** Returns the names of all states: `begin`, each pass, `end`. */
@@ -325,7 +330,7 @@ const LATER = /\/cairn\/(?:control|elsewhere|workspaces)\/\.cairn-tmp-|\/unfreed
 const FOLDER = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
 
 /** No point is damaged, each acknowledged one is there, and every byte of the store is right. */
-async function checkWorkspace(client: Client, acknowledged: readonly Acknowledged[]): Promise<void> {
+export async function checkWorkspace(client: Client, acknowledged: readonly Acknowledged[]): Promise<void> {
   const { save_points: points, damaged } = await client.history(undefined, 0, { all: true });
   assert.deepEqual(damaged, []);
   const digests = new Map(points.map((point) => [point.save_point_id as string, point.payload_root_hash]));
@@ -333,17 +338,19 @@ async function checkWorkspace(client: Client, acknowledged: readonly Acknowledge
   assert.deepEqual((await client.verifyAll()).problems, []);
 }
 
-/** Doctor finds nothing. */
-async function examine(client: Client): Promise<void> {
+/** Doctor finds nothing but findings of these kinds. */
+export async function examine(client: Client, kinds: readonly string[] = []): Promise<void> {
   const { findings } = await client.doctor();
   // Complete packs are left for the next save that stores something.
+  const isExpected = ({ kind, detail }: (typeof findings)[number]): boolean =>
+    (kind === "leftovers" && /^\d+ packs? /.test(detail)) || kinds.includes(kind);
   assert.deepEqual(
-    findings.filter(({ kind, detail }) => kind !== "leftovers" || !/^\d+ packs? /.test(detail)),
+    findings.filter((finding) => !isExpected(finding)),
     [],
   );
 }
 
-function isSame(one: unknown, other: unknown): boolean {
+export function isSame(one: unknown, other: unknown): boolean {
   if (one instanceof Map && other instanceof Map)
     return differencesOf(one as FolderState, other as FolderState).length === 0;
   try {
@@ -354,7 +361,7 @@ function isSame(one: unknown, other: unknown): boolean {
   }
 }
 
-function shownDifferences(now: unknown, [before, afterwards]: unknown[]): string {
+export function shownDifferences(now: unknown, [before, afterwards]: unknown[]): string {
   const shown = (from: unknown, to: unknown): string =>
     from instanceof Map && to instanceof Map
       ? differencesOf(from as FolderState, to as FolderState)
@@ -374,13 +381,13 @@ function* pathsBelow(root: string, above = ""): Generator<{ name: string; isFile
 }
 
 /** Makes unfinished files old: in directories that many processes share they are kept for an hour, in a cache for ten minutes. */
-function age(root: string): void {
+export function age(root: string): void {
   for (const { name, isFile } of pathsBelow(root))
     if (isFile && /\/\.cairn-tmp-|\/cache\//.test(name)) fs.utimesSync(path.join(root, name), 1e9, 1e9);
 }
 
 /** Paths with their random and counted parts replaced, e.g. `/state/cairn/control/H/points/N/intent`. */
-function shapesBelow(root: string): Set<string> {
+export function shapesBelow(root: string): Set<string> {
   const shapeOf = (name: string): string => name.replaceAll(/[0-9a-f]{8,}/g, "H").replaceAll(/\d+/g, "N");
   const shapes = [...pathsBelow(root)].map(({ name }) => shapeOf(name));
   // Locks of the kernel are files that stay. A cache may have one file more or less, but no unfinished one, which has a second number.

@@ -3,7 +3,8 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { recordCalls, statesAfterCut, type Tree } from "../../../test/fixtures/power-cut.ts";
+import { statesAfterCut, type Tree, treeOf } from "../../../test/fixtures/power-cut.ts";
+import { recordCalls } from "../../../test/fixtures/recorded-calls.ts";
 import { LocalStorage } from "./local.ts";
 
 const NAME = "ab".repeat(32);
@@ -24,9 +25,9 @@ async function holds(
   const recording = await recordCalls(root, () => act(storage));
   assert.ok(recording.calls.length > 0);
   const read = (tree: Tree) => (file: string) => tree.get(path.join(root, file)) ?? null;
-  for (const { tree, ended, what } of statesAfterCut(recording))
+  for (const { state, ended, what } of statesAfterCut(recording))
     try {
-      check(read(tree), ended);
+      check(read(treeOf(state, root)), ended);
     } catch (error) {
       throw new Error(`${what}: ${(error as Error).message}`, { cause: error });
     }
