@@ -61,12 +61,6 @@ class Shell {
     // A group of its own, with what it starts in the background.
     this.#child = spawn("bash", ["--noprofile", "--norc"], { cwd: this.home, env, detached: true });
     this.#ended = once(this.#child, "close");
-    // A hook has little time for its save, and other tests run beside this one.
-    try {
-      os.setPriority(this.#child.pid!, -15);
-    } catch {
-      // Only root may.
-    }
     for (const stream of [this.#child.stdout!, this.#child.stderr!])
       stream.setEncoding("utf8").on("data", (text: string) => {
         this.#output += text;
