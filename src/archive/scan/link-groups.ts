@@ -251,19 +251,22 @@ function inodeAt({ records }: ScanTable, record: number): number {
 
 /**
  * Adds the directories of entries that were met since the recorded inodes were `before` to `moved`, except for entries
- * that were born after the scans began.
+ * that were born after the scans began. Adds the folders themselves if an inode has no record any more: the file left a
+ * folder which itself moved, perhaps into a directory that had been listed.
  */
 function addMetSince(scans: readonly Listed[], before: Float64Array): void {
   const met = new Set<number>();
-  let at = 0;
-  for (const inode of inodesOf(scans)) {
-    while (before[at]! < inode) at++;
+  const present = inodesOf(scans);
+  let [at, isLost] = [0, false];
+  for (const [i, inode] of [...present, Infinity].entries()) {
+    for (; before[at]! < inode; at++) isLost ||= before[at] !== present[i - 1];
     if (before[at] === inode) at++;
-    else met.add(inode);
+    else if (inode !== Infinity) met.add(inode);
   }
+  if (isLost) for (const { moved } of scans) moved.add(0);
   if (met.size === 0) return;
-  for (const { table: present, old, began, moved } of scans)
-    eachRecord(present, old, ({ table, record, directory }) => {
+  for (const { table: recorded, old, began, moved } of scans)
+    eachRecord(recorded, old, ({ table, record, directory }) => {
       const isOlder = bornAt(table.records, R, record * RECORD_WORDS) <= began;
       if (isOlder && met.has(inodeAt(table, record))) moved.add(directory);
     });

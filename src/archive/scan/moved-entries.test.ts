@@ -180,6 +180,28 @@ void describe("scan of entries that are renamed from one folder into another whi
     assertSameState(saved, await look());
   });
 
+  test("scan saves a file that leaves a folder which itself moves into another folder in a second look", async (t) => {
+    const { root, again, look, move } = await ready(t, ["a/1", "b/2", "c/3", "c/sub/message"], ["a", "b", "c"]);
+    const first = once("1", () => make(root, ["b/late"]));
+    let isAgain = false;
+    const second = once("b", () => move("c/sub", "b/sub"));
+    const third = once("sub", () => move("b/sub/message", "a/moved"));
+    const saved = await again({
+      before: (name) => {
+        first(name);
+        // Only a second look asks for the folder itself.
+        isAgain ||= name === ".";
+        if (!isAgain) return;
+        second(name);
+        third(name);
+      },
+    });
+    const found = ["a", "a/0", "a/1", "a/moved", "b", "b/0", "b/2", "b/late", "b/sub", "c", "c/0", "c/3"];
+    assert.deepEqual(pathsOf(saved), found);
+    assertWhole(saved);
+    assertSameState(saved, await look());
+  });
+
   test("scan names the folders as torn if files keep moving between them", async (t) => {
     const { root, again, move } = await ready(t, files, ["a", "b"]);
     let [at, count] = ["b/message", 0];
