@@ -3,7 +3,6 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import type { TestContext } from "node:test";
 import type { Client } from "../../src/contract/index.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { type FolderState, readFolder } from "../fixtures/folder-state.ts";
@@ -86,21 +85,19 @@ async function killRemovals(place: Place, name: string): Promise<void> {
   resticCheck(client, name);
 }
 
-async function placeOn(t: TestContext, kind: "copy" | "btrfs"): Promise<Place | null> {
-  if (kind === "btrfs") return btrfsPlace(t, makeFirst);
+async function plainPlace(): Promise<Place> {
   const folder = newFolder("original");
   makeFirst(folder);
   return { client: await clientOf(folder), folder };
 }
 
-for (const kind of ["copy", "btrfs"] as const)
-  test(`${kind}: fork --remove, if killed at any step, leaves the whole fork or its state in a point`, async (t) => {
-    const place = await placeOn(t, kind);
-    if (place !== null) await killRemovals(place, kind);
-  });
+test("btrfs: fork --remove, if killed at any step, leaves the whole fork or its state in a point", async (t) => {
+  const place = await btrfsPlace(t, makeFirst);
+  if (place !== null) await killRemovals(place, "btrfs");
+});
 
-test("a removal killed at any step is also ended by a call on the fork, and by the same call again", async (t) => {
-  const place = (await placeOn(t, "copy"))!;
+test("a removal killed at any step is also ended by a call on the fork, and by the same call again", async () => {
+  const place = await plainPlace();
   const { client, folder } = place;
   await client.save();
   for (const [failpoint, words] of [
@@ -127,8 +124,8 @@ test("a removal killed at any step is also ended by a call on the fork, and by t
   }
 });
 
-test("a killed removal does not replace a folder that was put at the fork's path since", async (t) => {
-  const place = (await placeOn(t, "copy"))!;
+test("a killed removal does not replace a folder that was put at the fork's path since", async () => {
+  const place = await plainPlace();
   const { client, folder } = place;
   await client.save();
   const to = `${folder}-taken`;

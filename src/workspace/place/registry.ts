@@ -110,7 +110,7 @@ export function registerWorkspace(entry: NewRegistration): void {
   noteElsewhere(entry);
   noteAtFolder(entry);
   durableMkdir(folderOf("registered"));
-  for (const shared of [dirname(folderOf("registered")), folderOf("registered")]) removeLeftovers(shared);
+  for (const name of ["", ...Object.values(FOLDERS)]) removeLeftovers(join(userStateDirectory(), name));
   durableWrite(fileOf("registered", entry.folder), encoded(entry));
   durableRemove(fileOf("released", entry.folder));
 }
