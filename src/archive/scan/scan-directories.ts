@@ -197,7 +197,7 @@ class DirectoryScanner {
     const { table, stat, task } = this.#thread;
     const isSure = !isYoungDirectory(stat.words, task.request.heldAt);
     const base = directory * DIRECTORY_WORDS + D.CTIME;
-    for (const [i, word] of CTIME.entries()) table.directories[base + i] = isSure ? stat.words[word]! : 0;
+    for (let i = 0; i < CTIME.length; i++) table.directories[base + i] = isSure ? stat.words[CTIME[i]!]! : 0;
   }
 
   /** Lists a directory again if it may have changed since. A removed directory keeps the entries that were read. */
@@ -371,8 +371,9 @@ class DirectoryScanner {
     const oldChild = old!.records[words + R.SUB]!;
     const child = this.#thread.addDirectory(directory, old!.recordName(oldRecord), oldChild, flags);
     this.#newOfOld.set(oldChild, child);
-    const times = old!.records.subarray(words + R.CTIME, words + R.CTIME + CTIME.length);
-    this.#thread.table.directories.set(times, child * DIRECTORY_WORDS + D.CTIME);
+    const { directories } = this.#thread.table;
+    const base = child * DIRECTORY_WORDS + D.CTIME;
+    for (let i = 0; i < CTIME.length; i++) directories[base + i] = old!.records[words + R.CTIME + i]!;
   }
 
   /**
