@@ -8,6 +8,9 @@ export const LONG_TIER: readonly RegExp[] = [
   /^test\/crash\/machines\./,
   // Kills at samples of passes; test/crash/points-replay.flow.test.ts has every pass of a save that merges packs.
   /^test\/crash\/compaction\./,
+  // Sampled kills with a check by real restic after each; test/crash/repository-replay.flow.test.ts has every pass.
+  /^test\/crash\/backup-care\./,
+  /^src\/repository\/kill\./,
   // Pages that journeys, views, hostile, security, choice, activity, overview, turns and forks do not open.
   /^test\/page\/(?:long|addresses|odd-addresses|old-addresses|access|compared|notices)\./,
   /^test\/package\/(?:pack|release)\./,

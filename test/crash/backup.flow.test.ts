@@ -5,18 +5,9 @@ import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, test } from "node:test";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
-import {
-  backup,
-  filesOf,
-  newRepository,
-  noRestic,
-  repositoryPlace,
-  restic,
-  tryBackup,
-  type TestRepository,
-} from "../fixtures/repository.ts";
+import { backup, filesOf, newRepository, noRestic, restic, type TestRepository } from "../fixtures/repository.ts";
 import { btrfsPlace } from "../fixtures/held-place.ts";
-import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { cairn, cairnOk, type Outcome } from "../fixtures/command.ts";
 import { chosenPasses, killAt, passesOf, SEED, someOf, WITHOUT_RENAME_FLAGS } from "./rounds.ts";
@@ -30,44 +21,6 @@ after(() => {
 function ids(place: TestRepository): string[] {
   return (backup(place, "list").data["snapshots"] as { snapshot_id: string }[]).map(({ snapshot_id: id }) => id);
 }
-
-test("backup create, if killed, keeps all earlier snapshots, and a second run makes a complete snapshot", async () => {
-  const folder = newFolder("backup");
-  makeFirst(folder);
-  const place = await newRepository("killed");
-  backup(place, "create", "-C", folder);
-  makeSecond(folder);
-  const { save_point: point } = cairnOk(["save", "-C", folder]).data as { save_point: { save_point_id: string } };
-  const args = ["backup", "create", point.save_point_id, ...place.options, "-C", folder];
-  const fresh = await newRepository("traced");
-  const names = passesOf(["backup", "create", point.save_point_id, ...fresh.options, "-C", folder]);
-  for (const name of ["transfer.packs-saved", "transfer.packs-durable", "transfer.index-written", "backup.transferred"])
-    assert.ok(names.includes(name), `${name} was passed`);
-  let before = ids(place);
-  let round = 0;
-  for (const pass of chosenPasses(names, 4)) {
-    fs.writeFileSync(path.join(folder, "round"), `round ${round++}`);
-    const saved = cairnOk(["save", "-C", folder]).data as { save_point: { save_point_id: string } };
-    const killed = killAt(args.with(2, saved.save_point.save_point_id), pass);
-    const where = `killed at ${pass} (${killed})`;
-    const left = ids(place);
-    for (const id of before) assert.ok(left.includes(id), `${where}: snapshot ${id} is still there`);
-    assert.ok(left.length - before.length <= 1, where);
-    if (killed === "backup.snapshot-written") assert.equal(left.length, before.length + 1, where);
-    const done = backup(place, "create", "-C", folder).data as { snapshot: { snapshot_id: string } };
-    before = ids(place);
-    assert.equal(before.at(-1), done.snapshot.snapshot_id, where);
-    assert.deepEqual(filesOf(place, "locks"), [], `${where}: the dead lock is gone`);
-    const unfinished = fs.readdirSync(path.join(place.location, "tmp"), { recursive: true, withFileTypes: true });
-    assert.deepEqual(
-      unfinished.filter((entry) => entry.isFile()).map(({ name }) => name),
-      [],
-      `${where}: nothing unfinished is left`,
-    );
-  }
-  if (noRestic === false) restic(place, "check", "--read-data");
-  failed = false;
-});
 
 interface Both {
   folder: string;
@@ -104,13 +57,6 @@ async function killBoth(name: string, { folder, traced, limit, passed }: Both): 
   if (noRestic === false) restic(place, "check", "--read-data");
 }
 
-test("backup create of an unsaved folder, if killed, can be repeated, and then point and snapshot are whole", async () => {
-  const [folder, traced] = [newFolder("backup"), newFolder("backup")];
-  makeFirst(folder);
-  makeFirst(traced);
-  await killBoth("both", { folder, traced, limit: 6, passed: ["stage.scanned", "save.committed"] });
-});
-
 test(
   "backup create of an unsaved btrfs folder, if killed, can be repeated, and then point and snapshot are whole",
   variant,
@@ -121,89 +67,6 @@ test(
     await killBoth("held", { folder: place.folder, traced: traced.folder, limit: 5, passed });
   },
 );
-
-test("a backup of a stream, if killed, leaves no snapshot or a complete one, and a second run makes a snapshot", async () => {
-  const place = await newRepository("stream");
-  const file = `${place.location}.content`;
-  fs.writeFileSync(file, randomBytes(40_000_000));
-  // What follows the program are its own words; a last one that all commands of the tests get is not read.
-  const args = (at: typeof place): string[] => {
-    return ["backup", "stream", ...at.options, "--", "sh", "-c", `cat ${file}`];
-  };
-  const names = passesOf(args(await newRepository("stream-traced")));
-  for (const name of ["stream.read", "transfer.index-written", "backup.transferred", "backup.snapshot-written"])
-    assert.ok(names.includes(name), `${name} was passed`);
-  let before = ids(place);
-  for (const pass of chosenPasses(names, 4)) {
-    fs.writeFileSync(file, randomBytes(40_000_000));
-    const killed = killAt(args(place), pass);
-    const left = ids(place);
-    const isDone = killed === null || killed === "backup.snapshot-written";
-    assert.equal(left.length - before.length, isDone ? 1 : 0, `killed at ${killed}`);
-    cairnOk(args(place));
-    assert.equal(ids(place).length, left.length + 1);
-    before = ids(place);
-    assert.deepEqual(filesOf(place, "locks"), [], `killed at ${killed}: the dead lock is gone`);
-  }
-  backup(place, "verify");
-  if (noRestic === false) restic(place, "check", "--read-data");
-});
-
-test("backup init, if killed, leaves an empty repository or a place for a second backup init", () => {
-  for (const pass of [1, 2, 3]) {
-    const place = repositoryPlace("init");
-    const killed = killAt(["backup", "init", ...place.options], pass);
-    // With the name of its config a repository is there.
-    if (killed === "durable-linked" || killed === "repository.config-written")
-      assert.equal(backup(place, "list").status, 0);
-    else backup(place, "init");
-    assert.deepEqual(ids(place), [], `killed at ${killed}`);
-    assert.equal(filesOf(place, "keys").length, 1, `killed at ${killed}`);
-    if (noRestic === false) restic(place, "snapshots");
-  }
-});
-
-test("backup restore, if killed, leaves no folder or a complete one, and the next restore removes leftovers", async () => {
-  const folder = newFolder("backup");
-  makeFirst(folder);
-  const place = await newRepository("restored");
-  backup(place, "create", "-C", folder);
-  const wanted = walkDigests(folder).state;
-  const args = (target: string): string[] => ["backup", "restore", "latest", "--to", target, ...place.options];
-  const parent = newFolder("targets");
-  const names = passesOf(args(path.join(parent, "traced")));
-  assert.ok(names.includes("restore-backup.written") && names.includes("restore-backup.proven"));
-  for (const pass of chosenPasses(names, 4)) {
-    const target = path.join(parent, `target-${pass}`);
-    const killed = killAt(args(target), pass);
-    if (fs.existsSync(target)) assert.equal(walkDigests(target).state, wanted, `killed at ${pass} (${killed})`);
-    else cairnOk(args(target));
-    assert.equal(walkDigests(target).state, wanted);
-    backup(place, "restore", "latest", "--to", path.join(parent, `after-${pass}`), "--prove", "no");
-    const left = fs.readdirSync(parent).filter((name) => name.includes(".cairn-partial"));
-    assert.deepEqual(left, [], `killed at ${pass} (${killed})`);
-  }
-});
-
-test("a backup of several folders, if killed, can be repeated, and then makes a complete snapshot", async () => {
-  const [folder, other] = [newFolder("several"), newFolder("several")];
-  makeFirst(folder);
-  fs.writeFileSync(path.join(other, "file"), "other\n");
-  const traced = await newRepository("several-traced");
-  const args = (place: TestRepository): string[] => ["backup", "create", folder, other, ...place.options];
-  const names = passesOf(args(traced));
-  assert.ok(names.includes("paths.scanned") && names.includes("backup.transferred"));
-  const wanted = walkDigests(folder).state;
-  for (const pass of chosenPasses(names, 4)) {
-    const place = await newRepository("several-killed");
-    const killed = killAt(args(place), pass);
-    backup(place, "verify");
-    cairnOk(args(place));
-    const target = path.join(newFolder("several-back"), "back");
-    backup(place, "restore", "latest", "--to", target, "--prove", "disk");
-    assert.equal(walkDigests(path.join(target, folder)).state, wanted, `killed at ${pass} (${killed})`);
-  }
-});
 
 interface Overwritten {
   files: string[];
@@ -304,6 +167,7 @@ test("a restore with --overwrite, if killed after any rename that takes no flags
     assert.ok(run(target, rename).killed, `${rename} of ${renames}`);
     check(target, `killed after rename ${rename} of ${renames}`);
   }
+  failed = false;
 });
 
 /** Ordinary files, as paths from the folder on. */
@@ -313,19 +177,3 @@ function filesBelow(folder: string): string[] {
     .filter((entry) => entry.isFile())
     .map(({ parentPath, name }) => path.relative(folder, path.join(parentPath, name)));
 }
-
-test("key passwd, if killed, leaves a repository that both passwords open, and can be repeated", async () => {
-  const place = await newRepository("passwd");
-  const fresh = repositoryPlace("passwd-new");
-  const args = ["backup", "key", "passwd", ...place.options, "--new-password-file", fresh.passwordFile];
-  assert.equal(killAt(args, 1), "passwd.key-written");
-  const changed = { ...place, options: ["-r", place.location, "--password-file", fresh.passwordFile] };
-  assert.deepEqual([ids(place), ids(changed), filesOf(place, "keys").length], [[], [], 2]);
-  cairnOk(args);
-  assert.equal(tryBackup(place, "list").status, 9);
-  const keys = backup(changed, "key", "list").data["keys"] as { key_id: string; current: boolean }[];
-  const other = keys.find(({ current }) => !current);
-  assert.equal(keys.length, 2, "the one of the first attempt is there too, with the same password");
-  backup(changed, "key", "remove", other!.key_id);
-  assert.deepEqual(ids(changed), []);
-});

@@ -35,6 +35,8 @@ export interface Scene {
   readonly next?: (live: Live) => Promise<unknown>;
   /** Returns what the command changes, after the next one: all as before the command, or all as after it. */
   readonly look: (live: Live) => unknown;
+  /** Shapes of paths that may be left, because another command removes them. */
+  readonly leaves?: RegExp;
   /** Failpoints that the command is known to pass. */
   readonly passes?: readonly string[];
   /** The folder of another workspace that the command changes: if it is there, it is saved after the next command. */
@@ -273,7 +275,9 @@ class Replay {
       if (this.#shapes.length < 2) this.#shapes.push(left);
       const isNew = (shape: string): boolean => !this.#shapes.some((each) => each.has(shape));
       // Removed when the next folder is registered, or by the next cleanup.
-      const isLater = (shape: string): boolean => this.#scene.isRepeated !== true && LATER.test(shape);
+      const { isRepeated, leaves } = this.#scene;
+      const isLater = (shape: string): boolean =>
+        (isRepeated !== true && LATER.test(shape)) || leaves?.test(shape) === true;
       assert.deepEqual([...left].filter((shape) => isNew(shape) && !isLater(shape)).toSorted(), [], "left");
       return isAfter;
     } finally {
@@ -377,7 +381,7 @@ function* pathsBelow(root: string, above = ""): Generator<{ name: string; isFile
   for (const entry of fs.readdirSync(path.join(root, above), { withFileTypes: true })) {
     const name = `${above}/${entry.name}`;
     yield { name, isFile: entry.isFile() };
-    if (entry.isDirectory() && !/\/(?:store|repository)\/data$/.test(name)) yield* pathsBelow(root, name);
+    if (entry.isDirectory() && !/\/(?:store|repository|target)\/data$/.test(name)) yield* pathsBelow(root, name);
   }
 }
 
