@@ -71,22 +71,23 @@ export async function lookAtLocks(repository: Repository, options: LookOptions =
   }
 }
 
-/** Locks that this process saw held, by repository. A list may lack a lock that still exists. */
-const seenHeld = new Map<string, Set<string>>();
+/** Locks that this process saw held, by repository, with their `writtenAt`. A list may lack a lock that still exists. */
+const seenHeld = new Map<string, Map<string, number | undefined>>();
 
 /** `gone`: names that were listed but not found. */
 async function lookOnce(repository: Repository, options: LookOptions): Promise<{ look: LockLook; gone: string[] }> {
   const listed = await listLocks(repository);
-  const seen = seenHeld.get(repository.id) ?? new Set();
+  const seen = seenHeld.get(repository.id) ?? new Map<string, number | undefined>();
   seenHeld.set(repository.id, seen);
   const hasExcepted = options.except !== undefined && listed.has(options.except);
   const look: LockLook = { held: [], dead: [], hasExcepted };
   const gone: string[] = [];
   const empty: string[] = [];
-  for (const name of new Set([...listed.keys(), ...seen])) {
+  for (const name of new Set([...listed.keys(), ...seen.keys()])) {
     if (name === options.except) continue;
     const own = options.ours?.(name);
     const file = listed.get(name);
+    const writtenAt = file?.writtenAt ?? seen.get(name);
     if (own === undefined && file?.size === 0 && !(await isDead(repository, { ...file, lock: null }))) {
       empty.push(name);
       continue;
@@ -97,9 +98,9 @@ async function lookOnce(repository: Repository, options: LookOptions): Promise<{
       if (listed.has(name)) gone.push(name);
       continue;
     }
-    if (own ?? !(await isDead(repository, { name, writtenAt: file?.writtenAt, lock }))) {
+    if (own ?? !(await isDead(repository, { name, writtenAt, lock }))) {
       look.held.push({ id: name, lock });
-      if (lock !== null) seen.add(name);
+      if (lock !== null) seen.set(name, writtenAt);
     } else look.dead.push(name);
   }
   if (empty.length > 0) {

@@ -172,6 +172,19 @@ describe("locks", () => {
     });
   });
 
+  test("a lock that a later list lacks counts by the time of its file, too, if its host's clock is slow", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const late = new FaultyStorage(storage);
+      const time = new Date(Date.now() - 2 * 3_600_000).toISOString();
+      await repository.saveUnpacked("locks", lockOf({ hostname: "elsewhere", time }));
+      for (const fault of ["delay", "lose"] as const) {
+        late.arm({ operation: "list", kind: "locks", fault });
+        const { held, dead } = await lookAtLocks(repository.over(late));
+        assert.deepEqual([held.length, dead], [1, []], fault);
+      }
+    });
+  });
+
   test("a lock of running restic stays valid after the clock was set forward", async () => {
     await withRepository(async ({ repository }) => {
       // As it looks after that: placed before the process with its number began.

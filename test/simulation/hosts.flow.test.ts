@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { LONG } from "../fixtures/long.ts";
 import { simulate } from "./hosts.ts";
 
-/** `npm run simulate` runs more of them. */
-const SEEDS = Number(process.env["CAIRN_SIMULATED_SEEDS"] ?? 60);
+/** A seed takes a third of a processor second. `npm run simulate` runs others. */
+const SEEDS = LONG ? 200 : 60;
 
 test("hosts that back up, copy, forget and prune at once lose no acknowledged snapshot, whatever the storage answers", async () => {
   for (let seed = 1; seed <= SEEDS; seed++) {

@@ -72,6 +72,7 @@ class Simulation {
   /** Pieces of content: hosts save some of the same. */
   readonly #pool: Buffer[];
   #faults: Faults = NO_FAULTS;
+  #wayMs = 40;
   #copies = 0;
   #broken: string | null = null;
 
@@ -107,6 +108,7 @@ class Simulation {
     this.#faults = world.chance(0.3)
       ? NO_FAULTS
       : { unavailable: 0.02, late: 0.02, repeated: 0.02, stale: 0.2, short: world.chance(0.5) ? 0.03 : 0 };
+    if (world.chance(0.5)) this.#wayMs = 400;
     const hosts = 2 + (world.chance(0.9) ? world.below(2) : world.below(9));
     await Promise.all(Array.from({ length: hosts }, (_, i) => this.#life(`host${i}`)));
     this.#faults = NO_FAULTS;
@@ -135,7 +137,7 @@ class Simulation {
     for (let verbs = 2 + world.below(3); verbs > 0 && this.#broken === null; verbs--) {
       // As timers do, all hosts begin at the same time of the day.
       const untilNext = DAY - (world.now % DAY);
-      await world.pause(untilNext + world.below(world.chance(0.7) ? 1000 : 20_000));
+      await world.pause(untilNext + world.below(world.chance(0.7) ? 300 : 20_000));
       if (process.host.isDead) {
         if (this.#copies >= MOST_COPIES_OF_MODULES) return;
         process = await this.#start(name, cache);
@@ -172,7 +174,7 @@ class Simulation {
 
   #open({ host, modules, cache }: Process, { files, repository }: Place): OpenRepository {
     const { keys } = repository;
-    const inner = new HostStorage(this.#world, host, files, this.#faults);
+    const inner = new HostStorage(this.#world, host, files, this.#faults, this.#wayMs);
     inner.isExclusive = (sealed) =>
       (JSON.parse(Buffer.from(unpackPlain(openMessage(keys, sealed))).toString()) as { exclusive?: boolean })
         .exclusive === true;
@@ -215,7 +217,7 @@ class Simulation {
     if (world.chance(0.3)) pieces.push(this.#bytes(1000));
     async function* content(): AsyncGenerator<Buffer> {
       for (const piece of pieces) {
-        await world.pause(world.below(500));
+        await world.pause(world.below(5000));
         yield piece;
       }
     }
@@ -254,7 +256,9 @@ class Simulation {
 
   async #prune(process: Process, place: Place): Promise<void> {
     const allow = ["missing" as const].filter(() => this.#world.chance(0.2));
-    await process.modules.prune.pruneBackups(this.#open(process, place), { allow, maxUnused: 0 });
+    // Without a second look a prune has to believe the list.
+    const instant = this.#faults.short === 0 && this.#world.chance(0.5);
+    await process.modules.prune.pruneBackups(this.#open(process, place), { allow, instant, maxUnused: 0 });
   }
 
   /** Reads every acknowledged snapshot, without faults. */

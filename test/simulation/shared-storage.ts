@@ -45,6 +45,9 @@ export const NO_FAULTS: Faults = { unavailable: 0, late: 0, repeated: 0, stale: 
 /** Hosts see a file that was written at least so long ago in each list, as `docs/repositories.md` expects of a storage. */
 const STALE_MS = 150;
 
+/** A process relies on its lock for so long without a refresh. */
+const RELIED_ON_MS = 25 * 60_000;
+
 /** The files of one repository that several hosts share. */
 export class SharedFiles {
   readonly #world: World;
@@ -68,13 +71,17 @@ export class SharedFiles {
     this.#files.set(`${kind}/${name}`, { bytes: Uint8Array.from(bytes), writtenAt: this.#world.now });
   }
 
-  /** Returns false if the file is missing. */
-  delete(kind: FileKind, name: string): boolean {
+  /** Returns false if the file is missing. Notes the removal of a lock that its process still relies on. */
+  delete(host: Host, kind: FileKind, name: string): boolean {
     const key = `${kind}/${name}`;
     const kept = this.#files.get(key);
     if (kept === undefined) return false;
     this.#removed.push({ key, size: kept.bytes.length, writtenAt: kept.writtenAt, at: this.#world.now });
     this.#files.delete(key);
+    const lock = kind === "locks" ? this.locks.get(name) : undefined;
+    const ageMs = this.#world.now - kept.writtenAt;
+    if (lock !== undefined && lock.host !== host && !lock.host.isDead && ageMs < RELIED_ON_MS)
+      this.wrong.push(`${host.name} removed the lock of ${lock.host.name}, which is ${Math.round(ageMs / 1000)} s old`);
     if (kind === "locks") this.locks.delete(name);
     return true;
   }
@@ -112,20 +119,23 @@ export class HostStorage implements Storage {
   readonly #host: Host;
   readonly #files: SharedFiles;
   readonly faults: Faults;
+  /** The most milliseconds of one way to the storage. */
+  readonly #wayMs: number;
   /** Tells if the bytes of a lock are of an exclusive lock. */
   isExclusive: (sealed: Uint8Array) => boolean = () => false;
 
-  constructor(world: World, host: Host, files: SharedFiles, faults: Faults) {
+  constructor(world: World, host: Host, files: SharedFiles, faults: Faults, wayMs = 40) {
     this.#world = world;
     this.#host = host;
     this.#files = files;
     this.faults = faults;
+    this.#wayMs = wayMs;
   }
 
   /** Does `work` after the way there, and returns after the way back. */
   async #call<T>(what: string, work: () => T): Promise<T> {
     const world = this.#world;
-    await world.pause(1 + world.below(40));
+    await world.pause(1 + world.below(this.#wayMs));
     const { faults } = this;
     if (world.chance(faults.unavailable)) {
       world.log(`${what}: 503`);
@@ -137,7 +147,7 @@ export class HostStorage implements Storage {
       if (world.chance(faults.repeated)) done = work();
       world.log(what);
     } finally {
-      await world.pause(1 + world.below(40));
+      await world.pause(1 + world.below(this.#wayMs));
     }
     if (!world.chance(faults.late)) return done;
     world.log(`${what}: 503 afterwards`);
@@ -191,7 +201,7 @@ export class HostStorage implements Storage {
       if (kind !== "locks" && this.#files.get(kind, name) !== undefined)
         this.#files.noteWork(this.#host, `removes ${labelOf(kind, name)}`);
       // A repeated removal says that the file is missing.
-      const wasThere = this.#files.delete(kind, name);
+      const wasThere = this.#files.delete(this.#host, kind, name);
       if (!wasThere && !isGone) throw new CairnError("not_found", `no ${labelOf(kind, name)}`);
       isGone = true;
     });

@@ -66,3 +66,16 @@ test("a sweep frees nothing while a snapshot cannot be read", async () => {
     );
   });
 });
+
+test("the snapshots of all hosts count", async () => {
+  await withShortList(async (repository, snapshot) => {
+    (repository.storage as FaultyStorage).disarm();
+    const { tree, ...more } = await repository.loadSnapshot(snapshot);
+    for (const host of ["here", "elsewhere"]) await repository.saveSnapshot({ ...more, tree, hostname: host });
+    const { trees } = await rootsOf(repository, OPTIONS);
+    assert.deepEqual(
+      trees.map((root) => Buffer.from(root).toString("hex")),
+      [tree, tree, tree],
+    );
+  });
+});
