@@ -42,7 +42,7 @@ export interface Scene {
   /** The folder of another workspace that the command changes: if it is there, it is saved after the next command. */
   readonly beside?: string;
   /** Further checks of one state; `isAfter` if it is as after the command. */
-  readonly check?: (live: Live, isAfter: boolean) => Promise<unknown> | unknown;
+  readonly check?: (live: Live, isAfter: boolean) => unknown;
   /** True if the command does no more than what the next command does anyway, so that all states look the same. */
   readonly isRepeated?: boolean;
 }
