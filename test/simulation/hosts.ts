@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { readBlob } from "../../src/archive/databases/nodes.ts";
 import type { OpenRepository } from "../../src/backup/open/open-repository.ts";
+import { newMasterKeys } from "../../src/crypto/key-derivation.ts";
 import { openMessage } from "../../src/crypto/seal.ts";
 import { CairnError } from "../../src/errors.ts";
 import { decodeTree } from "../../src/formats/restic/tree.ts";
@@ -119,11 +120,14 @@ class Simulation {
     const files = new SharedFiles(this.#world);
     // Outside of the world: a password takes real time.
     const storage = new MemoryStorage();
-    const repository = await Repository.create(storage, {
+    const options = {
       password: PASSWORD,
       kdf: { N: 2, r: 1, p: 1 },
+      keys: newMasterKeys(),
       chunkerPolynomial: POLYNOMIAL,
-    });
+    };
+    // An id of its own: a process remembers locks by the repository's id.
+    const repository = await this.#world.outside(async () => Repository.create(storage, options));
     for (const kind of ["config", "keys"] as const)
       for (const { name } of await storage.list(kind)) files.set(kind, name, await storage.load(kind, name));
     return { files, repository, snapshots: new Map() };

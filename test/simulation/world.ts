@@ -106,6 +106,19 @@ export class World {
     return current.run(host, work).finally(() => this.#running--);
   }
 
+  /** Does `work` with random bytes that do not follow from the seed. */
+  async outside<T>(work: () => Promise<T>): Promise<T> {
+    const seeded = crypto.randomBytes;
+    Object.assign(crypto, { randomBytes: real.randomBytes });
+    syncBuiltinESMExports();
+    try {
+      return await work();
+    } finally {
+      Object.assign(crypto, { randomBytes: seeded });
+      syncBuiltinESMExports();
+    }
+  }
+
   /** Ends a host: what it waits for never comes. */
   kill(host: Host): void {
     host.isDead = true;
