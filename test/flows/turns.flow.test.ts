@@ -143,6 +143,11 @@ test("rewind takes back one session's changes and leaves those of another sessio
   project.claudeTurn();
   project.geminiTurn("do b", "two");
   project.write("mine", "of the person");
+  // The newest session has one turn: the way to the session before it is named.
+  const [older] = project.turns("--session", "claude").turns;
+  const tooFar = project.run("rewind", "2");
+  assert.equal(tooFar.error!.code, "not_found");
+  assert.match(tooFar.error!.hint!, new RegExp(`cairn .*rewind ${older!.turn_id}.* another session`));
   const back = project.run("rewind", "--session", "claude");
   assert.deepEqual([back.status, project.names()], [0, ["b", "mine", "src/a"]], back.stdout + back.stderr);
   assert.equal(project.content("b"), "two");

@@ -175,7 +175,14 @@ async function namedTurn(
         ? "no hook of an agent has saved here yet"
         : `${plural(Number(name ?? 1) - left, "turn")} of the newest session can be taken back`;
     const nothing = passed.size === 0 ? "" : `; ${plural(passed.size, "turn")} changed nothing`;
-    throw new CairnError("not_found", `there is no such turn: ${why}${nothing}`, { hint: seeTurns });
+    // A tool that was started again has another session.
+    const older = newest && open.findLast(({ session }) => session !== newest.session);
+    const further =
+      older &&
+      advice`${call(`rewind ${older.id}`, "rewind", older.id)} takes back the newest turn of another session; `;
+    throw new CairnError("not_found", `there is no such turn: ${why}${nothing}`, {
+      hint: advice`${further ?? []}${seeTurns}`,
+    });
   }
   const found = name.length < LEAST_DIGITS ? [] : all.filter(({ id }) => id.startsWith(name.toLowerCase()));
   if (found.length === 1) return { turn: restOf(found[0]!), passed };
