@@ -93,3 +93,14 @@ test("a file whose removal was followed by sync() does not come back after a pow
     (storage) => storage.save("index", NAME, BYTES),
   );
 });
+
+test("after a power cut an index is whole or not there, also before sync()", async (t) => {
+  await holds(
+    t,
+    (storage) => storage.save("index", NAME, BYTES, { durable: false }),
+    (content) => {
+      const index = content(`r/index/${NAME}`);
+      if (index !== null) assert.deepEqual(index, BYTES);
+    },
+  );
+});

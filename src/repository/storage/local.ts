@@ -95,8 +95,8 @@ export class LocalStorage implements Storage {
     const temporary = this.#temporaryPath();
     const { after } = options;
     const durable = options.durable !== false;
-    // A store's empty lock counts as dead at once.
-    const isFlushed = durable || (kind === "locks" && !this.isStore);
+    // An empty index would be damage. A store's empty lock counts as dead at once.
+    const isFlushed = durable || kind === "index" || (kind === "locks" && !this.isStore);
     try {
       const fd = this.#openTemporary(temporary);
       try {

@@ -123,8 +123,8 @@ export interface ByteRange {
  * - `save` and `saveFile` are atomic: a reader sees no file or the whole file, also after a kill. A file that exists is
  *   replaced by the same bytes (names are digests), except `config`: `already_exists`.
  * - Saved with `durable: false`, a file is visible at once, survives a kill of the process, and survives a power cut
- *   only after `sync` of its kind. `sync` covers the files that this object saved or removed. A lock is flushed before
- *   it gets its name, except in a store, so that a power cut leaves no empty lock.
+ *   only after `sync` of its kind. `sync` covers the files that this object saved or removed. An index, and a lock
+ *   except in a store, is flushed before it gets its name, so that a power cut leaves no empty one.
  * - The caller decides the order of writes by awaiting each call: a file is visible once its call has returned.
  * - `load` of a range that is not wholly inside the file is `damaged`; of an absent file `not_found`.
  * - `list` names only files with a valid name (64 hex digits, or `config`). A repository without a folder for locks has
