@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFile
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
 import type { CairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { controlPaths, workspacePaths } from "../workspace/place/control-layout.ts";
@@ -14,7 +15,7 @@ import { hasCode, testFolder, type TestFolder } from "../keep/testing-folder.ts"
 
 /** A client that stays open while others change what it was opened for. */
 
-const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
+const ENTRY = fileURLToPath(new URL("../cli/program/entry.ts", import.meta.url));
 
 type Call = (client: Client) => Promise<unknown>;
 const WRITERS: Record<string, Call> = {

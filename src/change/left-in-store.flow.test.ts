@@ -5,12 +5,13 @@ import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
 import type { CleanupOptions, CleanupResult, Client, SavePoint } from "../contract/index.ts";
 import { type TestFolder, testFolder } from "../keep/testing-folder.ts";
 
 /** What removals have to leave in the store, and who takes it out. */
 
-const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
+const ENTRY = fileURLToPath(new URL("../cli/program/entry.ts", import.meta.url));
 const SECRET = "a secret that is in no other file";
 const SECRET_ID = createHash("sha256").update(SECRET).digest("hex");
 

@@ -4,9 +4,10 @@ import { once } from "node:events";
 import fs from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
 import { testFolder } from "../keep/testing-folder.ts";
 
-const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
+const ENTRY = fileURLToPath(new URL("../cli/program/entry.ts", import.meta.url));
 const HOSTILE = 4000;
 const ONLY_ROOT = process.geteuid?.() === 0 ? false : "only root works in folders of others";
 

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 import { newSavePointId } from "../ids.ts";
 import { readState, writeState } from "../workspace/place/control-directory.ts";
@@ -10,7 +11,7 @@ import { controlPaths, workspacePaths } from "../workspace/place/control-layout.
 import { Points } from "../workspace/points/points.ts";
 import { hasCode, testFolder } from "../keep/testing-folder.ts";
 
-const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
+const ENTRY = fileURLToPath(new URL("../cli/program/entry.ts", import.meta.url));
 
 /** A signal that is aborted from the time on when it was asked so often. */
 function abortedAt(asks: number): AbortSignal {

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
 import { lockRegistry, noteRelease } from "../workspace/place/registry.ts";
 import { hasCode, type TestFolder, testFolder } from "../keep/testing-folder.ts";
 import { someOf } from "../../test/crash/rounds.ts";
@@ -10,7 +11,7 @@ import { firstOf } from "../../test/fixtures/long.ts";
 
 /** Releases of a command that is killed, and who takes up or removes what it left. */
 
-const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
+const ENTRY = fileURLToPath(new URL("../cli/program/entry.ts", import.meta.url));
 
 function cairn(
   words: readonly string[],

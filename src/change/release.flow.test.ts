@@ -3,9 +3,10 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { hasCode, testFolder } from "../keep/testing-folder.ts";
 
-const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
+const ENTRY = fileURLToPath(new URL("../cli/program/entry.ts", import.meta.url));
 
 /** What the command says. */
 function cairn(words: readonly string[]): { status: number | null; stdout: string; stderr: string } {

@@ -3,12 +3,13 @@ import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { CairnError } from "../errors.ts";
 import { walkDigests } from "../workspace/store/testing-walk.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { hasCode, testFolder } from "../keep/testing-folder.ts";
 
-const ENTRY = new URL("../cli/program/entry.ts", import.meta.url).pathname;
+const ENTRY = fileURLToPath(new URL("../cli/program/entry.ts", import.meta.url));
 
 test("relocate records the new path of a moved folder, and keeps its points", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });

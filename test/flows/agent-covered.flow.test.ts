@@ -372,7 +372,7 @@ function isIdle(folder: string): boolean {
 
 test("--for everybody writes nothing of this machine, and is silent without cairn", () => {
   const bin = scratch("bin");
-  write(bin, { cairn: `#!/bin/sh\nexec ${process.execPath} ${COMMAND} "$@"\n` });
+  write(bin, { cairn: `#!/bin/sh\nexec '${process.execPath}' '${COMMAND}' "$@"\n` });
   fs.chmodSync(path.join(bin, "cairn"), 0o755);
   const home = scratch("home");
   fs.mkdirSync(home);

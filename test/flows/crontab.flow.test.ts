@@ -28,7 +28,9 @@ test("the crontab line of the docs backs up a home directory silently and prints
   for (const folder of [root, home, at("bin")]) fs.mkdirSync(folder);
   fs.writeFileSync(path.join(home, "letter"), "dear Ben");
   fs.writeFileSync(at("password"), "p\n", { mode: 0o600 });
-  fs.writeFileSync(at("bin/cairn"), `#!/bin/sh\nexec ${process.execPath} ${buildCommand()} "$@"\n`, { mode: 0o755 });
+  fs.writeFileSync(at("bin/cairn"), `#!/bin/sh\nexec '${process.execPath}' '${buildCommand()}' "$@"\n`, {
+    mode: 0o755,
+  });
   const places = {
     "/usr/local/bin": at("bin"),
     "/srv/backups": at("backups"),

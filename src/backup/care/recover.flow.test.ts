@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import type { BackupRepository, BackupSnapshot, RecoverBackupsResult } from "../../contract/index.ts";
 import type { ObjectId } from "../../ids.ts";
 import { hasCode } from "../../keep/testing-folder.ts";
@@ -11,7 +12,7 @@ import { acquireLock } from "../../repository/locks.ts";
 import type { OpenedRepository } from "../../keep/opened-repository.ts";
 import { backupScene, type BackupScene, packWith, SCHEMES, spoil } from "../testing-far.ts";
 
-const ENTRY = new URL("../../cli/program/entry.ts", import.meta.url).pathname;
+const ENTRY = fileURLToPath(new URL("../../cli/program/entry.ts", import.meta.url));
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
 
 function restic(at: BackupScene, place: string, ...args: string[]): string {
