@@ -27,6 +27,7 @@ test("the page shows HTML and control characters in names and messages as text",
   for (const name of names) fs.writeFileSync(path.join(folder, name), `${HTML}\n${HIDDEN}\n`);
   fs.writeFileSync(path.join(folder, "x.svg"), SVG);
   fs.writeFileSync(path.join(folder, "x.html"), HTML);
+  fs.writeFileSync(path.join(folder, "long.json"), `[${"\n1,".repeat(100_000)}\n1]\n`);
   cairnOk(["save", folder, "-m", "before"]);
   for (const name of [...names, "x.svg", "x.html"])
     fs.appendFileSync(path.join(folder, name), `${HTML}${HIDDEN}changed\n`);
@@ -51,6 +52,12 @@ test("the page shows HTML and control characters in names and messages as text",
     await page.locator(".preview-text", { hasText: "window.ran" }).waitFor();
     await page.keyboard.press("Escape");
   }
+  const colours = page.waitForResponse(/\/json-/);
+  await page.getByRole("row", { name: /long/ }).getByRole("link").click();
+  await page.locator(".preview-text", { hasText: "1," }).waitFor();
+  await colours;
+  await page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))");
+  assert.ok((await page.locator(".preview-text *").count()) < 1000, "a long text has few elements");
   await isUnharmed(page);
 });
 

@@ -17,10 +17,17 @@ export function useColour(path: string): Colour | null {
   return found?.path === path ? found.colour : null;
 }
 
-/** The text of a file in the colours of its language. */
+/** Elements that colours may take: more of them make the page slow. */
+const MOST_PIECES = 10_000;
+
+/** The text of a file in the colours of its language; without colours if these would take too many elements. */
 export function ColouredText({ path, text }: { path: string; text: string }): JSX.Element {
   const colour = useColour(path);
-  const lines = useMemo(() => colour?.(text) ?? null, [colour, text]);
+  const lines = useMemo(() => {
+    const found = colour?.(text) ?? [];
+    const pieces = found.flat();
+    return pieces.length > MOST_PIECES || pieces.every(({ kind }) => kind === null) ? null : found;
+  }, [colour, text]);
   if (lines === null) return <>{visible(text)}</>;
   return (
     <>
