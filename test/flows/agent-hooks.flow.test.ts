@@ -198,7 +198,7 @@ test(
   async () => {
     const home = path.join(SCRATCH, "asked-home");
     write(path.join(home, "a.txt"), "mine\n");
-    const line = `${process.execPath} ${COMMAND} -C ${home} agent install codex`;
+    const line = `'${process.execPath}' '${COMMAND}' -C ${home} agent install codex`;
     for (const answer of ["n", "y"]) {
       const child = spawn("/usr/bin/script", ["-qec", line, "/dev/null"], { env: { ...process.env, HOME: home } });
       let said = "";

@@ -12,6 +12,7 @@ import { parse } from "smol-toml";
 import type { AgentEvent } from "../../src/contract/looking.ts";
 import { findWorkspace } from "../../src/workspace/place/find-workspace.ts";
 import { readAgentEvents, withTexts } from "../../src/workspace/points/agent-record.ts";
+import { shellQuote } from "../../src/fs/paths/safe-path.ts";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 
 /** Entries in other tools' files, in the forms that they document, and the hook that they run. */
@@ -28,7 +29,7 @@ const hookLine = (tool: string): string =>
   [
     "/usr/bin/env",
     ...Object.entries(VARIABLES).map(([name, value]) => `${name}=${value}`),
-    ...PROGRAM,
+    ...PROGRAM.map(shellQuote),
     "agent",
     "hook",
     tool,
@@ -50,7 +51,9 @@ const HOME = process.env["HOME"]!;
 /** A folder in PATH that has the command `cairn`. */
 const BIN = path.join(SCRATCH, "bin");
 fs.mkdirSync(BIN);
-fs.writeFileSync(path.join(BIN, "cairn"), `#!/bin/sh\nexec ${PROGRAM.join(" ")} "$@"\n`, { mode: 0o755 });
+fs.writeFileSync(path.join(BIN, "cairn"), `#!/bin/sh\nexec ${PROGRAM.map(shellQuote).join(" ")} "$@"\n`, {
+  mode: 0o755,
+});
 process.env["PATH"] = `${BIN}:${process.env["PATH"]}`;
 
 /** Installs for everybody: the entries are in the project's files. */
