@@ -272,7 +272,7 @@ test("a folder brings no hooks along: neither a copied workspace nor a moved one
 
 test("a hook that saves or backs up its own folder runs no hooks again, and those of other folders once", () => {
   const count = path.join(SCRATCH, "nested");
-  const line = (words: string): string => `${process.execPath} ${buildCommand()} ${words}`;
+  const line = (words: string): string => `'${process.execPath}' '${buildCommand()}' ${words}`;
   const [one, two] = [workspace("nested-one"), workspace("nested-two")];
   cairnOk(["hooks", one, "--set", `after-save=echo 1 >> ${count}; ${line(`save ${one}`)}; ${line(`save ${two}`)}`]);
   cairnOk(["hooks", two, "--set", `after-save=echo 2 >> ${count}; ${line(`save ${one}`)}`]);
