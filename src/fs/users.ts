@@ -95,7 +95,7 @@ export function membersOf(gid: number): number[] {
 const FIRST_PERSON = 1000;
 const NOBODY = 65534;
 
-/** Home directories of people and of root from the machine's own file, without those of services; or that of one user. */
+/** Lists the home directories that /etc/passwd has for people and root, not for services. `only`: id of the one user who is asked for. */
 export function homeDirectories(only?: number): string[] {
   let text: string;
   try {

@@ -1,25 +1,17 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import type { FoundWorkspace } from "../workspace/place/find-workspace.ts";
 import type { Workspace } from "../workspace/open/workspace.ts";
 import { duringHooks, hooks, setHooks } from "./hooks.ts";
-import { hasCode } from "./testing-folder.ts";
+import { hasCode, testRoot } from "./testing-folder.ts";
 
 const ID = "0a".repeat(16);
 
 /** Returns a folder with one file that counts as a workspace, and its root, in a state directory of the test's own. */
 function place(t: TestContext): { root: string; workspaceAt: (name: string) => Workspace } {
-  const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-hooks-")));
-  const before = process.env["XDG_STATE_HOME"];
-  process.env["XDG_STATE_HOME"] = join(root, "state");
-  t.after(() => {
-    if (before === undefined) delete process.env["XDG_STATE_HOME"];
-    else process.env["XDG_STATE_HOME"] = before;
-    rmSync(root, { recursive: true, force: true });
-  });
+  const root = testRoot(t);
   const workspaceAt = (name: string): Workspace => {
     mkdirSync(join(root, name));
     writeFileSync(join(root, name, "file"), "");

@@ -21,8 +21,8 @@ export interface TestFolder {
   write: (path: string, text: string) => void;
 }
 
-/** Makes a workspace with the given files, and a state directory of its own. */
-export async function testFolder(context: TestContext, files: Record<string, string> = {}): Promise<TestFolder> {
+/** Makes a folder for all files of a test, with the state directory in it; removed afterwards. */
+export function testRoot(context: TestContext): string {
   const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-folder-")));
   const before = process.env["XDG_STATE_HOME"];
   process.env["XDG_STATE_HOME"] = join(root, "state");
@@ -31,6 +31,12 @@ export async function testFolder(context: TestContext, files: Record<string, str
     else process.env["XDG_STATE_HOME"] = before;
     rmSync(root, { recursive: true, force: true });
   });
+  return root;
+}
+
+/** Makes a workspace with the given files, and a state directory of its own. */
+export async function testFolder(context: TestContext, files: Record<string, string> = {}): Promise<TestFolder> {
+  const root = testRoot(context);
   const folder = join(root, "work");
   mkdirSync(folder);
   const write = (path: string, text: string): void => {

@@ -222,15 +222,17 @@ export async function settleMoved(scans: readonly Listed[]): Promise<void> {
 }
 
 async function settleOnDevice(scans: readonly Listed[]): Promise<void> {
-  let before: Float64Array | null = null;
+  let known: Float64Array | null = null;
   for (let round = 0; ; round++) {
-    if (before !== null) {
+    if (known !== null) {
       dropFormerNames(scans);
-      addMetSince(scans, before);
+      const before = known;
+      known = inodesOf(scans);
+      addMetSince(scans, before, known);
     }
-    const isSure = before !== null || !scans.some((each) => each.mayLackMoved());
+    const isSure = known !== null || !scans.some((each) => each.mayLackMoved());
     if (round === AGAIN || (isSure && scans.every(({ moved }) => moved.size === 0))) return;
-    before = inodesOf(scans);
+    known ??= inodesOf(scans);
     for (const each of scans) await each.listAgain();
   }
 }
@@ -250,18 +252,18 @@ function inodeAt({ records }: ScanTable, record: number): number {
 }
 
 /**
- * Adds the directories of entries that were met since the recorded inodes were `before` to `moved`, except for entries
- * that were born after the scans began. Adds the folders themselves if an inode has no record any more: the file left a
+ * Adds the directories of entries that were met since the recorded inodes were `before`, and are `present` now, to `moved`,
+ * except for entries that were born after the scans began. Adds the folders themselves if an inode has no record any more: the file left a
  * folder which itself moved, perhaps into a directory that had been listed.
  */
-function addMetSince(scans: readonly Listed[], before: Float64Array): void {
+function addMetSince(scans: readonly Listed[], before: Float64Array, present: Float64Array): void {
   const met = new Set<number>();
-  const present = inodesOf(scans);
   let [at, isLost] = [0, false];
-  for (const [i, inode] of [...present, Infinity].entries()) {
+  for (let i = 0; i <= present.length; i++) {
+    const inode = present[i] ?? Infinity;
     for (; before[at]! < inode; at++) isLost ||= before[at] !== present[i - 1];
     if (before[at] === inode) at++;
-    else if (inode !== Infinity) met.add(inode);
+    else if (i < present.length) met.add(inode);
   }
   if (isLost) for (const { moved } of scans) moved.add(0);
   if (met.size === 0) return;

@@ -44,7 +44,7 @@ export type ToThread =
   | { kind: "abort"; leavesPacks: boolean };
 
 export interface ScanWork {
-  /** `folder`: number of the folder among those that are scanned together */
+  /** `folder`: index of the folder in the list that `scanTogether()` was given */
   requests: ToThread & { folder: number };
   replies: Record<ToThread["kind"], ScanReply>;
   events: ForwardEvent;
@@ -64,7 +64,7 @@ export type ScanReply =
 export class ScanRunner {
   readonly #tell: (event: ForwardEvent) => void;
   #group: number | undefined;
-  /** by the number of the folder */
+  /** by the index of the folder */
   #threads: ScanThread[] = [];
   readonly #onMuchRead: (() => void) | null;
   #sink: StoreSink | null = null;

@@ -516,7 +516,7 @@ class Scan {
 
   readonly #began = performance.now();
 
-  /** Lists directories again: those that are noted as moved, and others that have changed since they were listed. */
+  /** Lists the directories in `moved` again, and each other directory if it changed after its listing. */
   async listAgain(): Promise<void> {
     const [{ moved }, renamed] = [this, this.#renamed];
     const seen = new Set(renamed);
@@ -646,7 +646,7 @@ class Scan {
     return null;
   }
 
-  /** Databases by path in latin1, without those of folders that moved away. */
+  /** Returns a map from a database's path, in latin1, to the database. Leaves out databases whose folder moved away. */
   #byPath(databases: readonly NotedDatabase[]): Map<string, NotedDatabase> {
     const there = databases.filter(({ directory }) => !this.#table.isBelowGone(directory));
     return new Map(there.map((each) => [latin1(joinPath(this.#table.directoryPath(each.directory), each.name)), each]));

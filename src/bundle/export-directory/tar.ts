@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { CONTENT, ENVELOPE } from "../../formats/envelope/envelope.ts";
 import { runTool } from "../../fs/child-pipes.ts";
 import { printablePath } from "../../fs/paths/safe-path.ts";
@@ -15,6 +15,12 @@ export async function packTar(directory: string, file: string, signal: AbortSign
   const form = ["--create", "--format=posix", "--sparse", "--sort=name", ...ALL];
   const what = [`--file=${file}`, "--force-local", `--directory=${directory}`, CONTENT, ENVELOPE];
   await runTool("tar", [...form, ...what], { signal, missing: MISSING, streams: file === STREAM });
+}
+
+/** Returns an error in unpacked files, which lie in `stage` for a while, with the name of their tar file in its message. */
+export function namingTar(error: unknown, doing: string, { stage, tar }: { stage: string; tar: string }): CairnError {
+  const known = toCairnError(error, doing);
+  return reworded(known, { message: known.message.replaceAll(stage, tar) });
 }
 
 /**

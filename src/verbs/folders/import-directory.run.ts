@@ -1,7 +1,7 @@
 import { verifyDirectory } from "../../bundle/export-directory/directory.ts";
-import { unpackTar } from "../../bundle/export-directory/tar.ts";
+import { namingTar, unpackTar } from "../../bundle/export-directory/tar.ts";
 import { changedAfter, momentNow } from "../../clones/walk-entries.ts";
-import { advice, CairnError, call, reworded, toCairnError, word } from "../../errors.ts";
+import { advice, CairnError, call, word } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { CONTENT, type Envelope } from "../../formats/envelope/envelope.ts";
 import { copyInto } from "../../fs/copy-folder.ts";
@@ -123,9 +123,7 @@ async function bring(
     fsyncDirectory(dirname(target));
   } catch (error) {
     removeAll(stage);
-    const known = toCairnError(error, `copy ${printablePath(source)}`);
-    // An error in an unpacked file names the tar file, not the temporary folder.
-    throw reworded(known, { message: known.message.replaceAll(stage, printablePath(source)) });
+    throw namingTar(error, `copy ${printablePath(source)}`, { stage, tar: printablePath(source) });
   }
   if (isTar) removeAll(stage);
   return envelope;

@@ -46,11 +46,10 @@ const FOLDERS = {
 const MAX_REGISTRATION_BYTES = 1 << 20;
 
 /**
- * The state directory below HOME. Agents and services pass HOME on to the programs that they start, but often not
+ * The state directory below HOME, or below another home. Agents and services pass HOME on to the programs that they start, but often not
  * XDG_STATE_HOME. Null if there is no home directory.
  */
-function homeState(): string | null {
-  const home = knownHome();
+function homeState(home = knownHome()): string | null {
   return home !== null && existsSync(home) ? join(home, ".local/state/cairn") : null;
 }
 
@@ -198,10 +197,10 @@ const MOST_LOOKED_AT = 20;
  * unreadable.
  */
 export function registeredElsewhere(folder: RawPath): Registration | null {
-  for (const state of new Set([homeState() ?? [], ownersState(folder)].flat()))
+  for (const state of new Set([homeState(), ownersState(folder)]))
     for (const kind of ["registered", "elsewhere"] as const)
       try {
-        if (kind === "registered" && state === userStateDirectory()) continue;
+        if (state === null || (kind === "registered" && state === userStateDirectory())) continue;
         const registration = readFrom(fileOf(kind, folder, state), folder);
         if (registration !== null) return registration;
       } catch {
@@ -210,11 +209,10 @@ export function registeredElsewhere(folder: RawPath): Registration | null {
   return null;
 }
 
-/** The default state directory of the user who owns a folder, for root. */
-function ownersState(folder: RawPath): string[] {
+/** For root: the state directory below the home of the user who owns a folder. Null for others, and if there is none. */
+function ownersState(folder: RawPath): string | null {
   const owner = statSync(rawBytes(folder), { throwIfNoEntry: false })?.uid ?? 0;
-  if (owner === 0 || !isMachineRoot()) return [];
-  return homeDirectories(owner).map((home) => join(home, ".local/state/cairn"));
+  return owner === 0 || !isMachineRoot() ? null : homeState(homeDirectories(owner)[0] ?? null);
 }
 
 /** Notes the control directory of a released folder, for a later `init` of the folder. */

@@ -1,10 +1,9 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { packTar, STREAM, unpackTar } from "../../../bundle/export-directory/tar.ts";
+import { namingTar, packTar, STREAM, unpackTar } from "../../../bundle/export-directory/tar.ts";
 import type { ExportPointResult } from "../../../contract/export-directory.ts";
 import { CloneMachineOptions } from "../../../contract/machines.ts";
 import { omit } from "../../../contract/schema.ts";
-import { reworded, toCairnError } from "../../../errors.ts";
 import { makeFolder } from "../../../fs/make-folder.ts";
 import { printablePath } from "../../../fs/paths/safe-path.ts";
 import { removeAll } from "../../../fs/remove-all.ts";
@@ -67,9 +66,8 @@ export const importStream: CommandDefinition = {
       );
       return { data: result, text: () => cloned(context.style, result, "imported") };
     } catch (error) {
-      const known = toCairnError(error, "import the machine");
-      const named = source === STREAM ? "the standard input" : printablePath(source);
-      throw reworded(known, { message: known.message.replaceAll(stage, named) });
+      const tar = source === STREAM ? "the standard input" : printablePath(source);
+      throw namingTar(error, "import the machine", { stage, tar });
     } finally {
       removeAll(stage);
     }
