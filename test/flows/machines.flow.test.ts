@@ -159,6 +159,7 @@ suite("virtual machines", { skip }, () => {
     assert.equal(size(), 11 * 2 ** 30);
     assert.equal(refused(["set", "changed", "--disk-size", "1G"]).code, "refused");
     assert.equal(refused(["set", "changed", "--memory", "512K"]).code, "usage");
+    assert.match(refused(["set", "changed", "--cpus", "0"]).message, /^a machine has 1 to 255 processors, not 0$/);
     assert.equal(refused(["set", "changed"]).code, "usage");
     assert.equal(refused(["set", "a", "--cpus", "2"]).code, "conflict");
     assert.ok(cairn(["vm", "set", "changed", "--disk-size", "12G"], { failpoint: "vm-set.grown" }).killed);

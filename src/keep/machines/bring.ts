@@ -120,7 +120,7 @@ function withSeed({ hardware, hasMemory, name }: SavedMachine, isGiven: boolean)
     "refused",
     `the guest of ${name} was made by an earlier version of Cairn and has no seed disk, so a clone cannot give it user data or SSH keys`,
     {
-      hint: advice`clone a state that was saved while the machine was stopped, or add the keys in the guest${either(": cairn vm console NAME", advice`, for example on its console`)}`,
+      hint: advice`clone a state that was saved while the machine was stopped, or add the keys in the guest${either(`: cairn vm console ${name}`, advice`, for example on its console`)}`,
     },
   );
 }

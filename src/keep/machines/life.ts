@@ -75,6 +75,14 @@ export function ownInfo(machine: Machine): MachineInfo {
   return infoOf({ machine, record: { ...record, error }, pid: processIn(machine.live), operation: null });
 }
 
+/** Throws `usage` for memory or processors that no machine can have: {@link decodeHardware} has the same bounds. */
+function checkSizes({ memory, cpus }: { memory?: number | undefined; cpus?: number | undefined }): void {
+  if (cpus !== undefined && (!Number.isInteger(cpus) || cpus < 1 || cpus > 255))
+    throw new CairnError("usage", `a machine has 1 to 255 processors, not ${cpus}`);
+  if (memory !== undefined && (memory < 16 << 20 || memory % (1 << 20) !== 0))
+    throw new CairnError("usage", `a machine has whole MiB of memory, at least 16, not ${memory} bytes`);
+}
+
 export async function createMachine(root: string, name: string, options: CreateMachineOptions): Promise<MachineInfo> {
   const {
     image,
@@ -92,6 +100,7 @@ export async function createMachine(root: string, name: string, options: CreateM
     start: boot,
     ...rest
   } = options;
+  checkSizes(rest);
   const images = image === undefined ? given : [image, ...given];
   if (images.length === 0 && kernel === undefined && rest.cdrom === undefined)
     throw new CairnError("usage", "a machine needs a disk image, a CD image or a kernel to boot from");
@@ -139,6 +148,7 @@ export async function setMachine(root: string, name: string, options: SetMachine
   const { memory, cpus, diskSize, cdrom: disc, eject = false } = options;
   if ([memory, cpus, diskSize, disc].every((each) => each === undefined) && !eject)
     throw new CairnError("usage", "nothing is given to change: memory, CPUs, the size of the disk or the CD drive");
+  checkSizes(options);
   if (eject && disc !== undefined) throw new CairnError("usage", "a disc is given, and the CD drive is to be removed");
   return await withMachine(root, name, "set", options, async (machine, record) => {
     {
