@@ -10,6 +10,7 @@ import { nameAt } from "../../fs/listing.ts";
 import { INLINE_BYTES } from "./scan-runner.ts";
 import type { ScanResult } from "./scan.ts";
 import { eachRecord } from "./summary.ts";
+import { isYoungDirectory } from "./stat-words.ts";
 import { MOVED_REASON, type ScanRequest } from "./task.ts";
 import { patternsOfUnwanted } from "./unwanted.ts";
 
@@ -480,4 +481,16 @@ void describe("scan of entries that are renamed or removed while it reads", () =
     assertWhole(saved);
     assertSame(saved, await look());
   });
+});
+
+test("isYoungDirectory counts the time for which a network file system may leave a directory's times", () => {
+  const now = Date.now();
+  const words = new Uint32Array(64);
+  const changed = now - 150;
+  words[STAT.CTIME] = Math.floor(changed / 1000);
+  words[STAT.CTIME_NS] = (changed % 1000) * 1_000_000 + 1;
+  assert.deepEqual(
+    [true, false].map((keepsTimes) => isYoungDirectory(words, now, keepsTimes)),
+    [false, true],
+  );
 });

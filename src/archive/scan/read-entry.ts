@@ -127,7 +127,8 @@ export class EntryReader {
     else {
       // The name now has another entry.
       if (entry.opened !== undefined) this.#thread.sys.close(entry.opened.fd);
-      if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words, this.#thread.task.request.heldAt))
+      const { request, trustDirectoryTimes } = this.#thread.task;
+      if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words, request.heldAt, trustDirectoryTimes))
         this.#flags |= FLAG.YOUNG;
       if (type !== TYPE.LINK || this.#readLink(entry)) this.#ownAttributes(entry);
     }

@@ -195,7 +195,7 @@ class DirectoryScanner {
   /** Keeps the change time of a directory that was just listed, as `thread.stat` has it. */
   #keepTime(directory: number): void {
     const { table, stat, task } = this.#thread;
-    const isSure = !isYoungDirectory(stat.words, task.request.heldAt);
+    const isSure = !isYoungDirectory(stat.words, task.request.heldAt, task.trustDirectoryTimes);
     const base = directory * DIRECTORY_WORDS + D.CTIME;
     for (let i = 0; i < CTIME.length; i++) table.directories[base + i] = isSure ? stat.words[CTIME[i]!]! : 0;
   }
@@ -385,7 +385,7 @@ class DirectoryScanner {
     if (!task.trustDirectoryTimes) return false;
     const flags = old!.recordFlags(oldRecord);
     if ((flags & FLAG.YOUNG) === 0) return true;
-    if (!task.oldStays && !isYoungDirectory(stat.words, task.request.heldAt))
+    if (!task.oldStays && !isYoungDirectory(stat.words, task.request.heldAt, task.trustDirectoryTimes))
       old!.setRecordFlags(oldRecord, flags & ~FLAG.YOUNG);
     return false;
   }

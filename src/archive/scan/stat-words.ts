@@ -105,11 +105,18 @@ export function keepFormerOwner(records: Uint32Array, base: number, s: Uint32Arr
 }
 
 /**
- * True if a directory may have changed after it was listed without a new time. `heldAt`: when its tree was held (ms
- * since 1970); null for the folder itself.
+ * Seconds after a change for which a network or FUSE file system may leave a directory's times as they are at further
+ * changes: 0.1 on JuiceFS, by default (`--skip-dir-mtime`).
  */
-export function isYoungDirectory(s: Uint32Array, heldAt: number | undefined): boolean {
-  return heldAt === undefined ? isYoung(s, tickOf(s)) : isYoung(s, tickOf(s), heldAt / 1000);
+const LEFT_TIMES = 0.25;
+
+/**
+ * True if a directory may have changed after it was listed without a new time. `heldAt`: when its tree was held (ms
+ * since 1970); undefined for the folder itself. `keepsTimes`: as `keepsDirectoryTimes` says.
+ */
+export function isYoungDirectory(s: Uint32Array, heldAt: number | undefined, keepsTimes: boolean): boolean {
+  const within = Math.max(tickOf(s), keepsTimes ? 0 : LEFT_TIMES);
+  return heldAt === undefined ? isYoung(s, within) : isYoung(s, within, heldAt / 1000);
 }
 
 export function isYoung(s: Uint32Array, within: number, now = Date.now() / 1000): boolean {
