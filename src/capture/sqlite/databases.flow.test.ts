@@ -11,6 +11,7 @@ import { asOrdinaryUser } from "../../../test/fixtures/loop-file-system.ts";
 import { CairnError } from "../../errors.ts";
 import { captureDatabase, listDatabases, restoreDatabase } from "./databases.ts";
 import { openDatabase, checked } from "./image.ts";
+import { inFile, readHeader } from "./header.ts";
 import { plainCopy } from "./plain-copy.ts";
 import { commit, type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "./testing-writer.ts";
 
@@ -168,22 +169,27 @@ test("captureDatabase of a path that has only a log fails and makes no database"
   assert.deepEqual([log.label, log.method], ["crash-consistent", "copy"]);
 });
 
-test("a plain copy of a file that changes during each attempt is labelled torn-possible", async (t) => {
-  const { at } = scene(t);
-  makeAfter(at("db"), 1, "delete");
-  fs.mkdirSync(at("stage"));
-  const fd = fs.openSync(at("db"), "r+");
-  const copied = plainCopy(fd, { path: Buffer.from(at("db")), stage: at("stage") }, { header: null, reason: "locked" });
-  let isDone = false;
-  void copied.finally(() => (isDone = true));
-  for (let n = 0; !isDone; n++) {
-    fs.writeSync(fd, Buffer.from([n & 0xff]), 0, 1, 9000);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  fs.closeSync(fd);
-  assert.equal((await copied).label, "torn-possible");
-  assert.match((await copied).reason ?? "", /locked; and the file was changed/);
-});
+for (const [what, read] of [
+  ["a file", () => null],
+  ["a database", (file: string) => inFile(Buffer.from(file), readHeader)],
+] as const)
+  test(`a plain copy of ${what} that changes during each attempt is labelled torn-possible`, async (t) => {
+    const { at } = scene(t);
+    makeAfter(at("db"), 1, "delete");
+    fs.mkdirSync(at("stage"));
+    const fd = fs.openSync(at("db"), "r+");
+    const header = read(at("db"));
+    const copied = plainCopy(fd, { path: Buffer.from(at("db")), stage: at("stage") }, { header, reason: "locked" });
+    let isDone = false;
+    void copied.finally(() => (isDone = true));
+    for (let n = 0; !isDone; n++) {
+      fs.writeSync(fd, Buffer.from([n & 0xff]), 0, 1, 9000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    fs.closeSync(fd);
+    assert.equal((await copied).label, "torn-possible");
+    assert.match((await copied).reason ?? "", /locked; and the file was changed/);
+  });
 
 const notRoot = process.getuid?.() === 0 ? {} : { skip: "needs root to become another user" };
 
