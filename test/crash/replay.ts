@@ -339,6 +339,9 @@ export async function checkWorkspace(client: Client, acknowledged: readonly Ackn
   assert.deepEqual(damaged, []);
   const digests = new Map(points.map((point) => [point.save_point_id as string, point.payload_root_hash]));
   for (const { id, digest } of acknowledged) assert.equal(digests.get(id), digest, `the acknowledged point ${id}`);
+  // A head that names no point would make the next one the first of a second history.
+  const first = points.filter(({ parent_id: parent }) => parent === null);
+  assert.ok(first.length <= 1, `${first.length} points have no parent`);
   assert.deepEqual((await client.verifyAll()).problems, []);
 }
 
