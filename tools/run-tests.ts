@@ -141,6 +141,8 @@ interface RunOptions {
   limitMs: number;
   /** False: the longest file begins first, so that none is left alone at the end. */
   keepsOrder: boolean;
+  /** Keeps the seconds of each file when it ends, also if the run is stopped later. */
+  records: boolean;
 }
 
 interface Ended {
@@ -185,6 +187,7 @@ async function runAll(files: string[], options: RunOptions): Promise<Ended> {
       const processor = meter === null ? null : Math.round(meter.seconds() * 10) / 10;
       meter?.end();
       took.set(name, { wall: Math.round((now - began) / 100) / 10, processor });
+      if (options.records) recordSeconds(took);
       if (now - shown < SHOWN_EACH_MS) continue;
       shown = now;
       const minutes = Math.ceil((((now - start) / (all - left)) * left) / 60_000);
@@ -302,12 +305,12 @@ if (import.meta.main) {
         quiet: values.quiet,
         limitMs,
         keepsOrder: values.tier === "long",
+        records: values.record,
       });
       for (const file of notRun) console.log(`not run, the time was over: ${file}`);
       const over = values.tier === "short" ? overShortTier(took) : [];
       for (const line of over) console.log(line);
       for (const line of summaryLines(totals)) console.log(line);
-      if (values.record) recordSeconds(took);
       if (totals.failed > 0 || over.length > 0 || (totals.passed === 0 && notRun.length === 0)) process.exitCode = 1;
     } finally {
       rmSync(compiled, { recursive: true, force: true });
