@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
 import { removeSnapshots, runSweep } from "./care/remove.ts";
-import { assertComplete, PASSWORD, resticCheck, withRepository } from "./testing-archive.ts";
+import { assertComplete, PASSWORD, resticCheck, repositoryFor } from "./testing-archive.ts";
 
 /** Saves over and over from a small pool of contents, so that content dies and is wanted again, and compacts; until a sweep came through. */
 const WRITER = `
@@ -44,37 +44,36 @@ async function writer(folder: string, who: string, rounds: number): Promise<void
   assert.equal(status, 0);
 }
 
-test("concurrent writers, compactions and sweeps lose no content that a snapshot needs", async () => {
-  await withRepository(async (fixture) => {
-    const { repository, storage } = fixture;
-    let busy = true;
-    const writers = Promise.all([writer(fixture.folder, "a", 40), writer(fixture.folder, "b", 40)]).finally(() => {
-      busy = false;
-    });
-    try {
-      while (busy) {
-        const { snapshots } = await repository.listSnapshots();
-        const some = snapshots.filter(() => Math.random() < 0.3).map(({ id }) => id);
-        try {
-          await removeSnapshots(repository, some, { waitMs: 300 });
-          const result = await runSweep(repository, {
-            cachePath: join(fixture.folder, "cache"),
-            roots: async () => [],
-            waitMs: 300,
-            mayBeEmpty: true,
-          });
-          if (!result.postponed) writeFileSync(join(fixture.folder, "swept"), "");
-        } catch (error) {
-          if (!(error instanceof CairnError) || error.code !== "busy") throw error;
-        }
-        await new Promise((resolve) => setTimeout(resolve, 50));
-      }
-    } finally {
-      await writers;
-    }
-    assert.ok(existsSync(join(fixture.folder, "swept")), "no sweep came through");
-    for (const cachePath of [join(fixture.folder, "cache"), null]) await assertComplete(repository, cachePath);
-    assert.deepEqual(await storage.list("locks"), []);
-    resticCheck(fixture.path);
+test("concurrent writers, compactions and sweeps lose no content that a snapshot needs", async (t) => {
+  const fixture = await repositoryFor(t);
+  const { repository, storage } = fixture;
+  let busy = true;
+  const writers = Promise.all([writer(fixture.folder, "a", 40), writer(fixture.folder, "b", 40)]).finally(() => {
+    busy = false;
   });
+  try {
+    while (busy) {
+      const { snapshots } = await repository.listSnapshots();
+      const some = snapshots.filter(() => Math.random() < 0.3).map(({ id }) => id);
+      try {
+        await removeSnapshots(repository, some, { waitMs: 300 });
+        const result = await runSweep(repository, {
+          cachePath: join(fixture.folder, "cache"),
+          roots: async () => [],
+          waitMs: 300,
+          mayBeEmpty: true,
+        });
+        if (!result.postponed) writeFileSync(join(fixture.folder, "swept"), "");
+      } catch (error) {
+        if (!(error instanceof CairnError) || error.code !== "busy") throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  } finally {
+    await writers;
+  }
+  assert.ok(existsSync(join(fixture.folder, "swept")), "no sweep came through");
+  for (const cachePath of [join(fixture.folder, "cache"), null]) await assertComplete(repository, cachePath);
+  assert.deepEqual(await storage.list("locks"), []);
+  resticCheck(fixture.path);
 });

@@ -17,7 +17,7 @@ import {
   randomFiles,
   resticCheck,
   TestArchive,
-  withRepository,
+  repositoryFor,
 } from "./testing-archive.ts";
 
 /** Runs `sweep` or `compact` on a store in a process of its own, which a failpoint may kill. */
@@ -120,118 +120,114 @@ async function saveNeedless(fixture: Fixture): Promise<string[]> {
 }
 
 describe("killed at any step", () => {
-  test("a sweep killed at any step loses no needed content, and the next sweep completes the work", async () => {
-    await withRepository(async (fixture) => {
+  test("a sweep killed at any step loses no needed content, and the next sweep completes the work", async (t) => {
+    const fixture = await repositoryFor(t);
+    const ids = await saveNeedless(fixture);
+    const copy = (name: string): string => copyOf(fixture, name);
+    const args = (folder: string): string[] => ["sweep", folder, ...ids];
+    const clean = copy("clean");
+    const names = namesIn(run("list", args(clean)).stderr);
+    const wanted = sizes(await opened(clean));
+    assert.ok(names.length >= 11, names.join(" "));
+    for (const [at, name] of someOf([...names, "sweep.pack-removed:2"]).entries()) {
+      const folder = copy(`kill-${at}`);
+      assert.equal(run(name, args(folder)).killed, true, name);
+      await assertWhole(await opened(folder));
+      // A second kill, at the same place, during what finishes the first.
+      run(name, args(folder));
+      const again = await opened(folder);
+      await removeSnapshots(again.repository, ids);
+      await runSweep(again.repository, { cachePath: null, roots: async () => [] });
+      assert.deepEqual(sizes(again), wanted, name);
+      await assertWhole(again);
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  for (const hours of [0, 24])
+    test(`a sweep that looks twice, killed at any step of the look after ${hours} hours, loses no needed content`, async (t) => {
+      const fixture = await repositoryFor(t);
       const ids = await saveNeedless(fixture);
+      await removeSnapshots(fixture.repository, ids);
+      if (hours > 0) run("", ["look:0", fixture.folder]);
       const copy = (name: string): string => copyOf(fixture, name);
-      const args = (folder: string): string[] => ["sweep", folder, ...ids];
+      const args = (folder: string): string[] => [`look:${hours}`, folder];
       const clean = copy("clean");
       const names = namesIn(run("list", args(clean)).stderr);
+      const last = hours === 0 ? "sweep.marked" : "sweep.marks-removed";
+      assert.ok(names.includes(last), names.join(" "));
+      run("", ["look:48", clean]);
       const wanted = sizes(await opened(clean));
-      assert.ok(names.length >= 11, names.join(" "));
-      for (const [at, name] of someOf([...names, "sweep.pack-removed:2"]).entries()) {
+      for (const [at, name] of someOf(names).entries()) {
         const folder = copy(`kill-${at}`);
         assert.equal(run(name, args(folder)).killed, true, name);
         await assertWhole(await opened(folder));
         // A second kill, at the same place, during what finishes the first.
         run(name, args(folder));
+        for (const later of [24, 48]) run("", [`look:${later}`, folder]);
         const again = await opened(folder);
-        await removeSnapshots(again.repository, ids);
-        await runSweep(again.repository, { cachePath: null, roots: async () => [] });
-        assert.deepEqual(sizes(again), wanted, name);
         await assertWhole(again);
+        assert.deepEqual({ ...sizes(again), index: 0 }, { ...wanted, index: 0 }, name);
         rmSync(folder, { recursive: true });
       }
     });
+
+  test("a repair killed at any step can be repeated until the repository has no damage", async (t) => {
+    const fixture = await repositoryFor(t);
+    const archive = new TestArchive(fixture);
+    const lost = randomFiles(3, 900, "n");
+    await archive.save(lost);
+    await archive.save(randomFiles(3, 300, "m"));
+    const [big] = (await fixture.storage.list("data")).sort((a, b) => b.size - a.size);
+    const bytes = readFileSync(fixture.storage.localPath("data", big!.name));
+    bytes[50]! ^= 1;
+    writeFileSync(fixture.storage.localPath("data", big!.name), bytes);
+    const copy = (name: string): string => copyOf(fixture, name);
+    const names = namesIn(run("list", ["repair", copy("clean"), big!.name]).stderr);
+    assert.ok(names.length >= 4, names.join(" "));
+    for (const [at, name] of someOf(names).entries()) {
+      const folder = copy(`kill-${at}`);
+      assert.equal(run(name, ["repair", folder, big!.name]).killed, true, name);
+      for (let i = 0; i < 2; i++) assert.equal(run("", ["repair", folder, big!.name]).killed, false);
+      const again = await opened(folder);
+      await new TestArchive(again).save(lost);
+      await assertWhole(again);
+      rmSync(folder, { recursive: true });
+    }
   });
 
-  for (const hours of [0, 24])
-    test(`a sweep that looks twice, killed at any step of the look after ${hours} hours, loses no needed content`, async () => {
-      await withRepository(async (fixture) => {
-        const ids = await saveNeedless(fixture);
-        await removeSnapshots(fixture.repository, ids);
-        if (hours > 0) run("", ["look:0", fixture.folder]);
-        const copy = (name: string): string => copyOf(fixture, name);
-        const args = (folder: string): string[] => [`look:${hours}`, folder];
-        const clean = copy("clean");
-        const names = namesIn(run("list", args(clean)).stderr);
-        const last = hours === 0 ? "sweep.marked" : "sweep.marks-removed";
-        assert.ok(names.includes(last), names.join(" "));
-        run("", ["look:48", clean]);
-        const wanted = sizes(await opened(clean));
-        for (const [at, name] of someOf(names).entries()) {
-          const folder = copy(`kill-${at}`);
-          assert.equal(run(name, args(folder)).killed, true, name);
-          await assertWhole(await opened(folder));
-          // A second kill, at the same place, during what finishes the first.
-          run(name, args(folder));
-          for (const later of [24, 48]) run("", [`look:${later}`, folder]);
-          const again = await opened(folder);
-          await assertWhole(again);
-          assert.deepEqual({ ...sizes(again), index: 0 }, { ...wanted, index: 0 }, name);
-          rmSync(folder, { recursive: true });
-        }
-      });
-    });
-
-  test("a repair killed at any step can be repeated until the repository has no damage", async () => {
-    await withRepository(async (fixture) => {
-      const archive = new TestArchive(fixture);
-      const lost = randomFiles(3, 900, "n");
-      await archive.save(lost);
-      await archive.save(randomFiles(3, 300, "m"));
-      const [big] = (await fixture.storage.list("data")).sort((a, b) => b.size - a.size);
-      const bytes = readFileSync(fixture.storage.localPath("data", big!.name));
-      bytes[50]! ^= 1;
-      writeFileSync(fixture.storage.localPath("data", big!.name), bytes);
-      const copy = (name: string): string => copyOf(fixture, name);
-      const names = namesIn(run("list", ["repair", copy("clean"), big!.name]).stderr);
-      assert.ok(names.length >= 4, names.join(" "));
-      for (const [at, name] of someOf(names).entries()) {
-        const folder = copy(`kill-${at}`);
-        assert.equal(run(name, ["repair", folder, big!.name]).killed, true, name);
-        for (let i = 0; i < 2; i++) assert.equal(run("", ["repair", folder, big!.name]).killed, false);
-        const again = await opened(folder);
-        await new TestArchive(again).save(lost);
-        await assertWhole(again);
-        rmSync(folder, { recursive: true });
-      }
-    });
-  });
-
-  test("a compaction killed at any step loses no content, and later compactions complete the work", async () => {
-    await withRepository(async (fixture) => {
-      const saves = Array.from({ length: 6 }, (_, i) => randomFiles(2, 300, `n${i}`));
-      // Killed before its index was written, and repeated.
-      await new TestArchive(fixture).save(saves[0]!);
-      for (const kind of ["index", "snapshots"] as const)
-        for (const { name } of await fixture.storage.list(kind)) await fixture.storage.remove(kind, name);
-      const archive = new TestArchive(fixture);
-      for (const files of saves) await archive.save(files);
-      const copy = (name: string): string => copyOf(fixture, name);
-      const clean = copy("clean");
-      const names = namesIn(run("list", ["compact", clean]).stderr);
-      const wanted = sizes(await opened(clean));
-      assert.deepEqual(wanted, { data: 2, index: 1, snapshots: 6, locks: 0, tmp: 0 });
-      for (const [at, name] of someOf([...names, "compact.pack-removed:3", "compact.index-removed:2"]).entries()) {
-        const folder = copy(`kill-${at}`);
-        assert.equal(run(name, ["compact", folder]).killed, true, name);
-        await assertWhole(await opened(folder));
-        run(name, ["compact", folder]);
-        const again = await opened(folder);
-        // Later saves bring the trigger; what was left before is gone after it.
-        const more = new TestArchive(again);
-        for (let i = 0; i < 5; i++) await more.save(randomFiles(1, 300, `m${i}`));
-        for (let i = 0; i < 3; i++)
-          await compact(again.repository, await BlobIndex.load(again.repository, join(folder, "cache")), {
-            trigger: 3,
-            budgetMs: 5000,
-          });
-        assert.ok(sizes(again)["data"]! <= 6, `${name}: ${JSON.stringify(sizes(again))}`);
-        assert.equal(sizes(again)["tmp"], 0);
-        await assertWhole(again);
-        rmSync(folder, { recursive: true });
-      }
-    });
+  test("a compaction killed at any step loses no content, and later compactions complete the work", async (t) => {
+    const fixture = await repositoryFor(t);
+    const saves = Array.from({ length: 6 }, (_, i) => randomFiles(2, 300, `n${i}`));
+    // Killed before its index was written, and repeated.
+    await new TestArchive(fixture).save(saves[0]!);
+    for (const kind of ["index", "snapshots"] as const)
+      for (const { name } of await fixture.storage.list(kind)) await fixture.storage.remove(kind, name);
+    const archive = new TestArchive(fixture);
+    for (const files of saves) await archive.save(files);
+    const copy = (name: string): string => copyOf(fixture, name);
+    const clean = copy("clean");
+    const names = namesIn(run("list", ["compact", clean]).stderr);
+    const wanted = sizes(await opened(clean));
+    assert.deepEqual(wanted, { data: 2, index: 1, snapshots: 6, locks: 0, tmp: 0 });
+    for (const [at, name] of someOf([...names, "compact.pack-removed:3", "compact.index-removed:2"]).entries()) {
+      const folder = copy(`kill-${at}`);
+      assert.equal(run(name, ["compact", folder]).killed, true, name);
+      await assertWhole(await opened(folder));
+      run(name, ["compact", folder]);
+      const again = await opened(folder);
+      // Later saves bring the trigger; what was left before is gone after it.
+      const more = new TestArchive(again);
+      for (let i = 0; i < 5; i++) await more.save(randomFiles(1, 300, `m${i}`));
+      for (let i = 0; i < 3; i++)
+        await compact(again.repository, await BlobIndex.load(again.repository, join(folder, "cache")), {
+          trigger: 3,
+          budgetMs: 5000,
+        });
+      assert.ok(sizes(again)["data"]! <= 6, `${name}: ${JSON.stringify(sizes(again))}`);
+      assert.equal(sizes(again)["tmp"], 0);
+      await assertWhole(again);
+      rmSync(folder, { recursive: true });
+    }
   });
 });

@@ -14,36 +14,34 @@ import {
   resticInstalled,
   TestArchive,
   withFolder,
-  withRepository,
+  repositoryFor,
   writeTree,
 } from "./testing-archive.ts";
 
 describe("a repository with real restic", { skip: resticInstalled ? false : "restic is not installed" }, () => {
-  test("restic opens a created repository and lists no snapshots", async () => {
-    await withRepository(async ({ path }) => {
-      assert.deepEqual(JSON.parse(restic(path, ["snapshots", "--json"])), []);
-      resticCheck(path);
-    });
+  test("restic opens a created repository and lists no snapshots", async (t) => {
+    const { path } = await repositoryFor(t);
+    assert.deepEqual(JSON.parse(restic(path, ["snapshots", "--json"])), []);
+    resticCheck(path);
   });
 
-  test("restic can check, restore from and back up into a repository of Cairn", async () => {
-    await withRepository(async (fixture) => {
-      const files = { a: Buffer.from("hello"), b: randomBytes(50_000), empty: Buffer.alloc(0) };
-      await new TestArchive(fixture).save(files);
-      resticCheck(fixture.path);
-      restic(fixture.path, ["restore", "latest", "--target", join(fixture.folder, "out")]);
-      for (const [name, content] of Object.entries(files)) {
-        assert.deepEqual(readFileSync(join(fixture.folder, "out/folder", name)), content);
-      }
-      writeTree(join(fixture.folder, "theirs"), randomFiles(5, 9000));
-      restic(fixture.path, ["backup", "theirs"], fixture.folder);
-      const { snapshots, damaged } = await fixture.repository.listSnapshots();
-      assert.equal(snapshots.length, 2);
-      assert.equal(damaged.length, 0);
-      const index = await BlobIndex.load(fixture.repository, null);
-      assert.deepEqual(index.damaged, []);
-      for (const { snapshot } of snapshots) assert.ok(index.lookup(Buffer.from(snapshot.tree, "hex"), 0, 1) >= 0);
-    });
+  test("restic can check, restore from and back up into a repository of Cairn", async (t) => {
+    const fixture = await repositoryFor(t);
+    const files = { a: Buffer.from("hello"), b: randomBytes(50_000), empty: Buffer.alloc(0) };
+    await new TestArchive(fixture).save(files);
+    resticCheck(fixture.path);
+    restic(fixture.path, ["restore", "latest", "--target", join(fixture.folder, "out")]);
+    for (const [name, content] of Object.entries(files)) {
+      assert.deepEqual(readFileSync(join(fixture.folder, "out/folder", name)), content);
+    }
+    writeTree(join(fixture.folder, "theirs"), randomFiles(5, 9000));
+    restic(fixture.path, ["backup", "theirs"], fixture.folder);
+    const { snapshots, damaged } = await fixture.repository.listSnapshots();
+    assert.equal(snapshots.length, 2);
+    assert.equal(damaged.length, 0);
+    const index = await BlobIndex.load(fixture.repository, null);
+    assert.deepEqual(index.damaged, []);
+    for (const { snapshot } of snapshots) assert.ok(index.lookup(Buffer.from(snapshot.tree, "hex"), 0, 1) >= 0);
   });
 
   for (const version of ["1", "2"]) {

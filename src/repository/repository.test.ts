@@ -10,7 +10,7 @@ import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/testing-faulty.ts";
 import { MemoryStorage } from "./storage/testing-memory.ts";
 import { addBlob, testPacks } from "./testing-packs.ts";
-import { PASSWORD, TestArchive, withRepository } from "./testing-archive.ts";
+import { PASSWORD, TestArchive, repositoryFor, withRepository } from "./testing-archive.ts";
 
 function coded(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
@@ -35,56 +35,53 @@ describe("polynomials", () => {
 });
 
 describe("repository", () => {
-  test("Repository.open throws the error of reading the key files, such as permission, if it can read none", async () => {
-    await withRepository(async ({ repository, storage }) => {
-      const second = await repository.addKey("second");
-      const closed = new Set((await storage.list("keys")).map(({ name }) => name));
-      const load = storage.load.bind(storage);
-      storage.load = async (kind, name, range) => {
-        if (!closed.has(name)) return load(kind, name, range);
-        throw new CairnError("permission", `cannot read key ${name}`);
-      };
-      const refused = {
-        code: "permission",
-        message: /no key file of .* can be read: cannot read key/,
-        hint: /right to read/,
-      };
-      await assert.rejects(Repository.open(storage, { password: PASSWORD }), refused);
-      closed.delete(second);
-      assert.equal((await Repository.open(storage, { password: "second" })).id, repository.id);
-      const unknown = { code: "wrong_password", message: /other keys cannot be read: cannot read key/ };
-      await assert.rejects(Repository.open(storage, { password: PASSWORD }), unknown);
-    });
+  test("Repository.open throws the error of reading the key files, such as permission, if it can read none", async (t) => {
+    const { repository, storage } = await repositoryFor(t);
+    const second = await repository.addKey("second");
+    const closed = new Set((await storage.list("keys")).map(({ name }) => name));
+    const load = storage.load.bind(storage);
+    storage.load = async (kind, name, range) => {
+      if (!closed.has(name)) return load(kind, name, range);
+      throw new CairnError("permission", `cannot read key ${name}`);
+    };
+    const refused = {
+      code: "permission",
+      message: /no key file of .* can be read: cannot read key/,
+      hint: /right to read/,
+    };
+    await assert.rejects(Repository.open(storage, { password: PASSWORD }), refused);
+    closed.delete(second);
+    assert.equal((await Repository.open(storage, { password: "second" })).id, repository.id);
+    const unknown = { code: "wrong_password", message: /other keys cannot be read: cannot read key/ };
+    await assert.rejects(Repository.open(storage, { password: PASSWORD }), unknown);
   });
 
-  test("Repository.open's error has a hint to restore a key file if the only one is damaged or missing", async () => {
-    await withRepository(async ({ storage }) => {
-      const [key] = await storage.list("keys");
-      const load = storage.load.bind(storage);
-      storage.load = async (kind, name, range) => {
-        const bytes = await load(kind, name, range);
-        return kind === "keys" ? bytes.subarray(1) : bytes;
-      };
-      const hint = /copy of a key file back into the repository's folder keys/;
-      const open = async (): Promise<unknown> => Repository.open(storage, { password: PASSWORD });
-      await assert.rejects(open, { code: "damaged", message: /no key file of .* can be read$/, hint });
-      await storage.remove("keys", key!.name);
-      await assert.rejects(open, { code: "damaged", message: /has no key files$/, hint });
-    });
+  test("Repository.open's error has a hint to restore a key file if the only one is damaged or missing", async (t) => {
+    const { storage } = await repositoryFor(t);
+    const [key] = await storage.list("keys");
+    const load = storage.load.bind(storage);
+    storage.load = async (kind, name, range) => {
+      const bytes = await load(kind, name, range);
+      return kind === "keys" ? bytes.subarray(1) : bytes;
+    };
+    const hint = /copy of a key file back into the repository's folder keys/;
+    const open = async (): Promise<unknown> => Repository.open(storage, { password: PASSWORD });
+    await assert.rejects(open, { code: "damaged", message: /no key file of .* can be read$/, hint });
+    await storage.remove("keys", key!.name);
+    await assert.rejects(open, { code: "damaged", message: /has no key files$/, hint });
   });
 
-  test("a created repository opens by keys and by password, and refuses a wrong password", async () => {
-    await withRepository(async ({ repository, storage }) => {
-      const byKeys = await Repository.open(storage, { keys: repository.keys });
-      const byPassword = await Repository.open(storage, { password: PASSWORD });
-      assert.equal(byKeys.id, repository.id);
-      assert.deepEqual(Buffer.from(byPassword.keys.encrypt), Buffer.from(repository.keys.encrypt));
-      assert.equal(byPassword.chunkerPolynomial, repository.chunkerPolynomial);
-      await assert.rejects(Repository.open(storage, { password: "wrong" }), coded("wrong_password"));
-      await repository.addKey("second");
-      assert.equal((await Repository.open(storage, { password: "second" })).id, repository.id);
-      await assert.rejects(Repository.create(storage, { password: "x" }), coded("already_exists"));
-    });
+  test("a created repository opens by keys and by password, and refuses a wrong password", async (t) => {
+    const { repository, storage } = await repositoryFor(t);
+    const byKeys = await Repository.open(storage, { keys: repository.keys });
+    const byPassword = await Repository.open(storage, { password: PASSWORD });
+    assert.equal(byKeys.id, repository.id);
+    assert.deepEqual(Buffer.from(byPassword.keys.encrypt), Buffer.from(repository.keys.encrypt));
+    assert.equal(byPassword.chunkerPolynomial, repository.chunkerPolynomial);
+    await assert.rejects(Repository.open(storage, { password: "wrong" }), coded("wrong_password"));
+    await repository.addKey("second");
+    assert.equal((await Repository.open(storage, { password: "second" })).id, repository.id);
+    await assert.rejects(Repository.create(storage, { password: "x" }), coded("already_exists"));
   });
 
   test("Repository.open throws not_found without a config, and damaged for a damaged key file or config", async () => {
@@ -149,41 +146,39 @@ describe("repository", () => {
     assert.equal((await storage.list("keys")).length, 1);
   });
 
-  test("loadUnpacked returns the saved file, and throws damaged if the file was changed or truncated", async () => {
-    await withRepository(async ({ repository, storage, path }) => {
-      const json = Buffer.from(JSON.stringify({ packs: [], filler: randomBytes(300_000).toString("hex") }));
-      const name = await repository.saveUnpacked("index", json);
-      assert.deepEqual(Buffer.from(await repository.loadUnpacked("index", name)), json);
-      const file = join(path, "index", name);
-      const bytes = readFileSync(file);
-      for (const at of [0, 20, bytes.length - 1]) {
-        const copy = Buffer.from(bytes);
-        copy[at]! ^= 4;
-        writeFileSync(file, copy);
-        await assert.rejects(repository.loadUnpacked("index", name), coded("damaged"));
-      }
-      writeFileSync(file, bytes.subarray(0, 10));
+  test("loadUnpacked returns the saved file, and throws damaged if the file was changed or truncated", async (t) => {
+    const { repository, storage, path } = await repositoryFor(t);
+    const json = Buffer.from(JSON.stringify({ packs: [], filler: randomBytes(300_000).toString("hex") }));
+    const name = await repository.saveUnpacked("index", json);
+    assert.deepEqual(Buffer.from(await repository.loadUnpacked("index", name)), json);
+    const file = join(path, "index", name);
+    const bytes = readFileSync(file);
+    for (const at of [0, 20, bytes.length - 1]) {
+      const copy = Buffer.from(bytes);
+      copy[at]! ^= 4;
+      writeFileSync(file, copy);
       await assert.rejects(repository.loadUnpacked("index", name), coded("damaged"));
-      assert.equal((await storage.list("index")).length, 1);
-    });
+    }
+    writeFileSync(file, bytes.subarray(0, 10));
+    await assert.rejects(repository.loadUnpacked("index", name), coded("damaged"));
+    assert.equal((await storage.list("index")).length, 1);
   });
 
-  test("listSnapshots returns the readable snapshots, and the names of damaged snapshots", async () => {
-    await withRepository(async (fixture) => {
-      const archive = new TestArchive(fixture);
-      const first = await archive.save({ a: Buffer.from("one") });
-      const second = await archive.save({ a: Buffer.from("two") });
-      writeFileSync(join(fixture.path, "snapshots", second.snapshot), "nonsense");
-      const { snapshots, damaged } = await fixture.repository.listSnapshots();
-      assert.deepEqual(
-        snapshots.map((s) => s.id),
-        [first.snapshot],
-      );
-      assert.deepEqual(
-        damaged.map((d) => d.name),
-        [second.snapshot],
-      );
-    });
+  test("listSnapshots returns the readable snapshots, and the names of damaged snapshots", async (t) => {
+    const fixture = await repositoryFor(t);
+    const archive = new TestArchive(fixture);
+    const first = await archive.save({ a: Buffer.from("one") });
+    const second = await archive.save({ a: Buffer.from("two") });
+    writeFileSync(join(fixture.path, "snapshots", second.snapshot), "nonsense");
+    const { snapshots, damaged } = await fixture.repository.listSnapshots();
+    assert.deepEqual(
+      snapshots.map((s) => s.id),
+      [first.snapshot],
+    );
+    assert.deepEqual(
+      damaged.map((d) => d.name),
+      [second.snapshot],
+    );
   });
 
   test("listSnapshots that was aborted causes no unhandled rejection if a load fails later", async () => {

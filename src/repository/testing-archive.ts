@@ -1,9 +1,10 @@
 import { strict as assert } from "node:assert";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { TestContext } from "node:test";
 import { ByteWriter } from "../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../formats/restic/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
@@ -29,14 +30,21 @@ export interface Fixture {
   readonly repository: Repository;
 }
 
+async function fixtureIn(folder: string): Promise<Fixture> {
+  const [path, temporary] = [join(folder, "store"), join(folder, "tmp")];
+  const storage = LocalStorage.create(path, { temporaryDirectory: temporary });
+  return { folder, path, temporary, storage, repository: await Repository.create(storage, { password: PASSWORD }) };
+}
+
+/** Returns a new repository, which goes with the test. */
+export async function repositoryFor(t: TestContext): Promise<Fixture> {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-repository-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return fixtureIn(folder);
+}
+
 export async function withRepository(run: (fixture: Fixture) => Promise<void>): Promise<void> {
-  await withFolder(async (folder) => {
-    const path = join(folder, "store");
-    const temporary = join(folder, "tmp");
-    const storage = LocalStorage.create(path, { temporaryDirectory: temporary });
-    const repository = await Repository.create(storage, { password: PASSWORD });
-    await run({ folder, path, temporary, storage, repository });
-  });
+  await withFolder(async (folder) => run(await fixtureIn(folder)));
 }
 
 export async function withFolder(run: (folder: string) => Promise<void>): Promise<void> {
@@ -69,6 +77,20 @@ export function restic(path: string, args: readonly string[], cwd?: string): str
     stdio: ["ignore", "pipe", "pipe"],
     ...(cwd === undefined ? {} : { cwd }),
   });
+}
+
+/** Changes a byte of an indexed blob, or `spoil`s its pack. Returns the pack's name. */
+export async function spoilBlob(
+  { repository, storage }: Fixture,
+  id: Uint8Array,
+  spoil = (bytes: Buffer, offset: number): Uint8Array =>
+    bytes.fill(bytes[offset + 100]! ^ 1, offset + 100, offset + 101),
+): Promise<ObjectId> {
+  const index = await BlobIndex.load(repository, null);
+  const { pack, offset } = index.place(index.lookup(id, 0));
+  const file = storage.localPath("data", objectIdOf(pack));
+  writeFileSync(file, spoil(readFileSync(file), offset));
+  return objectIdOf(pack);
 }
 
 /** Throws if restic finds damage in a full read of the repository. Does nothing if restic is not installed. */

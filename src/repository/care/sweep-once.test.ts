@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BlobIndex } from "../index/blob-index.ts";
-import { randomFiles, assertComplete, TestArchive, withRepository, type Fixture } from "../testing-archive.ts";
+import {
+  randomFiles,
+  assertComplete,
+  TestArchive,
+  repositoryFor,
+  withRepository,
+  type Fixture,
+} from "../testing-archive.ts";
 import type { FileKind } from "../storage/storage.ts";
 import { runSweep, type SweepOptions } from "./remove.ts";
 
@@ -66,19 +73,18 @@ test("a sweep plans again if a backup wrote an index file after the plan", async
   });
 });
 
-test("a sweep counts as freed by how much the packs became smaller", async () => {
-  await withRepository(async (fixture) => {
-    const { repository, storage } = fixture;
-    const size = async (): Promise<number> => (await storage.list("data")).reduce((sum, file) => sum + file.size, 0);
-    const archive = new TestArchive(fixture);
-    const stays = randomFiles(1, 3000, "stays");
-    const { snapshot } = await archive.save({ ...stays, ...randomFiles(8, 3000, "goes") });
-    await archive.save(stays);
-    await storage.remove("snapshots", snapshot);
-    const before = await size();
-    const { bytesFreed, repackedPacks } = await runSweep(repository, { ...OPTIONS, maxWaste: 0 });
-    assert.ok(repackedPacks > 0);
-    assert.equal(bytesFreed, before - (await size()));
-    assert.ok((await BlobIndex.load(repository, null)).count > 0);
-  });
+test("a sweep counts as freed by how much the packs became smaller", async (t) => {
+  const fixture = await repositoryFor(t);
+  const { repository, storage } = fixture;
+  const size = async (): Promise<number> => (await storage.list("data")).reduce((sum, file) => sum + file.size, 0);
+  const archive = new TestArchive(fixture);
+  const stays = randomFiles(1, 3000, "stays");
+  const { snapshot } = await archive.save({ ...stays, ...randomFiles(8, 3000, "goes") });
+  await archive.save(stays);
+  await storage.remove("snapshots", snapshot);
+  const before = await size();
+  const { bytesFreed, repackedPacks } = await runSweep(repository, { ...OPTIONS, maxWaste: 0 });
+  assert.ok(repackedPacks > 0);
+  assert.equal(bytesFreed, before - (await size()));
+  assert.ok((await BlobIndex.load(repository, null)).count > 0);
 });

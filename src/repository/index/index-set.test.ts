@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { decodeIndexColumns, IndexColumns } from "../../formats/restic/index-file.ts";
 import { IndexedPack, IndexFileWriter, listingKey, loadIndexFile } from "./index-set.ts";
-import { withRepository } from "../testing-archive.ts";
+import { repositoryFor } from "../testing-archive.ts";
 
 function idOf(n: number): string {
   return createHash("sha256").update(String(n)).digest("hex");
@@ -34,28 +34,27 @@ test("IndexedPack.isContiguous is false if the listed blobs have a gap or overla
   assert.equal(listed().isContiguous, true);
 });
 
-test("IndexFileWriter keeps different listings of a pack, and writes equal listings once", async () => {
-  await withRepository(async ({ repository }) => {
-    const parts = [listed([0, 100], [100, 60]), listed([160, 40], [300, 50]), listed([100, 60], [0, 100])];
-    const writer = new IndexFileWriter(repository);
-    for (const { id, blobs } of parts) await writer.add(id, blobs);
-    const [name, ...more] = await writer.finish();
-    assert.deepEqual(more, []);
-    const { packs } = await loadIndexFile(repository, name!);
-    assert.deepEqual(
-      packs.map(({ blobs }) => blobs.map(({ offset, length }) => [offset, length])),
+test("IndexFileWriter keeps different listings of a pack, and writes equal listings once", async (t) => {
+  const { repository } = await repositoryFor(t);
+  const parts = [listed([0, 100], [100, 60]), listed([160, 40], [300, 50]), listed([100, 60], [0, 100])];
+  const writer = new IndexFileWriter(repository);
+  for (const { id, blobs } of parts) await writer.add(id, blobs);
+  const [name, ...more] = await writer.finish();
+  assert.deepEqual(more, []);
+  const { packs } = await loadIndexFile(repository, name!);
+  assert.deepEqual(
+    packs.map(({ blobs }) => blobs.map(({ offset, length }) => [offset, length])),
+    [
       [
-        [
-          [0, 100],
-          [100, 60],
-        ],
-        [
-          [160, 40],
-          [300, 50],
-        ],
+        [0, 100],
+        [100, 60],
       ],
-    );
-  });
+      [
+        [160, 40],
+        [300, 50],
+      ],
+    ],
+  );
 });
 
 test("listingKey depends on every member of every blob, but not on the order", () => {
