@@ -81,15 +81,15 @@ test("a save that lost its lock makes no point and does not affect the save that
   assert.equal(cairn(["doctor", "-C", folder]).status, 0);
 });
 
-test("commands remove an empty store lock that a crash left, and doctor reports the lock", async () => {
+test("save and doctor --repair remove an empty store lock that a crash left, and doctor reports the lock", async () => {
   const folder = newFolder("empty-lock");
   fs.writeFileSync(path.join(folder, "file"), "one");
   const client = await clientOf(folder);
-  const { save_point_id: id } = await client.save();
+  await client.save();
   const locks = path.join(client.controlDirectory, "store/locks");
   const leave = (): void => fs.writeFileSync(path.join(locks, "ab".repeat(32)), "");
-  for (const args of [["save"], ["restore", id], ["verify"], ["doctor", "--repair"]]) {
-    fs.appendFileSync(path.join(folder, "file"), "more");
+  fs.appendFileSync(path.join(folder, "file"), "more");
+  for (const args of [["save"], ["doctor", "--repair"]]) {
     leave();
     cairnOk([...args, "-C", folder]);
     assert.deepEqual(fs.readdirSync(locks), [], args.join(" "));
