@@ -5,7 +5,6 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
-import { keepsContentTimes } from "../../fs/linux/mounts.ts";
 import { giveBackThreads, takeThreads } from "../../threads/threads.ts";
 import { assertRestored, assertSame, temporaryFolder, TestStore } from "../../workspace/store/testing-store.ts";
 import { EntryReader, type EntryToRead } from "./read-entry.ts";
@@ -106,25 +105,6 @@ with open(sys.argv[1], "w+b") as f:
       assertSame(saved, fresh, `store ${i}`);
     }
     child.stdin.end();
-  });
-
-  test("scan reads a file on tmpfs again although its times are unchanged, but not a file on a disk", async (t) => {
-    if (keepsContentTimes(Buffer.from("/dev/shm"))) return t.skip("/dev/shm is no tmpfs");
-    const inMemory = fs.mkdtempSync("/dev/shm/cairn-scan-");
-    t.after(() => fs.rmSync(inMemory, { recursive: true }));
-    for (const [root, reads] of [
-      [inMemory, 2],
-      [temporaryFolder(t), 0],
-    ] as const) {
-      const saves = await TestStore.create(t);
-      for (const name of ["a", "b"]) fs.writeFileSync(path.join(root, name), name);
-      await sleep(60);
-      const now = Date.now();
-      const clock = t.mock.method(Date, "now", () => now + 120_000);
-      await saves.save(root);
-      assert.equal((await saves.save(root)).notes.filesRead, reads, root);
-      clock.mock.restore();
-    }
   });
 
   test("scan stores lost content again if the cache is not trusted", async (t) => {

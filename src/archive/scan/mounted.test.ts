@@ -55,19 +55,28 @@ void describe("scan of a folder with mounted file systems", () => {
     assertSame(await saves.save(root), await saves.look(root), "left out again");
   });
 
-  test("scan reads files on a mounted tmpfs again although their times are unchanged", async (t) => {
-    const saves = await TestStore.create(t);
+  test("scan reads files on a tmpfs again although their times are unchanged, but not files on a disk", async (t) => {
     const mounts = new Mounts(t);
-    const root = temporaryFolder(t);
-    if (!keepsContentTimes(Buffer.from(root))) return t.skip("each file is read again");
-    if (!mounts.add(path.join(root, "mounted"), "-t", "tmpfs", "none")) return t.skip("mounting is not allowed");
-    for (const name of ["file", "mounted/file"]) fs.writeFileSync(path.join(root, name), name);
+    const [disk, memory] = [temporaryFolder(t), fs.mkdtempSync("/dev/shm/cairn-scan-")];
+    t.after(() => fs.rmSync(memory, { recursive: true }));
+    if (!keepsContentTimes(Buffer.from(disk))) return t.skip("each file is read again");
+    if (keepsContentTimes(Buffer.from(memory))) return t.skip("/dev/shm is no tmpfs");
+    const isMounted = mounts.add(path.join(disk, "mounted"), "-t", "tmpfs", "none");
+    fs.mkdirSync(path.join(memory, "mounted"));
+    for (const root of [disk, memory])
+      for (const name of ["file", "mounted/file"]) fs.writeFileSync(path.join(root, name), name);
     await sleep(60);
     const now = Date.now();
-    const clock = t.mock.method(Date, "now", () => now + 120_000);
-    await saves.save(root, { request: { crossMounts: true } });
-    assert.equal((await saves.save(root, { request: { crossMounts: true } })).notes.filesRead, 1);
-    clock.mock.restore();
+    t.mock.method(Date, "now", () => now + 120_000);
+    for (const [root, reads] of [
+      [disk, isMounted ? 1 : 0],
+      [memory, 2],
+    ] as const) {
+      const saves = await TestStore.create(t);
+      const request = { crossMounts: root === disk };
+      await saves.save(root, { request });
+      assert.equal((await saves.save(root, { request })).notes.filesRead, reads, root);
+    }
   });
 
   test("scan keeps files of two file systems with equal inode numbers apart", async (t) => {
