@@ -1,8 +1,8 @@
 import { strict as assert } from "node:assert";
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../../errors.ts";
 import { sizesOf } from "./testing-sizes.ts";
@@ -14,6 +14,23 @@ function nameOf(bytes: Uint8Array): string {
 
 function coded(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
+}
+
+/** Saves a pack and a config; `root`, the folder of the storage's files, then has restic's layout, private modes and no other file. */
+export async function assertLayout(storage: Storage, root: string): Promise<void> {
+  const bytes = randomBytes(10);
+  const name = nameOf(bytes);
+  await storage.save("data", name, bytes);
+  await storage.save("config", "config", bytes);
+  const files = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  assert.deepEqual(files.map((entry) => relative(root, join(entry.parentPath, entry.name))).toSorted(), [
+    "config",
+    `data/${name.slice(0, 2)}/${name}`,
+  ]);
+  for (const { parentPath, name: file } of files) assert.equal(statSync(join(parentPath, file)).mode & 0o777, 0o600);
+  assert.equal(statSync(join(root, "data", name.slice(0, 2))).mode & 0o777, 0o700);
+  assert.equal(readdirSync(join(root, "data")).length, 256);
+  assert.deepEqual(readdirSync(root).toSorted(), ["config", "data", "index", "keys", "locks", "snapshots"]);
 }
 
 /**

@@ -29,7 +29,7 @@ import { RetryingStorage } from "../retrying.ts";
 import { SftpSession } from "./session.ts";
 import type { Connect } from "./pool.ts";
 import { openSftpStorage, SftpStorage } from "./sftp.ts";
-import { storageContract } from "../storage.contract.ts";
+import { assertLayout, storageContract } from "../storage.contract.ts";
 
 const BARE = ["-P", "posix-rename,fsync,statvfs,hardlink,limits"];
 const shared = await startSshServer();
@@ -112,14 +112,7 @@ test("sftp storage writes restic's layout with private modes, and leaves no temp
   const made = await make(t);
   if (made === null) return;
   const { root, storage } = made;
-  const { name, bytes } = named(10);
-  await storage.save("data", name, bytes);
-  await storage.save("config", "config", bytes);
-  assert.deepEqual(filesIn(root).toSorted(), ["config", `data/${name.slice(0, 2)}/${name}`]);
-  assert.equal(readdirSync(join(root, "data")).length, 256);
-  assert.equal(statSync(join(root, "config")).mode & 0o777, 0o600);
-  assert.equal(statSync(join(root, "data", name.slice(0, 2))).mode & 0o777, 0o700);
-  assert.deepEqual(readdirSync(root).toSorted(), ["config", "data", "index", "keys", "locks", "snapshots"]);
+  await assertLayout(storage, root);
   await openIn(made.server, join(root, ".."));
 });
 
@@ -250,8 +243,7 @@ test("a caller of sftp storage can remove its lock after it has aborted a transf
   if (made === null) return;
   const stop = new AbortController();
   const pace = atPiece(20, () => stop.abort());
-  const rest = `//${made.server.user}@127.0.0.1:${made.server.port}/${made.root}`;
-  const inner = await openSftpStorage(rest, { env: made.server.env, pace });
+  const inner = await openIn(made.server, join(made.root, ".."), { pace });
   t.after(() => inner.close());
   const storage = new CallStorage(inner, { signal: stop.signal });
   const lock = named(10);
@@ -268,8 +260,7 @@ test("an abort does not end the writing of a key", async (t) => {
   if (made === null) return;
   const stop = new AbortController();
   const pace = atPiece(1, () => stop.abort());
-  const rest = `//${made.server.user}@127.0.0.1:${made.server.port}/${made.root}`;
-  const inner = await openSftpStorage(rest, { env: made.server.env, pace });
+  const inner = await openIn(made.server, join(made.root, ".."), { pace });
   t.after(() => inner.close());
   const storage = new CallStorage(inner, { signal: stop.signal });
   const key = named(100);
