@@ -4,7 +4,7 @@ import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, test } from "node:test";
 import { Bundle } from "../bundle/bundle.ts";
-import { listOf, type Made, writeZip } from "../bundle/testing-bundle.ts";
+import { listOf } from "../bundle/testing-bundle.ts";
 import type { CairnError } from "../errors.ts";
 import { checkConsistency, reindex } from "./consistency.ts";
 import { exportBundle } from "./export-bundle.ts";
@@ -13,74 +13,54 @@ import { find } from "./search.ts";
 import { workOf } from "../formats/records/unfinished.ts";
 import { Unfinished } from "../fs/unfinished.ts";
 import { ContextStore } from "./store.ts";
-import {
-  backupParts,
-  type ForeignParts,
-  foreignParts,
-  importFile,
-  restoreFile,
-  Scratch,
-  stateOf,
-} from "./testing-store.ts";
+import { assertRefused, backupParts, importFile, restoreFile, Scratch } from "./testing-store.ts";
 
 /** Bundles that are made to harm, and stores in which something lies that none makes. */
 
 const scratch = new Scratch();
 after(() => scratch[Symbol.dispose]());
 
-async function made(parts: ForeignParts, spoil: (made: Made) => void = () => undefined): Promise<string> {
-  const all = foreignParts(parts);
-  spoil(all);
-  const to = scratch.place("made.ovpack");
-  await writeZip(to, all);
-  return to;
-}
-
-async function refused(file: string, field: Record<string, unknown>, parent = "viking://resources"): Promise<void> {
+async function refused(file: string, details: Record<string, unknown>, parent = "viking://resources"): Promise<void> {
   await using store = await scratch.store();
-  const before = stateOf(store);
-  await assert.rejects(importFile(store, file, { parent }), (error: CairnError) => {
-    assert.equal(error.code, "damaged", error.message);
-    for (const [name, value] of Object.entries(field))
-      assert.deepEqual(error.details?.[name], value, JSON.stringify(error.details));
-    return true;
-  });
-  assert.deepEqual(stateOf(store), before);
+  await assertRefused(store, () => importFile(store, file, { parent }), { code: "damaged", details });
 }
 
 test("import refuses a manifest that is too large for the zip's members", async () => {
-  const file = await made({}, ({ manifest }) => void (manifest["x"] = Array.from({ length: 3 << 20 }, () => 0)));
+  const file = await scratch.bundle(
+    {},
+    ({ manifest }) => void (manifest["x"] = Array.from({ length: 3 << 20 }, () => 0)),
+  );
   await refused(file, { field: "manifest" });
 });
 
 test("import refuses two records of one level of an entry", async () => {
   const record = (id: number, level: number): object => ({ record_id: `r${id}`, path: "a.md", kind: "file", level });
-  await refused(await made({ records: Array.from({ length: 7 }, (_, i) => record(i, 2)) }), {
+  await refused(await scratch.bundle({ records: Array.from({ length: 7 }, (_, i) => record(i, 2)) }), {
     field: "index.records.count",
   });
-  await refused(await made({ records: [record(1, 2), record(2, 2)] }), { index: 1 });
+  await refused(await scratch.bundle({ records: [record(1, 2), record(2, 2)] }), { index: 1 });
 });
 
 test("import refuses a path with 300 names", async () => {
   const deep = Array.from({ length: 300 }, () => "d").join("/");
-  await refused(await made({ content: { [deep]: "x" } }), { path: `docs/files/${deep}` });
+  await refused(await scratch.bundle({ content: { [deep]: "x" } }), { path: `docs/files/${deep}` });
 });
 
 test("import refuses an entry whose directory is not listed, and names that are equal in layout A", async () => {
-  await refused(await made({ content: { "d/x": "x" } }), { path: "d/x" });
-  await refused(await made({ layout: "A", content: { ".d": "x", "_._d": null, "_._d/x": "x" } }), {
+  await refused(await scratch.bundle({ content: { "d/x": "x" } }), { path: "d/x" });
+  await refused(await scratch.bundle({ layout: "A", content: { ".d": "x", "_._d": null, "_._d/x": "x" } }), {
     unexpected_files: [".d/x"],
   });
 });
 
 test("import refuses a scope or a user id that contradicts the bundle's URI", async () => {
-  await refused(await made({ scope: "user" }), { field: "root.scope" });
-  const foreign = await made(
+  await refused(await scratch.bundle({ scope: "user" }), { field: "root.scope" });
+  const foreign = await scratch.bundle(
     { uri: "viking://user/alice/memories" },
     ({ manifest }) => void ((manifest["root"] as { user_id?: string }).user_id = "bob"),
   );
   await refused(foreign, { field: "root.user_id" }, "viking://user/alice");
-  const entry = await made(
+  const entry = await scratch.bundle(
     {},
     ({ manifest }) => void ((manifest["entries"] as { user_id?: string }[])[1]!.user_id = "alice"),
   );
@@ -88,13 +68,13 @@ test("import refuses a scope or a user id that contradicts the bundle's URI", as
 });
 
 test("import refuses a directory with the name of an abstract file", async () => {
-  await refused(await made({ content: { ".abstract.md": null } }), { path: ".abstract.md" });
+  await refused(await scratch.bundle({ content: { ".abstract.md": null } }), { path: ".abstract.md" });
 });
 
 test("convert refuses a manifest that is nested 400 levels deep", async () => {
   let nested: unknown = 1;
   for (let i = 0; i < 400; i++) nested = [nested];
-  const file = await made({}, ({ manifest }) => void (manifest["x"] = nested));
+  const file = await scratch.bundle({}, ({ manifest }) => void (manifest["x"] = nested));
   await using bundle = await Bundle.open(file);
   const { convertBundle } = await import("../bundle/convert.ts");
   await assert.rejects(convertBundle(bundle, { to: scratch.place(), layout: "B" }), { code: "damaged" });
@@ -102,7 +82,7 @@ test("convert refuses a manifest that is nested 400 levels deep", async () => {
 
 /** A zip with one byte of the first local header of a file set. */
 async function withLocal(change: (head: Buffer, at: number) => void): Promise<string> {
-  const file = await made({});
+  const file = await scratch.bundle({});
   const bytes = fs.readFileSync(file);
   const at = bytes.indexOf("docs/files/a.md") - 30;
   change(bytes, at);
@@ -133,14 +113,14 @@ const recordWith = (dimensions: number): object => ({
 
 test("search works after an import of vectors with a wrong length, NaN or only zeros", async () => {
   await using store = await scratch.store();
-  const short = await made({ records: [recordWith(3)], vectors: [[1, 0, 0]], embedding });
+  const short = await scratch.bundle({ records: [recordWith(3)], vectors: [[1, 0, 0]], embedding });
   assert.equal((await importFile(store, short, { parent: "viking://resources/a" })).vectors, "model");
   for (const [name, value] of [
     ["nan", Number.NaN],
     ["zero", 0],
   ] as const) {
     const vector = Array.from({ length: 256 }, () => value);
-    const file = await made({ records: [recordWith(256)], vectors: [vector], embedding });
+    const file = await scratch.bundle({ records: [recordWith(256)], vectors: [vector], embedding });
     assert.equal((await importFile(store, file, { parent: `viking://resources/${name}` })).vectors, "bundle");
   }
   await store.fill();
@@ -153,7 +133,7 @@ test("a directory's long text that only a record has is exported unchanged", asy
   await using store = await scratch.store();
   const text = "long text ".repeat(300_000);
   const records = [{ record_id: "r1", path: "", kind: "directory", level: 0, text, scalars: { abstract: "short" } }];
-  await importFile(store, await made({ records }), { parent: "viking://resources" });
+  await importFile(store, await scratch.bundle({ records }), { parent: "viking://resources" });
   await store.fill();
   reindex(store, "", { all: true });
   await store.fill();
@@ -168,7 +148,7 @@ test("a directory's long text that only a record has is exported unchanged", asy
 test("an imported abstract of a file stays until the file changes", async () => {
   await using store = await scratch.store();
   const records = [{ record_id: "r1", path: "a.md", kind: "file", level: 2, scalars: { abstract: "told" } }];
-  await importFile(store, await made({ records }), { parent: "viking://resources" });
+  await importFile(store, await scratch.bundle({ records }), { parent: "viking://resources" });
   await store.fill();
   const abstract = (): string => [...store.index.rows("")][0]!.abstract;
   const file = path.join(store.folder, "resources/docs/a.md");
@@ -187,14 +167,14 @@ test("import of a single path does not change the abstracts of its parent direct
   const records = [
     { record_id: "r1", path: "", kind: "directory", level: 0, text: "theirs", scalars: { abstract: "theirs" } },
   ];
-  await importFile(store, await made({ records }), { parent: "viking://resources", paths: ["a.md"] });
+  await importFile(store, await scratch.bundle({ records }), { parent: "viking://resources", paths: ["a.md"] });
   await store.fill();
   assert.deepEqual([...store.index.rows("")].map((row) => [row.level, row.abstract]).toSorted(), [
     [0, "mine"],
     [2, "alpha"],
     [2, "b"],
   ]);
-  await assert.rejects(importFile(store, await made({}), { parent: "viking://resources", paths: [""] }), {
+  await assert.rejects(importFile(store, await scratch.bundle({}), { parent: "viking://resources", paths: [""] }), {
     code: "not_found",
   });
 });
@@ -211,7 +191,7 @@ test("restore keeps the record of a whole scope", async () => {
   const records = [
     { record_id: "r1", path: "resources", kind: "directory", level: 0, text: "All", scalars: { abstract: "All" } },
   ];
-  await restoreFile(store, await made(backupParts({ "resources/a": "a" }, { records })));
+  await restoreFile(store, await scratch.bundle(backupParts({ "resources/a": "a" }, { records })));
   assert.deepEqual(
     [...store.index.rows("")].map((row) => [row.path, row.level]),
     [
@@ -313,7 +293,7 @@ test("addFiles with `overwrite` replaces a dangling link", async () => {
 test("import of a single file replaces an empty directory", async () => {
   await using store = await scratch.store();
   fs.mkdirSync(path.join(store.folder, "resources/docs/a.md"), { recursive: true });
-  await importFile(store, await made({}), { parent: "viking://resources", paths: ["a.md"] });
+  await importFile(store, await scratch.bundle({}), { parent: "viking://resources", paths: ["a.md"] });
   assert.equal(readFiles(store, "viking://resources/docs/a.md").toString(), "alpha");
   await addFiles(store, "viking://resources/b.md", { from: Buffer.from("b") });
 });

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import { registerHooks } from "node:module";
@@ -5,7 +6,7 @@ import os from "node:os";
 import path from "node:path";
 import { Bundle, contentHash } from "../bundle/bundle.ts";
 import { type Made, makeParts, type Parts, writeZip } from "../bundle/testing-bundle.ts";
-
+import type { CairnError } from "../errors.ts";
 import type { FileEntry, Layout } from "../formats/ovpack/manifest.ts";
 import type { EmbeddingConfig } from "./embedding.ts";
 import { addFiles } from "./files.ts";
@@ -35,10 +36,12 @@ export class Scratch implements Disposable {
     return store;
   }
 
-  /** A bundle that another program may have made. */
-  async bundle(parts: ForeignParts): Promise<string> {
+  /** A bundle that another program may have made, changed by `spoil`. */
+  async bundle(parts: ForeignParts, spoil: (made: Made) => unknown = () => undefined): Promise<string> {
     const to = this.place("made.ovpack");
-    await writeZip(to, foreignParts(parts));
+    const made = foreignParts(parts);
+    spoil(made);
+    await writeZip(to, made);
     return to;
   }
 }
@@ -115,6 +118,22 @@ export async function restoreFile(
 ): Promise<Awaited<ReturnType<typeof restoreBackup>>> {
   await using bundle = await Bundle.open(file);
   return await restoreBackup(store, bundle, options);
+}
+
+/** Asserts that `act` fails with `code` and `details`, and that the store is as it was. */
+export async function assertRefused(
+  store: ContextStore,
+  act: () => Promise<unknown>,
+  { code, details = {} }: { code: string; details?: Record<string, unknown> },
+): Promise<void> {
+  const before = stateOf(store);
+  await assert.rejects(act(), (error: CairnError) => {
+    assert.equal(error.code, code, error.message);
+    for (const [name, value] of Object.entries(details))
+      assert.deepEqual(error.details?.[name], value, JSON.stringify(error.details));
+    return true;
+  });
+  assert.deepEqual(stateOf(store), before);
 }
 
 /** The whole state of a store, which a failed change must not alter: files with their content, and the index's rows. */
