@@ -8,7 +8,7 @@ import { assertPromised, wordsOf } from "../src/cli/testing-json-keys.ts";
 import { makeParts, writeZip } from "../src/bundle/testing-bundle.ts";
 import { cairn, ROOT, SCRATCH, type Outcome } from "./fixtures/command.ts";
 
-/** The real command with `--json`, command by command in one workspace: what it prints is what docs/json.md promises. */
+/** The real command with `--json`, command by command in one workspace: it prints the keys that docs/json.md promises. */
 
 const WORK = path.join(SCRATCH, "work");
 const MOVED = path.join(SCRATCH, "moved");
@@ -49,11 +49,8 @@ function commandOf(words: readonly string[]): string {
 function run(typed: string | readonly string[], expected: Expected = {}): Outcome & { data: Record<string, any> } {
   const words = typeof typed === "string" ? typed.split(" ") : typed;
   const line = words.join(" ");
-  const done = cairn(words, {
-    cwd: expected.cwd ?? WORK,
-    own: true,
-    ...(expected.env === undefined ? {} : { env: expected.env }),
-  });
+  const { env } = expected;
+  const done = cairn(words, { cwd: expected.cwd ?? WORK, ...(env === undefined ? {} : { env }) });
   const said = `${line}: ${done.stdout}${done.stderr}`;
   assert.equal(done.status, expected.status ?? 0, said);
   assert.equal(done.stdout.trimEnd().split("\n").length, 1, said);
@@ -171,16 +168,8 @@ test("turns, rewind, adopt and fork --remove print the keys that docs/json.md pr
 test("show prints the entries of a point, or the bytes of a file as base64", () => {
   const { data } = run("show head");
   atLeast(3, data["entries"]);
-  const done = cairn(["show", `${first}:a.txt`], { cwd: WORK, own: true });
-  assert.deepEqual(Object.keys(done.data).toSorted(), [
-    "content_b64",
-    "entries",
-    "kind",
-    "path",
-    "save_point",
-    "total",
-  ]);
-  assert.equal(Buffer.from(String(done.data["content_b64"]), "base64").toString(), "one\n");
+  const { content_b64: content } = run(`show ${first}:a.txt`).data;
+  assert.equal(Buffer.from(String(content), "base64").toString(), "one\n");
 });
 
 test("verify and doctor print the keys that docs/json.md promises", () => {
@@ -214,8 +203,8 @@ test("the backup commands print the keys that docs/json.md promises", () => {
   run(`backup diff latest latest ${repository}`);
   const shown = run(`backup show latest ${repository}`).data;
   atLeast(3, shown["entries"]);
-  const content = cairn(["backup", "show", "latest:a.txt", ...repository.split(" ")], { cwd: WORK, own: true });
-  assert.equal(Buffer.from(String(content.data["content_b64"]), "base64").toString(), "one\nmore\n");
+  const { content_b64: content } = run(`backup show latest:a.txt ${repository}`).data;
+  assert.equal(Buffer.from(String(content), "base64").toString(), "one\nmore\n");
   run(`backup stats ${repository}`);
   run(`backup cat config ${repository}`);
   run(`backup repair index ${repository}`);
@@ -235,10 +224,7 @@ test("the backup commands print the keys that docs/json.md promises", () => {
 });
 
 test("run prints the promised keys, and exits with the status of its program", () => {
-  const done = cairn(["run", "--json", "--", "sh", "-c", "echo out; echo more >> a.txt; exit 3"], {
-    cwd: WORK,
-    own: true,
-  });
+  const done = cairn(["run", "--json", "--", "sh", "-c", "echo out; echo more >> a.txt; exit 3"], { cwd: WORK });
   assert.deepEqual([done.status, done.stderr.includes("out"), done.error], [3, true, null]);
   assertPromised("run", done.data);
   for (const key of ["before", "after", "changes"]) assert.ok(done.data[key], key);
@@ -305,18 +291,12 @@ test("the commands of context stores print the keys that docs/json.md promises",
   inStore(`bundle restore ${at("all.ovpack")} --on-conflict overwrite`);
 });
 
-test("the agent commands print the keys that docs/json.md promises", () => {
+test("the agent, mcp and vm commands print the keys that docs/json.md promises", () => {
   run("agent install claude-code --plan");
   run("agent remove gemini");
   run("agent status");
   run("agent status --all");
-});
-
-test("mcp --json prints the keys that docs/json.md promises", () => {
   run("mcp");
-});
-
-test("the vm commands print the keys that docs/json.md promises", () => {
   run("vm list");
 });
 
@@ -355,7 +335,7 @@ test("a failed command prints one JSON object with the error's code", () => {
   assert.equal(run("release .", { status: 3, cwd: SCRATCH }).error?.code, "not_a_workspace");
   assert.equal(run("status", { status: 3, cwd: SCRATCH }).error?.code, "not_a_workspace");
   assert.equal(run("save", { status: 7, cwd: SCRATCH }).error?.code, "refused", "a workspace lies in it");
-  assert.equal(cairn([], { cwd: WORK, own: true }).status, 2);
+  assert.equal(cairn([], { cwd: WORK }).status, 2);
 });
 
 test("ui --json reports not_a_workspace for a folder that is no workspace", () => {
