@@ -8,7 +8,6 @@ test("the page of commands has each visible command with all its options, and no
   const page = await commandsPage();
   for (const [name, { hidden, load }] of Object.entries(COMMANDS)) {
     assert.equal(page.includes(`\n## cairn ${name}\n`), hidden !== true, name);
-    // oxlint-disable-next-line no-await-in-loop
     const { command } = await load();
     const [, section = ""] = page.split(`\n## cairn ${name}\n`);
     if (hidden !== true)

@@ -81,7 +81,6 @@ test("every command on the pages has arguments and options that the parser accep
       count++;
       if (page === "docs/errors.md" && failing.has(`cairn ${command}`)) continue;
       try {
-        // oxlint-disable-next-line no-await-in-loop
         await parse(wordsOf(command));
       } catch (error) {
         // A page may name a command by its words alone.

@@ -247,7 +247,6 @@ test("a restore, undo or restoreLatest that changes nothing makes no undo point"
     // The folder is not as that point has it, and what is asked for is.
     async () => client.restore({ target: older.save_point_id, paths: ["b"] }),
   ]) {
-    // oxlint-disable-next-line no-await-in-loop
     const { undo_id: undoId, changes } = await call();
     assert.deepEqual([undoId, changes], [null, { created: 0, updated: 0, deleted: 0, metadata: 0 }]);
   }

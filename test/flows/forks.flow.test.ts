@@ -39,7 +39,6 @@ for (const engine of ["copy", "btrfs-snapshot"]) {
     const { save_point_id: id } = await fork.save();
     const name = fork.workspace.name;
     for (const target of [id, id.slice(0, 8), `${name}:latest`, `${name}:`, `${to}:head`]) {
-      // oxlint-disable-next-line no-await-in-loop
       assert.equal((await client.resolve(target)).save_point_id, id, target);
     }
     assert.deepEqual((await client.diff(id, `${name}:latest`)).entries, []);
@@ -97,18 +96,14 @@ test("fork --remove saves the fork as a point of the original and removes its fo
 
 test("a killed fork --remove leaves the fork whole, or its last state as a point of the original", async () => {
   for (const failpoint of ["receive.staged", "fork.taken-over", "release.marked", "fork.released"]) {
-    // oxlint-disable-next-line no-await-in-loop
     const { client, folder } = await plain();
-    // oxlint-disable-next-line no-await-in-loop
     await client.save();
     const to = `${folder}-fork`;
-    // oxlint-disable-next-line no-await-in-loop
     await client.fork("head", to);
     fs.writeFileSync(path.join(to, "only-here"), "unsaved\n");
     const last = readFolder(to);
     assert.ok(cairn(["-C", folder, "fork", "--remove", to], { failpoint }).killed || failpoint === "release.marked");
     if (fs.existsSync(to)) assertFolder(to, last, failpoint);
-    // oxlint-disable-next-line no-await-in-loop
     assert.equal((await client.doctor({ repair: true })).healthy, true, failpoint);
   }
 });
@@ -181,15 +176,12 @@ test("a commit in a fork of a git worktree or submodule does not move the origin
   git(main, "worktree", "add", "-q", path.join(base, "linked"), "-b", "side");
   git(outer, "submodule", "--quiet", "add", main, "inner");
   for (const folder of [path.join(base, "linked"), path.join(outer, "inner")]) {
-    // oxlint-disable-next-line no-await-in-loop
     const client = await (await cairnLibrary()).init(folder);
     fs.writeFileSync(path.join(folder, "staged"), "staged\n");
     git(folder, "add", "staged");
-    // oxlint-disable-next-line no-await-in-loop
     await client.save();
     const before = git(folder, "rev-parse", "HEAD");
     const fork = path.join(base, `fork-of-${path.basename(folder)}`);
-    // oxlint-disable-next-line no-await-in-loop
     await client.fork("head", fork);
     assert.equal(git(fork, "status", "--short"), "A  staged", folder);
     git(fork, "commit", "-qm", "in the fork");
@@ -198,10 +190,8 @@ test("a commit in a fork of a git worktree or submodule does not move the origin
     assert.equal(git(folder, "status", "--short"), "A  staged");
     assert.equal(path.resolve(git(fork, "rev-parse", "--show-toplevel")), fork);
     const warnings: string[] = [];
-    // oxlint-disable-next-line no-await-in-loop
     await client.restore({ target: "head", to: `${fork}-to`, onWarning: (message) => warnings.push(message) });
     assert.match(warnings.join("\n"), /would land on its branch/);
-    // oxlint-disable-next-line no-await-in-loop
     await client.close();
   }
   assert.match(git(main, "worktree", "list"), /fork-of-linked .*detached/);

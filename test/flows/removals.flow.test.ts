@@ -119,14 +119,12 @@ test("an import that finds another digest keeps a folder into which a program wr
     const { paused, ended } = startCairn(["import", "--from", directory, to], {
       failpoint: `import-directory.named@${gate}`,
     });
-    // oxlint-disable-next-line no-await-in-loop
     await paused;
     if (writes) fs.writeFileSync(path.join(to, "mine"), "mine");
     else fs.renameSync(to, `${to}-elsewhere`);
     if (!writes) fs.mkdirSync(to);
     if (!writes) fs.writeFileSync(path.join(to, "mine"), "mine");
     fs.rmSync(gate);
-    // oxlint-disable-next-line no-await-in-loop
     const { error } = await ended;
     assert.equal(error?.code, "damaged");
     assert.match(error!.message, /stays/);

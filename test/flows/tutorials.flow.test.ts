@@ -213,7 +213,6 @@ for (const page of fs.readdirSync(FOLDER)) {
         shell = new Shell(`${path.basename(page, ".md")}-${tries}`);
         t.after(() => shell.end());
         try {
-          // oxlint-disable-next-line no-await-in-loop
           await follow(page, shell);
           break;
         } catch (error) {

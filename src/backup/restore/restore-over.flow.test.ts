@@ -257,10 +257,8 @@ test("a plan of `overwrite` names the entries, and is done as shown or refused b
   for (const change of changes) {
     change();
     const before = walkDigests(target);
-    // oxlint-disable-next-line no-await-in-loop
     await assert.rejects(restored({ overwrite, plan: shown }), { code: "stale_plan", message: /change|write/ });
     assert.deepEqual(walkDigests(target), before);
-    // oxlint-disable-next-line no-await-in-loop
     shown = await planOf();
   }
   await assert.rejects(restored({ overwrite: "always", plan: shown }), { code: "stale_plan" });
