@@ -7,6 +7,7 @@ import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import type { Environment } from "../fs/home.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { isOthersPlace, userStateDirectory } from "../fs/users.ts";
+import { removeUnfinished } from "../fs/work-directory.ts";
 import {
   type Cover,
   coveredFile,
@@ -30,6 +31,7 @@ export async function changeCovered(
   durableMkdir(dirname(file));
   using _lock = await acquireLock(`${file}.lock`, { purpose: "change the covered folders" });
   const covers = change(requireCovered(env));
+  removeUnfinished(dirname(file));
   durableWrite(file, Buffer.from(`${JSON.stringify({ version: 1, covers }, null, 1)}\n`), { mode: 0o600 });
   return covers;
 }

@@ -8,6 +8,7 @@ import { durableWrite } from "../fs/durable.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
 import { readRegular } from "../fs/regular-file.ts";
 import { printablePath, shellPath } from "../fs/paths/safe-path.ts";
+import { removeUnfinished } from "../fs/work-directory.ts";
 import { newPacer } from "../pacer.ts";
 import type { ContextChange } from "../formats/records/unfinished.ts";
 import { ChangePlace } from "./change.ts";
@@ -69,6 +70,11 @@ export class ContextStore implements AsyncDisposable {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST")
         throw toCairnError(error, `make a context store of ${printablePath(root)}`);
     }
+    removeUnfinished(join(root, CONTROL));
+    // Uploads and locks are not part of the store's content. A repeat of a killed call ends at an existing store.json, so
+    // store.json comes last.
+    const ignore = join(root, CONTROL, ".cairnignore");
+    if (!existsSync(ignore)) durableWrite(ignore, Buffer.from("/uploads/\n/lock*\n"), { mode: 0o644 });
     const file = join(root, CONTROL, "store.json");
     const text = `${JSON.stringify({ version: VERSION, id: randomUUID(), embedding }, null, 2)}\n`;
     try {
@@ -80,8 +86,6 @@ export class ContextStore implements AsyncDisposable {
         });
       throw error;
     }
-    // Uploads and locks are not part of the store's content.
-    durableWrite(join(root, CONTROL, ".cairnignore"), Buffer.from("/uploads/\n/lock*\n"), { mode: 0o644 });
     return await ContextStore.open(root);
   }
 

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
-import { buildCommand } from "../fixtures/command.ts";
+import { buildCommand, cairnOk } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
 import { type Live, replay } from "./replay.ts";
@@ -52,3 +52,42 @@ replay("run, killed at any pass, has a point of the folder as it was before the 
     },
   };
 });
+
+const OWN = `{\n  "model": "x",\n  "hooks": {\n    "Stop": [\n      { "hooks": [{ "type": "command", "command": "true" }] }\n    ]\n  }\n}\n`;
+
+/** The files of a user's home; those of the tool are whole, and have the user's own entries. */
+function homeOf(live: Live): Record<string, string> {
+  const settings = fs.readFileSync(live.at("home/.claude/settings.json"), "utf8");
+  const { model, hooks } = JSON.parse(settings) as { model: string; hooks: { Stop: unknown[] } };
+  assert.deepEqual([model, hooks.Stop[0]], ["x", { hooks: [{ type: "command", command: "true" }] }]);
+  const names = fs.readdirSync(live.at("home"), { recursive: true, encoding: "utf8" });
+  // Hooks register workspaces in the usual place, too.
+  const own = names.filter((name) => !name.startsWith(".local"));
+  const files = own.filter((name) => fs.statSync(live.at("home", name)).isFile()).toSorted();
+  return Object.fromEntries(files.map((name) => [name, fs.readFileSync(live.at("home", name), "utf8")]));
+}
+
+for (const verb of ["install", "remove"] as const)
+  replay(`agent ${verb}, killed at any pass, keeps a user's own settings and can be repeated`, async (live) => {
+    makeFirst(live.folder);
+    await live.save();
+    await live.close();
+    fs.mkdirSync(live.at("home/.claude"));
+    fs.writeFileSync(live.at("home/.claude/settings.json"), OWN);
+    const args = ["agent", verb, "claude-code", "-C", live.folder];
+    if (verb === "remove") cairnOk(["agent", "install", "claude-code", "-C", live.folder], { own: true });
+    return {
+      args,
+      isRepeated: true,
+      next: async () => {
+        homeOf(live);
+        cairnOk(args);
+      },
+      look: () => {
+        const files = homeOf(live);
+        if (verb === "remove") assert.equal(files[".claude/settings.json"], OWN);
+        else assert.match(files[".claude/settings.json"]!, /agent hook claude-code/);
+        return files;
+      },
+    };
+  });

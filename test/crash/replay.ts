@@ -5,27 +5,22 @@ import path from "node:path";
 import { after, test } from "node:test";
 import { openLibrary } from "../../src/compose.ts";
 import type { CairnLibrary, Client } from "../../src/contract/index.ts";
-import {
-  createSnapshot,
-  createSubvolume,
-  isReadOnly,
-  nestedSubvolumes,
-  setReadOnly,
-} from "../../src/fs/linux/btrfs.ts";
 import { TYPE } from "../../src/fs/linux/syscalls.ts";
 import { makeNode } from "../../src/workspace/store/testing-edits.ts";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { type RunOptions, startCairn } from "../fixtures/command.ts";
 import { assertFolder, differencesOf, type FolderState, readFolder } from "../fixtures/folder-state.ts";
 import { LONG } from "../fixtures/long.ts";
-import { type LoopFileSystem, makeLoopFileSystem, withOpen } from "../fixtures/loop-file-system.ts";
+import { type LoopFileSystem, type LoopKind, makeLoopFileSystem } from "../fixtures/loop-file-system.ts";
 import { random } from "./rounds.ts";
+import { keepImages, keepSnapshots, type States } from "./states.ts";
 
 /**
  * Every state that a kill can leave, from one run of a command. Folder, state and repository lie in a btrfs subvolume, `live`,
  * on a disk in memory. The command runs in its own process, which waits at each pass of a failpoint until a snapshot is made.
  * When the process has ended, each snapshot takes the place of `live` in turn: inodes, times and paths are as they were, and
- * the owner of all locks is dead. This process then runs the next command, and checks the claims of a {@link Scene}.
+ * the owner of all locks is dead. This process then runs the next command, and checks the claims of a {@link Scene}. If the
+ * UUIDs of subvolumes count, and for power cuts, copies of a whole disk take the place of snapshots.
  */
 export interface Scene {
   /** The command that is killed at each of its passes. */
@@ -43,6 +38,8 @@ export interface Scene {
   readonly beside?: string;
   /** Further checks of one state; `isAfter` if it is as after the command. */
   readonly check?: (live: Live, isAfter: boolean) => unknown;
+  /** Kinds of findings of doctor that the command leaves for its user. */
+  readonly finds?: readonly string[];
   /** True if the command does no more than what the next command does anyway, so that all states look the same. */
   readonly isRepeated?: boolean;
 }
@@ -129,13 +126,25 @@ after(() => {
   disk.close();
 });
 
-/** Registers a test that kills a command at each of its passes; `prepare` makes all that the command needs in `live`. */
-export function replay(title: string, prepare: (live: Live) => Promise<Scene>): void {
+/** How the states of a command are kept; default: kills, as snapshots of a subvolume, which is cheap. */
+interface Keeping {
+  /** `kill`, for commands that make subvolumes, whose UUIDs count; `cut`: a power cut at each pass. */
+  readonly how: "kill" | "cut";
+  readonly on: LoopKind;
+}
+
+/** Registers a test that stops a command at each of its passes; `prepare` makes all that the command needs in `live`. */
+export function replay(title: string, prepare: (live: Live) => Promise<Scene>, keeping?: Keeping): void {
   void test(title, async (t) => {
-    disk ??= makeLoopFileSystem("btrfs", { inMemory: true, size: 4 * 2 ** 30, mountOptions: ["nobarrier"] });
-    if ("reason" in disk) return t.skip(disk.reason);
+    const kept = await statesFor(keeping);
+    if ("reason" in kept) return t.skip(kept.reason);
     const begun = processorMs();
-    const states = await new Replay(fs.mkdtempSync(path.join(disk.root, "verb-")), prepare).run();
+    let states: readonly string[];
+    try {
+      states = await new Replay(kept, prepare, keeping?.how ?? "kill").run();
+    } finally {
+      kept.close();
+    }
     totals.states += states.length;
     totals.verbs++;
     totals.ms += processorMs() - begun;
@@ -143,8 +152,20 @@ export function replay(title: string, prepare: (live: Live) => Promise<Scene>): 
   });
 }
 
+async function statesFor(keeping: Keeping | undefined): Promise<States | { reason: string }> {
+  disk ??= makeLoopFileSystem("btrfs", { inMemory: true, size: 4 * 2 ** 30, mountOptions: ["nobarrier"] });
+  if ("reason" in disk) return disk;
+  if (keeping === undefined) return keepSnapshots(fs.mkdtempSync(path.join(disk.root, "verb-")));
+  const { on, how } = keeping;
+  // The command makes its changes durable, and not a timer.
+  const mountOptions = on === "xfs" ? [] : ["commit=3600"];
+  const own = makeLoopFileSystem(on, { inside: disk.root, mountOptions });
+  return "reason" in own ? own : keepImages(own, how);
+}
+
 class Replay {
-  readonly #base: string;
+  readonly #kept: States;
+  readonly #how: "kill" | "cut";
   readonly #prepare: (live: Live) => Promise<Scene>;
   readonly #live: Live;
   readonly #states: string[] = [];
@@ -153,41 +174,35 @@ class Replay {
   readonly #shapes: Set<string>[] = [];
   #scene!: Scene;
 
-  constructor(base: string, prepare: (live: Live) => Promise<Scene>) {
-    this.#base = base;
+  constructor(kept: States, prepare: (live: Live) => Promise<Scene>, how: "kill" | "cut") {
+    this.#kept = kept;
+    this.#how = how;
     this.#prepare = prepare;
-    this.#live = new Live(path.join(base, "live"));
+    this.#live = new Live(kept.root);
     this.#live.enter();
   }
 
   /** Returns the names of all states: `begin`, each pass, `end`. */
   async run(): Promise<string[]> {
-    const base = fs.openSync(this.#base, FOLDER);
-    try {
-      await createSubvolume(base, "live");
-      fs.mkdirSync(this.#live.folder);
-      fs.mkdirSync(this.#live.at("home"));
-      this.#scene = await this.#prepare(this.#live);
-      await this.#live.close();
-      await this.#record(base);
-    } finally {
-      fs.closeSync(base);
-    }
+    fs.mkdirSync(this.#live.folder);
+    fs.mkdirSync(this.#live.at("home"));
+    this.#scene = await this.#prepare(this.#live);
+    await this.#live.close();
+    await this.#record();
     await this.#recoverAll();
     return this.#states;
   }
 
-  async #record(base: number): Promise<void> {
-    const pipe = path.join(this.#base, "go");
+  async #record(): Promise<void> {
+    const pipe = path.join(path.dirname(this.#live.root), "go");
     makeNode(pipe, TYPE.PIPE);
     const go = fs.openSync(pipe, fs.constants.O_RDWR);
-    const live = fs.openSync(this.#live.root, FOLDER);
     const take = async (name: string): Promise<void> => {
-      await snapshotAll(live, base, `state-${this.#states.length}`);
+      await this.#kept.take(`state-${this.#states.length}`, name === "begin");
       this.#states.push(name);
     };
     try {
-      await snapshotAll(live, base, "killed");
+      await this.#kept.take("killed", true);
       await take("begin");
       const running = startCairn(this.#scene.args, {
         cwd: this.#live.root,
@@ -214,14 +229,13 @@ class Replay {
       for (const name of this.#scene.passes ?? []) assert.ok(this.#states.includes(name), this.#states.join(" "));
       await take("end");
     } finally {
-      fs.closeSync(live);
       fs.closeSync(go);
     }
   }
 
   async #recoverAll(): Promise<void> {
     const { root } = this.#live;
-    fs.renameSync(root, path.join(this.#base, "done"));
+    this.#kept.putAway();
     const count = this.#states.length;
     const problems: string[] = [];
     let firstAfter = Infinity;
@@ -250,17 +264,20 @@ class Replay {
         `after ${this.#states[firstAfter]} the command was done, after ${this.#states[lastBefore]} not`,
       );
     }
+    if (this.#how === "cut") return;
     await this.#isAfter("killed", count >> 1, async () => {
       const pass = 1 + Math.floor(random() * Math.max(1, count >> 2));
       const running = startCairn(this.#scene.args, { cwd: root, ...this.#scene.run, failpoint: `#${pass}` });
-      assert.equal((await running.ended).killed, true, `pass ${pass}`);
+      const { killed, status } = await running.ended;
+      // If the pass was one of a child, the command fails.
+      assert.ok(killed || status !== 0, `pass ${pass}`);
     });
   }
 
   /** Recovers one snapshot, and checks it. Returns whether it is as after the command. */
   async #isAfter(snapshot: string, k: number, first?: () => Promise<void>): Promise<boolean> {
     const { root } = this.#live;
-    fs.renameSync(path.join(this.#base, snapshot), root);
+    this.#kept.bring(snapshot);
     try {
       await first?.();
       age(root);
@@ -282,7 +299,7 @@ class Replay {
       return isAfter;
     } finally {
       await this.#live.close();
-      fs.renameSync(root, path.join(this.#base, `done-${snapshot}`));
+      this.#kept.putAway();
     }
   }
 
@@ -299,7 +316,7 @@ class Replay {
     if (beside !== undefined && fs.existsSync(beside))
       await (await this.#live.client(beside)).save({ skipUnchanged: true });
     await checkWorkspace(client, acknowledged);
-    if (LONG || k % 4 === 2) await examine(client);
+    if (LONG || k % 4 === 2) await examine(client, this.#scene.finds);
     // The digests are proof of the content; some states also restore a point.
     if (!LONG && k % 4 !== 0) return;
     const { id, state } = acknowledged[k % acknowledged.length]!;
@@ -310,28 +327,7 @@ class Replay {
   }
 }
 
-/** Makes `name` in `parent` a snapshot of a subvolume with all subvolumes inside. */
-async function snapshotAll(from: number, parent: number, name: string): Promise<void> {
-  await createSnapshot(from, parent, name, { readOnly: false });
-  for (const { path: inside } of nestedSubvolumes(from)) {
-    const place = path.join(`/proc/self/fd/${parent}`, name, inside!.toString());
-    // A nested subvolume is an empty folder in the snapshot.
-    fs.rmdirSync(place);
-    const nested = fs.openSync(path.join(`/proc/self/fd/${from}`, inside!.toString()), FOLDER);
-    const above = fs.openSync(path.dirname(place), FOLDER);
-    try {
-      await snapshotAll(nested, above, path.basename(place));
-      if (!isReadOnly(nested)) continue;
-      await withOpen(place, async (made) => setReadOnly(made, true));
-    } finally {
-      fs.closeSync(nested);
-      fs.closeSync(above);
-    }
-  }
-}
-
 const LATER = /\/cairn\/(?:control|elsewhere|workspaces)\/\.cairn-tmp-|\/unfreed\/H\.json$/;
-const FOLDER = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
 
 /** No point is damaged, each acknowledged one is there, and every byte of the store is right. */
 export async function checkWorkspace(client: Client, acknowledged: readonly Acknowledged[]): Promise<void> {
@@ -375,7 +371,7 @@ export function shownDifferences(now: unknown, [before, afterwards]: unknown[]):
       ? differencesOf(from as FolderState, to as FolderState)
           .slice(0, 3)
           .join("; ")
-      : `${JSON.stringify(from)} and not ${JSON.stringify(to)}`;
+      : `${JSON.stringify(from).slice(0, 2000)} and not ${JSON.stringify(to).slice(0, 2000)}`;
   return `\nbefore: ${shown(now, before)}\nafter: ${shown(now, afterwards)}`;
 }
 

@@ -5,6 +5,7 @@ import { object } from "../../../contract/schema.ts";
 import { shownPlan } from "../../../contract/words.ts";
 import { planIdOf, requirePlan } from "../../../crypto/plan-id.ts";
 import { durableWrite, readSmallFile } from "../../../fs/durable.ts";
+import { removeUnfinished } from "../../../fs/work-directory.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { VerbOptions } from "../../options.ts";
@@ -74,6 +75,8 @@ export function write({ file, before, text }: Change): string | null {
   }
   const made = mkdirSync(dirname(target), { recursive: true }) ?? null;
   const mode = statSync(target, { throwIfNoEntry: false })?.mode ?? 0o644;
+  // A killed command leaves a copy of the settings.
+  removeUnfinished(dirname(target));
   durableWrite(target, Buffer.from(text), { mode: mode & 0o777 });
   return made;
 }

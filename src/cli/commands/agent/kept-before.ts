@@ -3,6 +3,7 @@ import { rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { durableMkdir, durableWrite, readSmallFile } from "../../../fs/durable.ts";
 import { userStateDirectory } from "../../../fs/users.ts";
+import { removeUnfinished } from "../../../fs/work-directory.ts";
 import { requireOwnHome } from "../../../workspace/place/owners.ts";
 
 /** A tool's file before `install` changed it. `remove` restores the same bytes if the file was not changed since. */
@@ -43,6 +44,7 @@ export function keepBefore(
 ): void {
   const kept = { ...(keptBefore(file, before) ?? { before, made }), after: digestOf(text) };
   durableMkdir(dirname(placeOf(file)), { mode: 0o700 });
+  removeUnfinished(dirname(placeOf(file)));
   durableWrite(placeOf(file), Buffer.from(JSON.stringify(kept)), { mode: 0o600 });
 }
 
