@@ -102,7 +102,7 @@ replay("context init, killed at any pass, can be repeated", async (live) => {
     look: () =>
       fs
         .readdirSync(path.join(store, ".context"))
-        .filter((name) => !/^lock/.test(name))
+        .filter((name) => !name.startsWith("lock"))
         .toSorted(),
   };
 });
