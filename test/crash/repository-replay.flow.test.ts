@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { makeRepository } from "../../src/backup/testing-repository.ts";
 import type { BackupRepository } from "../../src/contract/index.ts";
+import { cairn } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { type Live, replay as replayScene, type Scene } from "./replay.ts";
@@ -279,19 +280,26 @@ replay("backup key remove, killed at any pass, takes effect or not", async (live
   };
 });
 
-replay("backup restore, killed at any pass, leaves no folder or a complete one", async (live) => {
-  await snapshots(live, 1);
-  const to = live.at("to");
-  return {
-    args: ["backup", "restore", "latest", "--to", to, ...optionsOf(live)],
-    next: async () => {
-      // The next restore removes what a killed one left.
-      await within(live, async (repository) => repository.restore("latest", live.at("another")));
-      fs.rmSync(live.at("another"), { recursive: true });
+for (const isResumed of [false, true])
+  replay(
+    `backup restore, killed at any pass${isResumed ? " after it resumed a killed one" : ""}, leaves no folder or a complete one`,
+    async (live) => {
+      await snapshots(live, 1);
+      const to = live.at("to");
+      const args = ["backup", "restore", "latest", "--to", to, ...optionsOf(live)];
+      if (isResumed) assert.ok(cairn(args, { failpoint: "restore-backup.written" }).killed);
+      return {
+        args,
+        passes: isResumed ? ["partial.taken-over"] : [],
+        next: async () => {
+          // The next restore removes what a killed one left.
+          await within(live, async (repository) => repository.restore("latest", live.at("another")));
+          fs.rmSync(live.at("another"), { recursive: true });
+        },
+        look: () => (fs.existsSync(to) ? readFolder(to) : null),
+      };
     },
-    look: () => (fs.existsSync(to) ? readFolder(to) : null),
-  };
-});
+  );
 
 replay("backup restore --in-place, killed at any pass, leaves the old or the new state", async (live) => {
   await snapshots(live, 1);
