@@ -147,16 +147,35 @@ replay("init --self-contained, killed at any pass, can be repeated", async (live
   };
 });
 
-replay("export, killed at any pass, leaves no export or a complete one", async (live) => {
+for (const name of ["exported", "exported.tar"])
+  replay(`export --to ${name}, killed at any pass, leaves no export or a complete one`, async (live) => {
+    await onePoint(live);
+    const to = live.at(name);
+    return {
+      args: ["export", "head", "--to", to, "-C", live.folder],
+      look: () => fs.existsSync(to),
+      check: async (_live, isAfter) => {
+        if (!isAfter) return;
+        await (await live.library()).importDirectory(to, live.at("imported"), { isTar: name.endsWith(".tar") });
+        fs.rmSync(live.at("imported"), { recursive: true });
+      },
+    };
+  });
+
+replay("import, killed at any pass, leaves no folder or a complete one", async (live) => {
   await onePoint(live);
-  const to = live.at("exported");
+  const [from, to] = [live.at("exported"), live.at("imported")];
+  await (await live.client()).exportPoint("head", from);
   return {
-    args: ["export", "head", "--to", to, "-C", live.folder],
-    look: () => fs.existsSync(to),
-    check: async (_live, isAfter) => {
-      if (!isAfter) return;
-      await (await live.library()).importDirectory(to, live.at("imported"));
-      fs.rmSync(live.at("imported"), { recursive: true });
+    args: ["import", "--from", from, to],
+    // Removed by the next import beside it.
+    leaves: /^\/\.cairn-tmp-/,
+    next: async () => {
+      await (await live.client()).save({ skipUnchanged: true });
+      // A kill after the rename leaves a folder that the next save makes a workspace.
+      if (fs.existsSync(to)) await (await live.client(to)).save({ skipUnchanged: true });
+      await initAnother(live);
     },
+    look: async () => stateAt(live, to),
   };
 });

@@ -4,7 +4,6 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
-import { chosenPasses, killAt, passesOf } from "../crash/rounds.ts";
 
 /** A state that travels as a directory: written, copied, proven, and made a workspace again. */
 
@@ -195,33 +194,4 @@ test("of several exports to one target exactly one succeeds, and an existing tar
     fs.readdirSync(path.dirname(to)).filter((name) => name.startsWith(".cairn-tmp")),
     [],
   );
-});
-
-test("an export or import killed at any step leaves nothing or a complete result", () => {
-  const folder = newWorkspace();
-  const line = (to: string): string[] => ["export", "head", "--to", to, "-C", folder];
-  for (const pass of chosenPasses(passesOf(line(fresh("traced"))), 8)) {
-    const to = fresh("killed");
-    killAt(line(to), pass);
-    if (!fs.existsSync(to)) cairnOk(line(to));
-    cairnOk(["clone", "--from", to, fresh("clone")]);
-  }
-  const packing = (to: string): string[] => ["export", "head", "--to", to, "-C", folder];
-  for (const pass of chosenPasses(passesOf(packing(`${fresh("traced")}.tar`)), 4)) {
-    const to = `${fresh("killed")}.tar`;
-    killAt(packing(to), pass);
-    if (!fs.existsSync(to)) cairnOk(packing(to));
-    cairnOk(["clone", "--from", to, fresh("clone")]);
-  }
-  const { directory } = exported();
-  const importing = (to: string): string[] => ["import", "--from", directory, to];
-  for (const pass of chosenPasses(passesOf(importing(fresh("traced"))), 8)) {
-    const to = fresh("killed");
-    killAt(importing(to), pass);
-    if (!fs.existsSync(to)) cairnOk(importing(to));
-    else {
-      cairnOk(["save", to]);
-      assert.equal(fs.readFileSync(path.join(to, "deep/hard"), "utf8"), "alpha\n");
-    }
-  }
 });
