@@ -31,7 +31,7 @@ type Loose = any;
 const read = (file: string, parse: (text: string) => unknown): Loose =>
   orNull(() => {
     const bytes = readSmallFile(file, MOST_BYTES, true);
-    return bytes && parse(bytes.toString("utf8"));
+    return bytes && (parse(bytes.toString("utf8")) ?? null);
   });
 
 /**

@@ -85,24 +85,14 @@ function controlOf(folder: string): string {
 const SAVES = /^(?:saved as|saving in the background|no point was made: nothing had changed)/;
 const NOT_COVERED = /^no point was made: the folder is not covered/;
 
+/** src/agents/covered.test.ts has repositories of other shapes. */
 const SHAPES: Readonly<Record<string, () => string>> = {
-  plain: () => newRepository(),
   "settings of Claude Code": () => newRepository({ ".claude/settings.json": `{ "model": "x" }\n` }),
-  "servers of Claude Code": () => newRepository({ ".mcp.json": `{"mcpServers":{}}` }),
-  "files of Codex": () => newRepository({ ".codex/config.toml": "# ours\n", ".codex/hooks.json": "{}" }),
-  "settings of Gemini CLI": () => newRepository({ ".gemini/settings.json": "{}" }),
-  "settings of opencode": () => newRepository({ "opencode.json": "{}" }),
   "ignored settings": () => newRepository({ ".gitignore": ".claude/\n.mcp.json\n" }),
   "no commit": () => {
     const folder = scratch("empty");
     fs.mkdirSync(folder);
     git(folder, "init", "--quiet");
-    return folder;
-  },
-  subfolder: () => path.join(newRepository(), "sub"),
-  worktree: () => {
-    const folder = scratch("worktree");
-    git(newRepository(), "worktree", "add", "--quiet", folder);
     return folder;
   },
   "worktree of a bare repository": () => {
@@ -116,18 +106,6 @@ const SHAPES: Readonly<Record<string, () => string>> = {
     git(folder, "submodule", "--quiet", "add", newRepository(), "module");
     git(folder, "commit", "--quiet", "-m", "module");
     return path.join(folder, "module");
-  },
-  "separate git directory": () => newRepository({}, "--separate-git-dir", scratch("git-dir")),
-  "shallow clone": () => {
-    const folder = scratch("shallow");
-    git("/", "clone", "--quiet", "--depth", "1", `file://${newRepository()}`, folder);
-    return folder;
-  },
-  "SHA-256": () => newRepository({}, "--object-format=sha256"),
-  "detached HEAD": () => {
-    const folder = newRepository();
-    git(folder, "checkout", "--quiet", "--detach");
-    return folder;
   },
 };
 

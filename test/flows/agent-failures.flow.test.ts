@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import { test, type TestContext } from "node:test";
 import { buildCommand, cairn, cairnOk, type Outcome, type RunOptions, SCRATCH } from "../fixtures/command.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
@@ -13,7 +11,6 @@ import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 /** Hooks of agents that cannot save: they exit 0, and `agent status`, `doctor`, `turns` and the tool itself say so. */
 
 const COMMAND = buildCommand();
-const HOME = process.env["HOME"]!;
 const STATE = path.join(process.env["XDG_STATE_HOME"]!, "cairn");
 let count = 0;
 
@@ -204,16 +201,6 @@ test("hooks while the daemon is stopped end in time, and are named then and late
   assert.equal(project.agent()["failed"].count, 1);
 });
 
-test("hooks with a read-only store are named", (t) => {
-  const disk = mounted(t, "16m");
-  if (disk === null) return;
-  failing(new Project(path.join(disk, "control")), {
-    spoil: () => spawnSync("mount", ["-o", "remount,ro", disk]),
-    mend: () => spawnSync("mount", ["-o", "remount,rw", disk]),
-    why: /read-only|EROFS/,
-  });
-});
-
 test("hooks with a damaged store are named", () => {
   const project = new Project();
   const file = path.join(project.control, "store", "config");
@@ -336,67 +323,4 @@ test("agent status in a subfolder is that of the workspace above, and after agen
     project.text("agent", "status"),
     /^\S+ +(?:no agent has hooks here: `cairn agent install TOOL` adds them$|(?:Gemini CLI|Claude Code) +not covered)/m,
   );
-});
-
-test("hooks without HOME and with an empty PATH save", () => {
-  const project = new Project();
-  for (const env of [{ HOME: undefined }, { PATH: "" }]) {
-    project.change();
-    assert.equal(project.hook("UserPromptSubmit", {}, env), "");
-    assert.deepEqual([project.agent()["failed"], project.agent()["last_hook"].made], [null, true], JSON.stringify(env));
-  }
-});
-
-test("the last prompt is found in the sessions of Gemini CLI, of both its forms, and of opencode", () => {
-  const at = (minutes: number): Date => new Date(Date.now() + minutes * 60_000);
-  const gemini = new Project(undefined, "gemini");
-  const lines = (minutes: number): string =>
-    [
-      { sessionId: "x", projectHash: "0".repeat(64), kind: "main" },
-      { id: "1", timestamp: at(minutes), type: "user", content: "fix it" },
-      { id: "2", timestamp: at(minutes + 50), type: "gemini", content: "done" },
-      { $set: { lastUpdated: at(minutes + 50) } },
-    ]
-      .map((line) => `${JSON.stringify(line)}\n`)
-      .join("");
-  const temporary = path.join(HOME, ".gemini/tmp");
-  write(path.join(temporary, "other/.project_root"), "/another/folder");
-  write(path.join(temporary, "other/chats/session-1.jsonl"), lines(9));
-  assert.equal(gemini.agent()["last_prompt"], null);
-  write(path.join(temporary, "own/.project_root"), gemini.folder);
-  write(path.join(temporary, "own/chats/session-1.jsonl"), `${lines(5)}{"damaged`);
-  assert.equal(Date.parse(gemini.agent()["last_prompt"]) > Date.now() + 4 * 60_000, true);
-  assert.match(gemini.agent()["problems"].join(), /no hook of Gemini CLI has saved since its prompt/);
-  const older = new Project(undefined, "gemini");
-  const digest = createHash("sha256").update(older.folder).digest("hex");
-  const whole = {
-    sessionId: "y",
-    projectHash: digest,
-    messages: [{ type: "user", timestamp: at(5) }, { type: "gemini" }],
-  };
-  write(path.join(temporary, digest, "chats/session-2.json"), JSON.stringify(whole));
-  assert.match(older.agent()["problems"].join(), /no hook of Gemini CLI/);
-
-  const opencode = new Project(undefined, "opencode");
-  const file = path.join(HOME, ".local/share/opencode/opencode.db");
-  fs.mkdirSync(path.dirname(file), { recursive: true });
-  const database = new DatabaseSync(file);
-  database.exec(
-    "PRAGMA journal_mode = WAL; CREATE TABLE session (id, parent_id, directory); CREATE TABLE message (id, session_id, time_created, data)",
-  );
-  const put = (id: string, directory: string, minutes: number, role = "user"): void => {
-    database.prepare("INSERT INTO session VALUES (?, NULL, ?)").run(id, directory);
-    database.prepare("INSERT INTO message VALUES (?, ?, ?, ?)").run(id, id, +at(minutes), JSON.stringify({ role }));
-  };
-  put("a", "/another/folder", 9);
-  put("b", path.join(opencode.folder, "part"), 20, "assistant");
-  assert.equal(opencode.agent()["last_prompt"], null);
-  put("c", path.join(opencode.folder, "part"), 5);
-  assert.match(opencode.agent()["problems"].join(), /no hook of opencode has saved since its prompt/);
-  database.close();
-  const before = fs.readdirSync(path.dirname(file));
-  assert.match(opencode.agent()["problems"].join(), /no hook of opencode/);
-  assert.deepEqual(fs.readdirSync(path.dirname(file)), before, "nothing was made beside the closed database");
-  fs.writeFileSync(file, "not a database");
-  assert.equal(opencode.agent()["last_prompt"], null);
 });

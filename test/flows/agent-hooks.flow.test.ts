@@ -302,32 +302,6 @@ function approveInCodex(project: string, config: string): void {
   }
 }
 
-test("agent status shows hooks approved in Codex as trusted until they change, per project and per user", () => {
-  const repository = newProject();
-  const folder = path.join(repository, "part");
-  const config = path.join(HOME, ".codex/config.toml");
-  write(path.join(folder, "a.txt"), "one\n");
-  write(config, `[projects."${repository}"]\ntrust_level = "trusted"\n`);
-  const install = (...more: string[]): Outcome =>
-    cairnOk(["agent", "install", "codex", "-C", folder, ...more], { own: true });
-  const trusted = (): unknown => agentIn(folder, "codex")["trusted"];
-  install("--for", "everybody");
-  assert.equal(trusted(), false);
-  approveInCodex(folder, config);
-  assert.equal(trusted(), true);
-  const file = path.join(folder, ".codex/hooks.json");
-  fs.writeFileSync(file, fs.readFileSync(file, "utf8").replaceAll("cairn agent hook", "cairn  agent hook"));
-  assert.equal(trusted(), false, "Codex asks again for hooks that changed");
-  assert.match(agentIn(folder, "codex")["problems"][0], /does not trust the hooks yet/);
-  cairnOk(["agent", "remove", "codex", "-C", folder, "--for", "everybody"]);
-  install("--for", "all-mine");
-  assert.equal(trusted(), false);
-  assert.match(agentIn(folder, "codex")["problems"][0], /does not trust the hooks yet/);
-  approveInCodex(HOME, config);
-  assert.equal(trusted(), true);
-  cairnOk(["agent", "remove", "codex", "-C", folder, "--for", "all-mine"]);
-});
-
 test("agent status and doctor warn of a prompt that reached no hook", () => {
   const folder = newProject();
   for (const tool of ["claude-code", "codex"]) cairnOk(["agent", "install", tool, "-C", folder, "--for", "everybody"]);
