@@ -330,24 +330,15 @@ export const CALLS: readonly SurfaceCase[] = [
   },
 ];
 
-/** Over MCP, as an agent calls the tools. */
+/**
+ * Over MCP, as an agent calls the tools: hints that name another way than over HTTP, or arguments of tools, and one that names the
+ * same call. A hint that a program gets is the same text.
+ */
 export const AGENT_CALLS: readonly SurfaceCase[] = [
   {
     reason: "no point has this id",
     fails: `restore({ target: "00000000" })`,
     follow: "history()",
-    back: `restore({ target: "good" })`,
-  },
-  {
-    reason: "there are not so many points before head",
-    fails: `restore({ target: "head~9" })`,
-    option: "head~1",
-    back: `restore({ target: "head~1" })`,
-  },
-  {
-    reason: "the time is before the first point",
-    fails: `restore({ target: "2020-01-01" })`,
-    option: "ID",
     back: `restore({ target: "good" })`,
   },
   {
@@ -377,55 +368,11 @@ export const AGENT_CALLS: readonly SurfaceCase[] = [
     where: { point: `{ target: "good" }` },
     back: `show({ target: "good", path: "a" })`,
   },
-  {
-    reason: "the word cannot be a point",
-    fails: `restore({ target: "what it was" })`,
-    follow: "history()",
-    back: `restore({ target: "good" })`,
-  },
-  {
-    reason: "too few digits of an id",
-    fails: `restore({ target: "f" })`,
-    follow: "history()",
-    back: `restore({ target: "good" })`,
-  },
-  {
-    reason: "two points have the tag",
-    fails: `restore({ target: "good" })`,
-    follow: "history()",
-    back: `restore({ target: save_point_id })`,
-  },
-  { reason: "nothing was restored", fails: "undo()", follow: "history()", back: `restore({ target: "good" })` },
   { reason: "everything is undone", fails: "undo()", person: "cairn redo" },
-  {
-    reason: "the new folder of a fork is not empty",
-    fails: `fork({ target: "good", path: home + "/docs" })`,
-    back: `fork({ target: "good", path: home + "/attempt" })`,
-  },
   {
     reason: "the folder changed since the plan was made",
     fails: `restore({ target: "good", plan: plan_id })`,
     back: `restore({ target: "good" })`,
-  },
-  {
-    reason: "the word is not the id of a plan",
-    fails: `restore({ target: "good", plan: "123" })`,
-    option: "plan",
-    back: `restore({ target: "good" })`,
-  },
-  { reason: "no hook of an agent has saved a turn", fails: "rewind()", follow: "turns()" },
-  {
-    reason: "the path is in neither of two states",
-    fails: `diff({ a: "good", b: "latest", paths: ["nope"] })`,
-    isInMessage: true,
-    back: `diff({ a: "good", b: "latest", paths: ["a"] })`,
-  },
-  { reason: "the path lies outside the workspace", fails: `why({ path: "../docs-2/a" })`, back: `why({ path: "a" })` },
-  {
-    reason: "the time cannot be read",
-    fails: `history({ since: "soon" })`,
-    option: "yesterday",
-    back: `history({ since: "yesterday" })`,
   },
   {
     reason: "the option does not exist",
