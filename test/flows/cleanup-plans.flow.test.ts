@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { buildCommand, cairn, cairnOk, type Outcome } from "../fixtures/command.ts";
+import { assertStale, stateOf } from "../fixtures/plans.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /** A cleanup does what its plan showed, or nothing. */
@@ -37,11 +38,6 @@ function place(): Place {
   return { folder, ids, save, run };
 }
 
-function stateOf({ folder, run }: Place): unknown {
-  const entries = fs.readdirSync(folder).map((name) => [name, fs.readFileSync(path.join(folder, name), "utf8")]);
-  return [run("history", "--all").data["save_points"], run("operations").data["operations"], entries];
-}
-
 function planIn({ run }: Place, line: readonly string[]): Record<string, unknown> {
   const { status, data, stderr } = run(...line, "--plan");
   assert.equal(status, 0, stderr);
@@ -63,10 +59,10 @@ const savesSecret: Change = ({ folder, save }) => {
 
 interface Form {
   line(ids: readonly string[]): string[];
-  /** Each makes the plan stale; the message then names the pattern. */
-  stale: Record<string, [Change, RegExp]>;
-  /** None of these changes the plan. */
-  fresh: Record<string, Change>;
+  /** Done one after the other. The message of the plan that became stale matches the pattern; null: the plan holds. */
+  steps: Record<string, [Change, RegExp | null]>;
+  /** The message if the line is applied again. */
+  again: RegExp;
 }
 
 const edits: Change = ({ folder }) => fs.writeFileSync(path.join(folder, "a"), "edited");
@@ -75,115 +71,124 @@ const seals: Change = ({ run }) => run("seal");
 const FORMS: Record<string, Form> = {
   "by rules": {
     line: () => ["cleanup", "--keep-last", "2"],
-    stale: {
+    steps: {
+      edits: [edits, null],
+      seals: [seals, null],
       "a new point": [saves, /remove 3 points .* and keep 3 points \(\w{8}: head, latest, last;/],
-      "a pin of a point that goes": [pins, /keep 4 points .*: pinned/],
-      "a removal of a point that goes": [removes(1), /remove 1 point /],
-      "a removal of a point that stays": [removes(3), /remove 1 point .* keep 3 points /],
-      "a restore": [({ run, ids }) => run("restore", ids[2]!), /: head/],
+      "a pin of a point that goes": [pins, /remove 2 points .* and keep 4 points .*: pinned/],
+      "a pin of a point that stays": [({ run, ids }) => run("pin", ids[4]!), null],
+      "a removal of a point that goes": [removes(2), /remove 1 point /],
+      "two points": [(at) => [saves(at), saves(at)], /remove 2 points .* and keep 5 points /],
+      "a removal of a point that stays": [
+        ({ run }) => run("cleanup", "drop", "head~1"),
+        /remove 1 point .* and keep 5 points /,
+      ],
+      "a restore": [({ run, ids }) => run("restore", ids[3]!), /: head/],
+      "two more points": [(at) => [saves(at), saves(at)], /remove [1-9]/],
     },
-    fresh: { edits, seals, "a pin of a point that stays": ({ run, ids }) => run("pin", ids[3]!) },
+    again: /remove 0 points/,
   },
   "by a rule that keeps one": {
     line: () => ["cleanup", "--keep-last", "1"],
-    stale: { "a new point": [saves, /remove 4 points /] },
-    fresh: {
-      "a new point, and a pin of the one that it succeeds": (place) => {
-        place.run("pin", place.ids[4]!);
-        saves(place);
-      },
+    steps: {
+      "a new point, and a pin of the point before": [(at) => [at.run("pin", at.ids[4]!), saves(at)], null],
+      "a new point": [saves, /remove 4 points /],
     },
+    again: /remove 0 points/,
   },
   drop: {
     line: (ids) => ["cleanup", "drop", ids[1]!, ids[2]!],
-    stale: {
-      "a pin": [pins, /: \w{8} cannot be removed: it is pinned/],
-      "a removal": [removes(2), /no save point/],
+    steps: {
+      edits: [edits, null],
+      seals: [seals, null],
+      saves: [saves, null],
+      "a removal of another point": [removes(0), null],
     },
-    fresh: { edits, seals, saves, "a removal of another point": removes(0) },
+    again: /no save point/,
   },
   "drop --force": {
     line: (ids) => ["cleanup", "drop", "--force", ids[0]!, ids[1]!],
-    stale: {
+    steps: {
+      edits: [edits, null],
+      saves: [saves, null],
       "a pin": [pins, /remove 2 points .*: asked for, pinned; \w{8}: asked for, pinned\)/],
-      "the pin removed": [({ run, ids }) => run("unpin", ids[0]!), /asked for; \w{8}: asked for\)/],
+      "a pin removed": [({ run, ids }) => run("unpin", ids[0]!), /asked for, pinned; \w{8}: asked for\)/],
     },
-    fresh: { edits, saves },
+    again: /no save point/,
   },
   "purge --path": {
     line: () => ["cleanup", "purge", "--path", ".env"],
-    stale: {
+    steps: {
+      edits: [edits, null],
+      seals: [seals, null],
+      saves: [saves, null],
       "a new point with the path": [savesSecret, /paths from 4 points \(/],
-      "a removal of a point": [removes(2), /paths from 2 points \(/],
+      "a removal of a point": [removes(2), /paths from 3 points \(/],
       "a pin": [pins, /paths from 3 points \(/],
-      "a removal of the path": [({ run }) => run("cleanup", "purge", "--path", ".env"), /paths from 0 points/],
     },
-    fresh: { edits, seals, saves },
+    again: /paths from 0 points/,
   },
   "purge --text": {
     line: () => ["cleanup", "purge", "--text", SECRET.slice(0, 9)],
-    stale: {
+    steps: {
+      edits: [edits, null],
+      saves: [saves, null],
+      "a point with the text in a file": [savesSecret, null],
       "a message with the text": [
         ({ folder }) => cairnOk(["save", folder, "-m", `with ${SECRET}`]),
         /records of 2 points/,
       ],
-      "a removal of the point": [removes(1), /records of 0 points/],
+      "a removal of the point": [removes(1), /records of 1 point /],
     },
-    fresh: { edits, saves, "a point with the text in a file": savesSecret },
+    again: /records of 0 points/,
   },
 };
 
-for (const [name, { line, stale, fresh }] of Object.entries(FORMS)) {
-  for (const [what, [change, message]] of Object.entries(stale))
-    test(`a plan of a cleanup ${name} is refused, and nothing is done, after: ${what}`, () => {
-      const at = place();
-      const id = planIn(at, line(at.ids))["plan_id"] as string;
-      change(at);
-      const before = stateOf(at);
-      const refused = at.run(...line(at.ids), "--apply", id);
-      assert.deepEqual([refused.status, refused.error?.code], [4, "stale_plan"], refused.stdout + refused.stderr);
-      assert.match(refused.error!.message, message);
-      assert.match(refused.error!.message, /; nothing was changed$/);
-      assert.deepEqual(stateOf(at), before);
-    });
-  for (const [what, change] of Object.entries({ nothing: (() => undefined) as Change, ...fresh }))
-    test(`a plan of a cleanup ${name} is done as it was shown after: ${what}`, () => {
-      const at = place();
-      const plan = planIn(at, line(at.ids));
-      const id = plan["plan_id"] as string;
-      change(at);
-      const done = at.run(...line(at.ids), "--apply", id);
-      assert.equal(done.status, 0, done.stdout + done.stderr);
-      for (const [key, of] of [
-        ["reclaimable_save_points", "removed"],
-        ["points", "points"],
-        ["event_count", "event_count"],
-        ["cause_count", "cause_count"],
-      ] as const)
-        if (plan[key] !== undefined) assert.deepEqual(done.data[of], plan[key], key);
-      // The plan is done: the same line cannot do anything else.
-      const again = at.run(...line(at.ids), "--apply", id);
-      assert.notEqual(again.status, 0, again.stdout);
-    });
+/** Asserts that the plan `id` is refused with a message like `names`, and that nothing is done. */
+function assertRefused({ folder, run }: Place, [line, id]: [readonly string[], string], names: RegExp): void {
+  const before = stateOf(folder);
+  assertStale(run(...line, "--apply", id), names);
+  assert.deepEqual(stateOf(folder), before);
 }
 
-test("the text of a plan ends with the line that applies it, and the plan is stored nowhere", () => {
-  for (const { line } of Object.values(FORMS)) {
+for (const [name, { line: lineOf, steps, again }] of Object.entries(FORMS))
+  test(`a plan of a cleanup ${name} holds until a change that it covers, and is done as it was shown`, () => {
     const at = place();
+    const line = lineOf(at.ids);
     const control = path.dirname(cairnOk(["-C", at.folder, "store"]).data["repository"] as string);
+    let plan = planIn(at, line);
+    for (const [step, [change, stale]] of Object.entries(steps)) {
+      const id = plan["plan_id"] as string;
+      change(at);
+      plan = planIn(at, line);
+      assert.equal(plan["plan_id"] === id, stale === null, step);
+      if (stale !== null) assertRefused(at, [line, id], stale);
+    }
+    const id = plan["plan_id"] as string;
     // An empty lock file stays.
-    const names = (): unknown[] =>
-      fs
-        .readdirSync(control, { recursive: true })
-        .filter((name) => name !== "lock")
-        .toSorted();
-    const before = names();
-    const text = execFileSync(process.execPath, [buildCommand(), "-C", at.folder, ...line(at.ids), "--plan"]);
-    assert.deepEqual(names(), before);
+    const names = (): unknown[] => fs.readdirSync(control, { recursive: true }).filter((each) => each !== "lock");
+    const before = names().toSorted();
+    const text = execFileSync(process.execPath, [buildCommand(), "-C", at.folder, ...line, "--plan"]);
+    assert.deepEqual(names().toSorted(), before);
     const [, words = ""] = /\nto do exactly this, or nothing: cairn (.*)\n$/.exec(text.toString()) ?? [];
-    assert.ok(words.includes(`--apply ${planIn(at, line(at.ids))["plan_id"] as string}`), text.toString());
-    cairnOk(words.split(" "));
-  }
+    assert.ok(words.includes(`--apply ${id}`), text.toString());
+    const { data } = cairnOk(words.split(" "));
+    for (const [key, of] of [
+      ["reclaimable_save_points", "removed"],
+      ["points", "points"],
+      ["event_count", "event_count"],
+      ["cause_count", "cause_count"],
+    ] as const)
+      if (plan[key] !== undefined) assert.deepEqual(data[of], plan[key], key);
+    assertRefused(at, [line, id], again);
+  });
+
+test("a plan of a cleanup drop is refused after a pin, although no plan can be made then", () => {
+  const at = place();
+  const line = FORMS["drop"]!.line(at.ids);
+  const id = planIn(at, line)["plan_id"] as string;
+  pins(at);
+  assertRefused(at, [line, id], /: \w{8} cannot be removed: it is pinned/);
 });
 
 test("a killed cleanup drop --force leaves the point pinned, or the next command removes it", () => {

@@ -7,6 +7,7 @@ import type { PlanEntry, RestorePlan } from "../../src/contract/index.ts";
 import { buildCommand, cairn, cairnOk, type Outcome } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { btrfsPlace } from "../fixtures/held-place.ts";
+import { allPointsOf, assertStale, idsOf, stateOf } from "../fixtures/plans.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /** What comes home of a fork is what the plan showed, or nothing. */
@@ -37,16 +38,6 @@ function write(folder: string, name: string, content: string): void {
   fs.writeFileSync(path.join(folder, name), content);
 }
 
-/** Everything that a refused call must not change in the original. */
-function state({ original }: Place): unknown {
-  return [readFolder(original), pointsOf(original), cairnOk(["operations", "-C", original]).data["operations"]];
-}
-
-function pointsOf(folder: string): string[] {
-  const { data } = cairnOk(["history", "-C", folder, "--all"]);
-  return (data["save_points"] as { save_point_id: string }[]).map(({ save_point_id: id }) => id);
-}
-
 function adopt({ original, fork }: Place, ...args: string[]): Outcome {
   return cairn(["-C", original, "adopt", fork, ...args]);
 }
@@ -63,42 +54,37 @@ function named({ entries }: RestorePlan): string[] {
 
 const ALL = ["update a", "delete b", "create new", "update text"];
 
-const CHANGES: Readonly<Record<string, (at: Place) => void>> = {
-  "an edit in the fork": ({ fork }) => write(fork, "a", "edited"),
-  "an edit in the fork of a text that is merged": ({ fork }) => write(fork, "text", TEXT.with(1, "edited\n").join("")),
-  "a file that the fork has besides": ({ fork }) => write(fork, "besides", "new"),
-  "an edit in the fork that is saved": ({ fork }) => {
-    write(fork, "a", "edited");
-    cairnOk(["save", fork]);
+/** Each makes the plan stale. `back` takes a change of the original back; without an option, an edited original has no plan. */
+const CHANGES: Readonly<Record<string, { change(at: Place): void; back?(at: Place): void }>> = {
+  "an edit in the fork": { change: ({ fork }) => write(fork, "a", "edited") },
+  "an edit in the fork of a text that is merged": {
+    change: ({ fork }) => write(fork, "text", TEXT.with(1, "edited\n").join("")),
   },
-  "a mode that the fork sets": ({ fork }) => fs.chmodSync(path.join(fork, "a"), 0o700),
-  "a deletion in the fork that comes back": ({ original, fork }) =>
-    fs.cpSync(path.join(original, "b"), path.join(fork, "b"), { preserveTimestamps: true }),
-  "an edit in the original": ({ original }) => write(original, "a", "edited"),
-  "an edit in the original of a text that is merged": ({ original }) =>
-    write(original, "text", TEXT.with(15, "edited\n").join("")),
-  "a rename in the original": ({ original }) => fs.renameSync(path.join(original, "b"), path.join(original, "c")),
+  "a file that the fork has besides": { change: ({ fork }) => write(fork, "besides", "new") },
+  "an edit in the fork that is saved": {
+    change({ fork }) {
+      write(fork, "a", "edited and saved");
+      cairnOk(["save", fork]);
+    },
+  },
+  "a mode that the fork sets": { change: ({ fork }) => fs.chmodSync(path.join(fork, "a"), 0o700) },
+  "an edit in the original": {
+    change: ({ original }) => write(original, "a", "edited"),
+    back: ({ original }) => write(original, "a", "one"),
+  },
+  "an edit in the original of a text that is merged": {
+    change: ({ original }) => write(original, "text", TEXT.with(15, "edited\n").join("")),
+    back: ({ original }) => write(original, "text", TEXT.join("")),
+  },
+  "a rename in the original": {
+    change: ({ original }) => fs.renameSync(path.join(original, "b"), path.join(original, "c")),
+    back: ({ original }) => fs.renameSync(path.join(original, "c"), path.join(original, "b")),
+  },
+  "a deletion in the fork that comes back": {
+    change: ({ original, fork }) =>
+      fs.cpSync(path.join(original, "b"), path.join(fork, "b"), { preserveTimestamps: true }),
+  },
 };
-
-for (const [name, change] of Object.entries(CHANGES))
-  test(`a plan of a fork is refused and nothing comes home after ${name}`, () => {
-    for (const how of [[], ["--over"], ["--merge"]]) {
-      const at = place();
-      const before = state(at);
-      const plan = planOf(at, ...how);
-      assert.deepEqual(named(plan), ALL);
-      assert.deepEqual(state(at), before, "a plan changes nothing in the original");
-      change(at);
-      const changed = state(at);
-      const refused = adopt(at, ...how, "--apply", plan.id);
-      assert.deepEqual([refused.status, refused.error?.code], [4, "stale_plan"], refused.stdout + refused.stderr);
-      assert.deepEqual(state(at), changed, "nothing was changed");
-      if (how.length === 0 && name.includes("in the original")) continue;
-      const again = planOf(at, ...how);
-      assert.match(refused.error!.hint!, new RegExp(again.id.slice(0, 8)));
-      assert.equal(adopt(at, ...how, "--apply", again.id).status, again.left_out.length === 0 ? 0 : 10);
-    }
-  });
 
 const NO_CHANGES: Readonly<Record<string, (at: Place) => void>> = {
   nothing: () => undefined,
@@ -108,29 +94,49 @@ const NO_CHANGES: Readonly<Record<string, (at: Place) => void>> = {
   "a touch in the original": ({ original }) => fs.utimesSync(path.join(original, "b"), 1, 1),
 };
 
-for (const [name, change] of Object.entries(NO_CHANGES))
-  test(`a plan of a fork is done as it was shown after ${name}`, () => {
-    for (const how of [[], ["--over"], ["--merge"]]) {
-      const at = place();
-      const before = readFolder(at.original, { withoutRootTime: true });
+for (const how of [[], ["--over"], ["--merge"]]) {
+  test(`a plan of a fork ${how.join()} is refused and nothing comes home after each change of either side`, () => {
+    const shared = place();
+    assert.deepEqual(named(planOf(shared, ...how)), ALL);
+    for (const [name, { change, back }] of Object.entries(CHANGES)) {
+      const at = back !== undefined && how.length === 0 ? place() : shared;
+      const before = stateOf(at.original);
+      const { id } = planOf(at, ...how);
+      assert.deepEqual(stateOf(at.original), before, `a plan changes nothing in the original: ${name}`);
+      change(at);
+      const changed = stateOf(at.original);
+      const refused = adopt(at, ...how, "--apply", id);
+      assertStale(refused, /./, name);
+      assert.deepEqual(stateOf(at.original), changed, `nothing was changed: ${name}`);
+      if (back === undefined || how.length > 0)
+        assert.match(refused.error!.hint!, new RegExp(planOf(at, ...how).id.slice(0, 8)), name);
+      back?.(at);
+    }
+    assert.equal(adopt(shared, ...how, "--apply", planOf(shared, ...how).id).status, 0);
+  });
+
+  test(`a plan of a fork ${how.join()} is done as it was shown after points and touches of either side`, () => {
+    const at = place();
+    for (const [name, change] of Object.entries(NO_CHANGES)) {
       const plan = planOf(at, ...how);
       change(at);
+      const before = readFolder(at.original, { withoutRootTime: true });
       const done = adopt(at, ...how, "--apply", plan.id);
-      assert.equal(done.status, 0, done.stdout + done.stderr);
+      assert.equal(done.status, 0, name + done.stdout + done.stderr);
       const { created, updated, deleted } = done.data["changes"] as Record<string, number>;
-      assert.deepEqual([created, updated, deleted], [1, 2, 1]);
-      const { data } = cairnOk(["history", "-C", at.original, "--all"]);
-      const causes = (data["save_points"] as { cause: { plan?: string } }[]).map(({ cause }) => cause.plan);
-      assert.ok(causes.includes(plan.id), "the undo point records the plan");
+      assert.deepEqual([created, updated, deleted], [1, 2, 1], name);
+      const causes = allPointsOf(at.original).map(({ cause }) => cause.plan);
+      assert.ok(causes.includes(plan.id), `the undo point records the plan: ${name}`);
       for (const each of ["a", "new", "text"])
         assert.equal(
           fs.readFileSync(path.join(at.original, each), "utf8"),
           fs.readFileSync(path.join(at.fork, each), "utf8"),
         );
       cairnOk(["undo", "-C", at.original]);
-      if (!name.includes("touch")) assert.deepEqual(readFolder(at.original, { withoutRootTime: true }), before);
+      assert.deepEqual(readFolder(at.original, { withoutRootTime: true }), before, name);
     }
   });
+}
 
 test("a plan with --merge shows both sides' work, and applies beside unrelated edits", () => {
   const at = place();
@@ -162,25 +168,25 @@ test("a fork in another control directory has no plan, and nothing is received",
   cairnOk(["-C", original, "fork", "head", other, "--standalone"]);
   write(other, "a", "edited");
   const at = { original, fork: other };
-  const before = state(at);
+  const before = stateOf(at.original);
   for (const how of [["--plan"], ["--apply", "0".repeat(32)]]) {
     const { status, error } = adopt(at, "--over", ...how);
     assert.deepEqual([status, error?.code], [7, "refused"]);
     assert.match(error!.message, /store of its own/);
-    assert.deepEqual(state(at), before);
+    assert.deepEqual(stateOf(at.original), before);
   }
 });
 
 test("a plan of a restore to another workspace's point is done as shown, and leaves no point if it is refused", () => {
   const at = place();
   cairnOk(["save", at.fork]);
-  const [target] = pointsOf(at.fork);
+  const [target] = idsOf(at.fork);
   const restore = (...args: string[]): Outcome => cairn(["-C", at.original, "restore", target!, ...args]);
   const { id } = restore("--plan").data["plan"] as unknown as RestorePlan;
   write(at.original, "a", "edited");
-  const changed = state(at);
+  const changed = stateOf(at.original);
   assert.equal(restore("--apply", id).error?.code, "stale_plan");
-  assert.deepEqual(state(at), changed);
+  assert.deepEqual(stateOf(at.original), changed);
   write(at.original, "a", "one");
   const done = restore("--apply", id);
   assert.equal(done.status, 0, done.stdout + done.stderr);

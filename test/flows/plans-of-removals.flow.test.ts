@@ -3,19 +3,13 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { cairn, cairnOk, startCairn, type Outcome } from "../fixtures/command.ts";
+import { cairn, cairnOk, type Outcome } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
+import { assertStale, idsOf } from "../fixtures/plans.ts";
 import { backup, newRepository, type TestRepository, tryBackup } from "../fixtures/repository.ts";
-import { newFolder, pauseFile } from "../fixtures/work.ts";
+import { newFolder, whilePaused } from "../fixtures/work.ts";
 
 /** Removals of snapshots, packs, forks and points are done exactly as their plans showed them, or not at all. */
-
-/** Asserts that an outcome is the refusal of a stale plan; its message matches `names`. */
-function assertStale({ status, error, stdout, stderr }: Outcome, names: RegExp): void {
-  assert.deepEqual([status, error?.code], [4, "stale_plan"], stdout + stderr);
-  assert.match(error!.message, names);
-  assert.match(error!.message, /; nothing was changed$/);
-}
 
 interface Backups {
   place: TestRepository;
@@ -44,52 +38,27 @@ function filesOf({ location }: TestRepository): string[] {
 
 const KEEP = ["--keep-last", "2"];
 
-const CHANGED_LISTS: Readonly<Record<string, { change(at: Backups, ids: string[]): string; names: RegExp }>> = {
-  "a new snapshot": { change: ({ add }) => add("new"), names: /would remove 2 snapshots .* keep 2 snapshots \(NAME,/ },
-  "a removed snapshot that was kept": {
-    change({ place }, [, , newest]) {
-      backup(place, "forget", newest!);
-      return newest!;
-    },
-    names: /would remove no snapshot and keep 2 snapshots/,
-  },
-  "a removed snapshot that was to go": {
-    change({ place }, [first]) {
-      backup(place, "forget", first!);
-      return first!;
-    },
-    names: /would remove no snapshot and keep 2 snapshots/,
-  },
-  "a new tag, which changes an id": {
-    change({ place }, [, , newest]) {
-      const { tagged } = backup(place, "tag", newest!, "--add", "release").data as { tagged: { new_id: string }[] };
-      return tagged[0]!.new_id;
-    },
-    names: /keep 2 snapshots \(NAME,/,
-  },
-};
-
-for (const [name, { change, names }] of Object.entries(CHANGED_LISTS))
-  test(`a plan of backup forget is refused and nothing is done after: ${name}`, async () => {
-    const at = await backups();
-    const ids = ["one", "two", "three"].map(at.add);
-    const { plan_id: plan, groups } = backup(at.place, "forget", ...KEEP, "--plan").data as {
+test("a plan of backup forget is refused and nothing is done after a tag, which changes an id", async () => {
+  const at = await backups();
+  const ids = ["one", "two", "three"].map(at.add);
+  const planOf = () =>
+    backup(at.place, "forget", ...KEEP, "--plan").data as {
       plan_id: string;
       groups: { snapshots: { snapshot_id: string; keep: boolean }[] }[];
     };
-    assert.deepEqual(
-      groups.flatMap(({ snapshots }) => snapshots).filter(({ keep }) => !keep),
-      groups.flatMap(({ snapshots }) => snapshots).filter(({ snapshot_id: id }) => id === ids[0]),
-    );
-    const named = change(at, ids);
-    const before = filesOf(at.place);
-    const refused = tryBackup(at.place, "forget", ...KEEP, "--apply", plan);
-    assertStale(refused, new RegExp(names.source.replace("NAME", named.slice(0, 8))));
-    assert.deepEqual(filesOf(at.place), before);
-    const again = backup(at.place, "forget", ...KEEP, "--plan").data["plan_id"] as string;
-    assert.notEqual(again, plan);
-    assert.match(refused.error!.hint!, new RegExp(again.slice(0, 8)));
-  });
+  const { plan_id: plan, groups } = planOf();
+  const going = groups.flatMap(({ snapshots }) => snapshots.filter(({ keep }) => !keep));
+  assert.deepEqual(
+    going.map(({ snapshot_id: id }) => id),
+    [ids[0]],
+  );
+  const { tagged } = backup(at.place, "tag", ids[2]!, "--add", "release").data as { tagged: { new_id: string }[] };
+  const before = filesOf(at.place);
+  const refused = tryBackup(at.place, "forget", ...KEEP, "--apply", plan);
+  assertStale(refused, new RegExp(`keep 2 snapshots \\(${tagged[0]!.new_id.slice(0, 8)},`));
+  assert.deepEqual(filesOf(at.place), before);
+  assert.match(refused.error!.hint!, new RegExp(planOf().plan_id.slice(0, 8)));
+});
 
 test("a plan of backup forget is applied as shown, also after snapshots of other folders came", async () => {
   const at = await backups();
@@ -126,57 +95,47 @@ function planOfPrune({ place }: Backups, ...how: string[]): { id: string; packs:
   return { id: id as string, packs: packs as PlannedPacks };
 }
 
-const CHANGED_PACKS: Readonly<Record<string, { change(at: Backups, ids: string[]): void; names: RegExp }>> = {
-  "a snapshot was forgotten": {
-    change: ({ place }, [, second]) => void backup(place, "forget", second!),
-    names: /would (mark|free|rewrite) \d+ packs? \([0-9a-f]{8}/,
-  },
-  "another prune ran": {
-    change: ({ place }) => void backup(place, "prune", "--instant"),
-    names: /would change no pack now/,
-  },
-};
-
 for (const how of [[], ["--instant"]])
-  for (const [name, { change, names }] of Object.entries(CHANGED_PACKS))
-    test(`a plan of backup prune ${how.join(" ")} is refused and nothing is done after: ${name}`, async () => {
-      const at = await backups();
-      const ids = ["one", "two", "three"].map(at.add);
-      backup(at.place, "forget", ids[0]!);
+  test(`a plan of backup prune ${how.join(" ")} is refused and nothing is done after a forget or another prune`, async () => {
+    const at = await backups();
+    const ids = ["one", "two", "three", "four"].map(at.add);
+    backup(at.place, "forget", ids[0]!);
+    for (const [change, names] of [
+      [["forget", ids[1]!], /would (mark|free|rewrite) \d+ packs? \([0-9a-f]{8}/],
+      [["prune", "--instant"], /would change no pack now/],
+    ] as const) {
       const { id } = planOfPrune(at, ...how);
-      change(at, ids);
+      backup(at.place, ...(change as readonly [string, string]));
       const before = filesOf(at.place);
       assertStale(tryBackup(at.place, "prune", ...how, "--apply", id), names);
       assert.deepEqual(filesOf(at.place), before);
       assert.notEqual(planOfPrune(at, ...how).id, id);
-    });
+    }
+  });
 
-test("a plan of backup prune is applied as shown, also after a snapshot came", async () => {
+test("a plan of backup prune is bound to its options, and done as shown, also after a snapshot came", async () => {
   const at = await backups();
   const ids = ["one", "two", "three"].map(at.add);
   backup(at.place, "forget", ids[0]!);
+  const marking = planOfPrune(at);
   const planned = planOfPrune(at, "--instant");
   assert.ok(planned.packs.free.length + planned.packs.rewrite.length > 0);
   at.add("four");
   assert.deepEqual(planOfPrune(at, "--instant"), planned);
+  const files = filesOf(at.place);
+  assertStale(tryBackup(at.place, "prune", "--instant", "--apply", marking.id), /would free \d+ packs?/);
+  assert.deepEqual(filesOf(at.place), files);
   const before = packsIn(at.place);
   const done = backup(at.place, "prune", "--instant", "--apply", planned.id).data;
   const { free, rewrite } = planned.packs;
   assert.deepEqual([done["removed_packs"], done["repacked_packs"]], [free.length, rewrite.length]);
   const gone = before.filter((pack) => !packsIn(at.place).includes(pack));
   assert.deepEqual(gone.toSorted(), [...free, ...rewrite].toSorted());
-});
-
-test("a plan of backup prune marks the packs that it named, and its options are part of it", async () => {
-  const at = await backups();
-  const ids = ["one", "two", "three"].map(at.add);
-  backup(at.place, "forget", ids[0]!);
+  backup(at.place, "forget", ids[1]!);
   const { id, packs } = planOfPrune(at);
-  const before = filesOf(at.place);
-  assertStale(tryBackup(at.place, "prune", "--instant", "--apply", id), /would free \d+ packs?/);
-  assert.deepEqual(filesOf(at.place), before);
-  const done = backup(at.place, "prune", "--apply", id).data;
-  assert.deepEqual([done["marked_packs"], done["merged_packs"]], [packs.mark.length, 0]);
+  const marked = backup(at.place, "prune", "--apply", id).data;
+  assert.ok(packs.mark.length > 0);
+  assert.deepEqual([marked["marked_packs"], marked["merged_packs"]], [packs.mark.length, 0]);
   assert.deepEqual(planOfPrune(at).packs, { mark: [], free: [], rewrite: [] });
 });
 
@@ -202,11 +161,6 @@ function forked(): Forked {
   return { folder, fork, write };
 }
 
-const pointsOf = (folder: string): string[] =>
-  (cairnOk(["history", "-C", folder, "--all"]).data["save_points"] as { save_point_id: string }[]).map(
-    ({ save_point_id: id }) => id,
-  );
-
 interface ForkPlan {
   id: string;
   save_point_ids: string[];
@@ -219,40 +173,41 @@ const removal = ({ folder, fork }: Forked, ...more: string[]): Outcome =>
 const planOfFork = (at: Forked, ...more: string[]): ForkPlan =>
   removal(at, ...more, "--plan").data["plan"] as unknown as ForkPlan;
 
+/** In this order, each beside those before it. */
 const CHANGED_FORKS: Readonly<Record<string, { change(at: Forked): void; names: RegExp }>> = {
   edit: { change: ({ write }) => write("a", "three"), names: /would save 2 changed entries \("a", "new"\)/ },
+  "edit of the same size": { change: ({ write }) => write("new", "owt"), names: /2 changed entries/ },
   "edit of a large file": {
     change: ({ fork }) => fs.appendFileSync(path.join(fork, "large"), "more"),
     names: /would save 3 changed entries \("a", "large", "new"\)/,
   },
-  "edit of the same size": { change: ({ write }) => write("new", "owt"), names: /changed entries/ },
-  chmod: { change: ({ fork }) => fs.chmodSync(path.join(fork, "large"), 0o700), names: /\("a", "large", "new"\)/ },
+  chmod: { change: ({ fork }) => fs.chmodSync(path.join(fork, "a"), 0o700), names: /\("a", "large", "new"\)/ },
   rename: {
     change: ({ fork }) => fs.renameSync(path.join(fork, "new"), path.join(fork, "newer")),
-    names: /\("a", "newer"\)/,
+    names: /\("a", "large", "newer"\)/,
   },
-  "new file": { change: ({ write }) => write("other", "new"), names: /3 changed entries \("a", "new", "other"\)/ },
-  "deleted file": { change: ({ fork }) => fs.rmSync(path.join(fork, "new")), names: /1 changed entry \("a"\)/ },
+  "new file": { change: ({ write }) => write("other", "new"), names: /\("a", "large", "newer", "other"\)/ },
+  "deleted file": { change: ({ fork }) => fs.rmSync(path.join(fork, "newer")), names: /\("a", "large", "other"\)/ },
   "saved fork": { change: ({ fork }) => cairnOk(["save", fork]), names: /0 changed entries and remove 2 points/ },
-  "pinned point": { change: ({ fork }) => cairnOk(["pin", "-C", fork, "head"]), names: /remove 1 point/ },
+  "pinned point": { change: ({ fork }) => cairnOk(["pin", "-C", fork, "head"]), names: /remove 2 points/ },
   "folder moved away": { change: ({ fork }) => fs.renameSync(fork, `${fork}-away`), names: /forget a missing folder/ },
 };
 
-for (const [name, { change, names }] of Object.entries(CHANGED_FORKS))
-  test(`a plan of fork --remove is refused and nothing is done after: ${name}`, () => {
-    const at = forked();
+test("a plan of fork --remove is refused and nothing is done after each change of the fork", () => {
+  const at = forked();
+  for (const [name, { change, names }] of Object.entries(CHANGED_FORKS)) {
     const { id } = planOfFork(at);
     change(at);
     const isThere = fs.existsSync(at.fork);
-    const before = [isThere && readFolder(at.fork), pointsOf(at.folder), isThere && pointsOf(at.fork)];
+    const state = (): unknown[] => [isThere && readFolder(at.fork), idsOf(at.folder), isThere && idsOf(at.fork)];
+    const before = state();
     const refused = removal(at, "--apply", id);
     assertStale(refused, names);
-    assert.deepEqual([isThere && readFolder(at.fork), pointsOf(at.folder), isThere && pointsOf(at.fork)], before);
-    const again = planOfFork(at);
-    assert.match(refused.error!.hint!, new RegExp(again.id.slice(0, 8)));
-    assert.equal(removal(at, "--apply", again.id).status, 0);
-    assert.equal(fs.existsSync(at.fork), false);
-  });
+    assert.deepEqual(state(), before, name);
+    assert.match(refused.error!.hint!, new RegExp(planOfFork(at).id.slice(0, 8)), name);
+  }
+  assert.equal(removal(at, "--apply", planOfFork(at).id).status, 0);
+});
 
 test("a plan of fork --remove is applied as shown, also after a touch and after points of the original", () => {
   const at = forked();
@@ -264,7 +219,7 @@ test("a plan of fork --remove is applied as shown, also after a touch and after 
       ["new", "added"],
     ],
   );
-  assert.deepEqual(plan.save_point_ids, pointsOf(at.fork));
+  assert.deepEqual(plan.save_point_ids, idsOf(at.fork));
   fs.utimesSync(path.join(at.fork, "a"), 1, 1);
   at.write("new", "two");
   fs.writeFileSync(path.join(at.folder, "a"), "of the original");
@@ -316,14 +271,8 @@ const LEAVES_A_LOG = `
 test("an edit while the removal of a fork runs keeps the fork, since the plan did not show it", async () => {
   const at = forked();
   const { id } = planOfFork(at);
-  const pause = pauseFile();
-  const running = startCairn(["-C", at.folder, "fork", "--remove", at.fork, "--apply", id], {
-    failpoint: `fork.taken-over@${pause}`,
-  });
-  await running.paused;
-  at.write("late", "late");
-  fs.rmSync(pause);
-  const { status, error, stdout } = await running.ended;
+  const args = ["-C", at.folder, "fork", "--remove", at.fork, "--apply", id];
+  const { status, error, stdout } = await whilePaused("fork.taken-over", args, () => at.write("late", "late"));
   assert.deepEqual([status, error?.code], [4, "stale_plan"], stdout);
   assert.match(error!.message, /late.*; the fork stays/);
   assert.equal(fs.readFileSync(path.join(at.fork, "late"), "utf8"), "late");
@@ -338,6 +287,7 @@ interface Released {
 const released = (folder: string, ...more: string[]): Outcome => cairn(["release", folder, "--delete-points", ...more]);
 const planOfRelease = (folder: string): Released => released(folder, "--plan").data["plan"] as unknown as Released;
 
+/** In this order, each beside those before it. */
 const CHANGED_RELEASES: Readonly<Record<string, { change(folder: string): void; names: RegExp }>> = {
   "a new point": {
     change(folder) {
@@ -347,8 +297,8 @@ const CHANGED_RELEASES: Readonly<Record<string, { change(folder: string): void; 
     names: /delete the whole control directory with 3 points now, the newest [0-9a-f]{8}/,
   },
   "a removed point": {
-    change: (folder) => cairnOk(["cleanup", "-C", folder, "drop", "head~1"]),
-    names: /with 1 point now/,
+    change: (folder) => cairnOk(["cleanup", "-C", folder, "drop", "head~2"]),
+    names: /with 2 points now/,
   },
   "a pinned point": { change: (folder) => cairnOk(["pin", "-C", folder, "head~1"]), names: /with 2 points now/ },
   "a new tag": { change: (folder) => cairnOk(["tag", "-C", folder, "head", "release"]), names: /with 2 points now/ },
@@ -367,21 +317,22 @@ function withTwoPoints(): string {
   return folder;
 }
 
-for (const [name, { change, names }] of Object.entries(CHANGED_RELEASES))
-  test(`a plan of release --delete-points is refused and nothing is done after: ${name}`, () => {
-    const folder = withTwoPoints();
+test("a plan of release --delete-points is refused and nothing is done after each change of the points", () => {
+  const folder = withTwoPoints();
+  for (const [name, { change, names }] of Object.entries(CHANGED_RELEASES)) {
     const { id } = planOfRelease(folder);
     change(folder);
-    const before = pointsOf(folder);
+    const before = idsOf(folder);
     assertStale(released(folder, "--apply", id), names);
-    assert.deepEqual(pointsOf(folder), before);
-    assert.equal(released(folder, "--apply", planOfRelease(folder).id).status, 0);
-  });
+    assert.deepEqual(idsOf(folder), before, name);
+  }
+  assert.equal(released(folder, "--apply", planOfRelease(folder).id).status, 0);
+});
 
 test("a plan of release --delete-points is applied as shown, also after an edit", () => {
   const folder = withTwoPoints();
   const plan = planOfRelease(folder);
-  assert.deepEqual([plan.save_point_ids, plan.control_directory_goes], [pointsOf(folder), true]);
+  assert.deepEqual([plan.save_point_ids, plan.control_directory_goes], [idsOf(folder), true]);
   fs.writeFileSync(path.join(folder, "a"), "three");
   const done = released(folder, "--apply", plan.id).data;
   assert.equal(done["points_deleted"], 2);

@@ -4,7 +4,7 @@ import path from "node:path";
 import { test } from "node:test";
 import type { RestoreInPlaceResult } from "../../src/contract/index.ts";
 import { cairn, cairnOk, type Outcome } from "../fixtures/command.ts";
-import { readFolder } from "../fixtures/folder-state.ts";
+import { allPointsOf, assertStale, stateOf } from "../fixtures/plans.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /** A restore of a snapshot in place does what its plan showed, or nothing. */
@@ -61,12 +61,6 @@ function place(isGone: boolean): Place {
   };
 }
 
-function state({ folder }: Place): unknown {
-  const { data } = cairnOk(["history", "-C", folder, "--all"]);
-  const ids = (data["save_points"] as { save_point_id: string }[]).map(({ save_point_id: id }) => id);
-  return [readFolder(folder), ids, cairnOk(["operations", "-C", folder]).data["operations"]];
-}
-
 const CHANGES: Readonly<Record<string, (at: Place) => void>> = {
   "an edit": ({ write }) => write("a", "edited"),
   "an edit of a large file": ({ folder }) => fs.appendFileSync(path.join(folder, "large"), "more"),
@@ -82,14 +76,14 @@ for (const isGone of [false, true])
   test(`${isGone ? "without the snapshot's point, " : ""}a plan of a snapshot is refused after every change`, () => {
     const at = place(isGone);
     for (const [name, change] of Object.entries(CHANGES)) {
-      const before = state(at);
+      const before = stateOf(at.folder);
       const plan = at.plan();
-      assert.deepEqual(state(at), before, "a plan changes nothing");
+      assert.deepEqual(stateOf(at.folder), before, "a plan changes nothing");
       change(at);
-      const changed = state(at);
+      const changed = stateOf(at.folder);
       const refused = at.restore("--apply", plan.plan_id);
-      assert.deepEqual([refused.status, refused.error?.code], [4, "stale_plan"], name + refused.stdout);
-      assert.deepEqual(state(at), changed, `nothing was changed: ${name}`);
+      assertStale(refused, /./, name);
+      assert.deepEqual(stateOf(at.folder), changed, `nothing was changed: ${name}`);
       assert.match(refused.error!.hint!, new RegExp(at.plan().plan_id.slice(0, 8)), name);
     }
   });
@@ -118,8 +112,7 @@ for (const isGone of [false, true])
         change(at);
         const done = at.restore(...how, "--apply", plan.plan_id);
         assert.deepEqual([done.status, done.data["changes"]], [0, plan.changes], name + done.stdout);
-        const { data } = cairnOk(["history", "-C", at.folder, "--all"]);
-        const causes = (data["save_points"] as { cause: { plan?: string } }[]).map(({ cause }) => cause.plan);
+        const causes = allPointsOf(at.folder).map(({ cause }) => cause.plan);
         assert.ok(causes.includes(plan.plan_id), "the undo point records the plan");
         cairnOk(["undo", "-C", at.folder]);
       }
@@ -128,7 +121,7 @@ for (const isGone of [false, true])
 test("a plan with other options is another plan", () => {
   const at = place(false);
   const { plan_id: id } = at.plan("--keep-present");
-  const before = state(at);
+  const before = stateOf(at.folder);
   for (const how of [[], ["a"]]) assert.equal(at.restore(...how, "--apply", id).error?.code, "stale_plan");
-  assert.deepEqual(state(at), before);
+  assert.deepEqual(stateOf(at.folder), before);
 });

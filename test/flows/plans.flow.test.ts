@@ -4,6 +4,7 @@ import path from "node:path";
 import { test } from "node:test";
 import type { RestorePlan } from "../../src/contract/index.ts";
 import { cairn, cairnOk, type Outcome } from "../fixtures/command.ts";
+import { allPointsOf, assertStale, idsOf, stateOf } from "../fixtures/plans.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /** A plan is done exactly as it was shown, or not at all. */
@@ -52,45 +53,44 @@ const CHANGES: Readonly<Record<string, (at: Place) => void>> = {
   },
 };
 
-for (const [name, change] of Object.entries(CHANGES))
-  test(`a plan is refused and nothing is done after: ${name}`, () => {
-    const at = place();
+test("a plan is refused and nothing is done after each change of the folder or of the target", () => {
+  const at = place();
+  for (const [name, change] of Object.entries(CHANGES)) {
     const { id } = at.plan(...RESTORE);
     change(at);
-    const before = cairnOk(["history", "-C", at.folder, "--all"]).data["save_points"] as unknown[];
+    const before = stateOf(at.folder);
     const refused = at.run(...RESTORE, "--apply", id);
-    assert.deepEqual([refused.status, refused.error?.code], [4, "stale_plan"], refused.stdout + refused.stderr);
-    const { data } = cairnOk(["history", "-C", at.folder, "--all"]);
-    assert.equal((data["save_points"] as unknown[]).length, before.length, "no point was made");
-    assert.deepEqual(at.run("operations").data["operations"], []);
-    const again = at.plan(...RESTORE);
-    assert.match(refused.error!.hint!, new RegExp(again.id.slice(0, 8)));
-    assert.equal(at.run(...RESTORE, "--apply", again.id).status, 0);
-  });
+    assertStale(refused, /./, name);
+    assert.deepEqual(stateOf(at.folder), before, name);
+    assert.match(refused.error!.hint!, new RegExp(at.plan(...RESTORE).id.slice(0, 8)), name);
+  }
+  assert.equal(at.run(...RESTORE, "--apply", at.plan(...RESTORE).id).status, 0);
+});
 
 const NO_CHANGES: Readonly<Record<string, (at: Place) => void>> = {
   nothing: () => undefined,
   touch: ({ folder }) => fs.utimesSync(path.join(folder, "d/b"), 1, 1),
   "the same content written again": ({ write }) => write("a", "two"),
-  "an unrelated point": ({ folder }) => cairnOk(["save", folder, "--skip-unchanged"]),
+  "a save that makes no point": ({ folder }) => cairnOk(["save", folder, "--skip-unchanged"]),
 };
 
-for (const [name, change] of Object.entries(NO_CHANGES))
-  test(`a plan is done as it was shown after: ${name}`, () => {
-    const at = place();
-    const plan = at.plan(...RESTORE);
+test("a plan is done as it was shown after changes that are none of its entries", () => {
+  const at = place();
+  const restore = ["restore", idsOf(at.folder).at(-1)!];
+  for (const [name, change] of Object.entries(NO_CHANGES)) {
+    const plan = at.plan(...restore);
     change(at);
-    const done = at.run(...RESTORE, "--apply", plan.id);
-    assert.equal(done.status, 0, done.stdout + done.stderr);
+    const done = at.run(...restore, "--apply", plan.id);
+    assert.equal(done.status, 0, name + done.stdout + done.stderr);
     const counts = { create: 0, update: 0, delete: 0, metadata: 0, keep: 0 };
     for (const { action } of plan.entries) counts[action]++;
     const { created, updated, deleted } = done.data["changes"] as Record<string, number>;
-    assert.deepEqual([created, updated, deleted], [counts.create, counts.update, counts.delete]);
-    const [undone] = (at.run("history", "--all").data["save_points"] as { cause: { plan?: string } }[]).filter(
-      ({ cause }) => cause.plan !== undefined,
-    );
-    assert.equal(undone!.cause.plan, plan.id, "the undo point records the plan");
-  });
+    assert.deepEqual([created, updated, deleted], [counts.create, counts.update, counts.delete], name);
+    const causes = allPointsOf(at.folder).map(({ cause }) => cause.plan);
+    assert.ok(causes.includes(plan.id), `the undo point records the plan: ${name}`);
+    cairnOk(["undo", "-C", at.folder]);
+  }
+});
 
 test("plans of undo and redo are done as shown, and refused after an edit", () => {
   const at = place();

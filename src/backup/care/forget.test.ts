@@ -70,3 +70,20 @@ test("a forget with a plan's id removes nothing if a snapshot was made between t
   );
   assert.equal((await access.repository.listSnapshots()).snapshots.length, 3);
 });
+
+test("a plan of a forget is stale after each change of the snapshots, and says what would go and stay now", async (t) => {
+  const { access, storage, save } = await scene(t);
+  const ids = [await save(1, 1), await save(2, 2), await save(3, 3)];
+  const rules = { retention: { keepLast: 2 } };
+  for (const [change, now] of [
+    [async () => save(4, 4), /would remove 2 snapshots \(.* and keep 2 snapshots \(/],
+    [async () => storage.remove("snapshots", ids[2]!), /would remove 1 snapshot \(.* and keep 2 snapshots \(/],
+    [async () => storage.remove("snapshots", ids[0]!), /would remove no snapshot and keep 2 snapshots \(/],
+  ] as const) {
+    const { plan_id: plan } = await forgetBackups(access, { ...rules, dryRun: true });
+    await change();
+    const before = (await access.repository.listSnapshots()).snapshots;
+    await assert.rejects(forgetBackups(access, { ...rules, plan: plan! }), { code: "stale_plan", message: now });
+    assert.deepEqual((await access.repository.listSnapshots()).snapshots, before);
+  }
+});
