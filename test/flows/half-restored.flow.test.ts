@@ -2,53 +2,34 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { describe, test, type TestContext } from "node:test";
+import { describe, test } from "node:test";
 import { cairn, cairnOk, type Outcome, ROOT, SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import { clientOf, newFolder } from "../fixtures/work.ts";
+import { newFolder, savedFolder } from "../fixtures/work.ts";
 
 /** What meets a restore on its way, or comes between it and its recovery, never keeps the workspace from being used. */
 
-function leftOut(done: Outcome): [string, string][] {
-  return (done.data["left_out"] as { path: string; reason: string }[]).map(({ path: where, reason }) => [
-    where,
-    reason,
-  ]);
-}
-
-/** False where that is not allowed. */
-function mount(t: TestContext, ...args: string[]): boolean {
-  if (spawnSync("mount", args, { stdio: "ignore" }).status !== 0) return false;
-  t.after(() => spawnSync("umount", ["--lazy", args.at(-1)!], { stdio: "ignore" }));
-  return true;
-}
-
 describe("a killed restore", () => {
   test("the next save finishes a killed restore, without files that were removed since", async () => {
-    const folder = newFolder();
-    for (const name of ["a", "b", "c"]) fs.writeFileSync(path.join(folder, name), `${name}\n`);
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
-    for (const name of ["a", "b", "c"]) fs.rmSync(path.join(folder, name));
+    const { folder, first, at } = await savedFolder({ a: "a\n", b: "b\n", c: "c\n" });
+    for (const name of ["a", "b", "c"]) fs.rmSync(at(name));
     assert.ok(cairn(["restore", first, "-C", folder], { failpoint: "restore.step:2" }).killed);
-    fs.rmSync(path.join(folder, "a"));
+    fs.rmSync(at("a"));
     cairnOk(["save", "-C", folder]);
     assert.deepEqual(fs.readdirSync(folder), ["b", "c"], "what was removed since stays away, the rest is finished");
   });
 
   test("the next save finishes a killed restore without touching a file that was edited since", async () => {
-    const folder = newFolder();
-    for (const name of ["a", "b"]) fs.writeFileSync(path.join(folder, name), "before\n", { mode: 0o600 });
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
-    for (const name of ["a", "b"]) fs.chmodSync(path.join(folder, name), 0o644);
+    const { folder, client, first, at } = await savedFolder({ a: "before\n", b: "before\n" });
+    const { mode } = fs.statSync(at("b"));
+    for (const name of ["a", "b"]) fs.chmodSync(at(name), 0o611);
     await client.save();
     assert.ok(cairn(["restore", first, "-C", folder], { failpoint: "restore.step:1" }).killed);
-    fs.writeFileSync(path.join(folder, "a"), "edited\n");
-    const { mtimeNs } = fs.statSync(path.join(folder, "a"), { bigint: true });
+    fs.writeFileSync(at("a"), "edited\n");
+    const { mtimeNs } = fs.statSync(at("a"), { bigint: true });
     cairnOk(["save", "-C", folder]);
-    assert.equal(fs.statSync(path.join(folder, "a"), { bigint: true }).mtimeNs, mtimeNs);
-    assert.equal(fs.statSync(path.join(folder, "b")).mode & 0o777, 0o600);
+    assert.equal(fs.statSync(at("a"), { bigint: true }).mtimeNs, mtimeNs);
+    assert.equal(fs.statSync(at("b")).mode, mode);
   });
 
   test("a killed restore is finished after the folder and its control directory were moved together", async () => {
@@ -125,48 +106,3 @@ test(
     assert.match(shown.stdout, /recovered .*\n  left out: 3 entries\n/, shown.stdout);
   },
 );
-
-describe("restore and mounts inside the folder", () => {
-  test("restore leaves a mounted file alone and lists it", async (t) => {
-    const folder = newFolder();
-    const at = path.join(folder, "env");
-    fs.writeFileSync(at, "first\n");
-    fs.writeFileSync(path.join(folder, "other"), "first\n");
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
-    const outside = path.join(SCRATCH, "outside");
-    fs.writeFileSync(outside, "mounted\n");
-    fs.writeFileSync(path.join(folder, "other"), "second\n");
-    if (!mount(t, "--bind", outside, at)) return t.skip("mounting is not allowed");
-    const done = cairn(["restore", first, "-C", folder]);
-    assert.equal(done.status, 10, done.stdout + done.stderr);
-    assert.deepEqual(leftOut(done), [["env", "mounted"]]);
-    assert.equal(fs.readFileSync(outside, "utf8"), "mounted\n");
-    assert.equal(fs.readFileSync(path.join(folder, "other"), "utf8"), "first\n");
-    cairnOk(["save", "-C", folder]);
-  });
-
-  test("restore leaves a mounted folder alone and lists it", async (t) => {
-    const folder = newFolder();
-    const at = path.join(folder, "sub");
-    fs.mkdirSync(path.join(at, "deep"), { recursive: true });
-    fs.writeFileSync(path.join(at, "deep/file"), "first\n");
-    fs.writeFileSync(path.join(folder, "other"), "first\n");
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
-    fs.rmSync(path.join(at, "deep"), { recursive: true });
-    fs.writeFileSync(path.join(folder, "other"), "second\n");
-    if (!mount(t, "-t", "tmpfs", "none", at)) return t.skip("mounting is not allowed");
-    fs.writeFileSync(path.join(at, "inside"), "of another file system\n");
-    const done = cairn(["restore", first, "-C", folder]);
-    assert.equal(done.status, 10, done.stdout + done.stderr);
-    assert.deepEqual(fs.readdirSync(at), ["inside"]);
-    assert.ok(
-      leftOut(done).some(([where, reason]) => where === "sub" && reason === "mounted"),
-      done.stdout,
-    );
-    assert.equal(fs.readFileSync(path.join(folder, "other"), "utf8"), "first\n");
-    cairn(["save", "-C", folder]);
-    assert.deepEqual(fs.readdirSync(at), ["inside"]);
-  });
-});

@@ -8,9 +8,9 @@ import { setAttribute } from "../../src/workspace/store/testing-edits.ts";
 import { putName, syscalls } from "../../src/fs/linux/syscalls.ts";
 import { newArena } from "../../src/native.ts";
 import type { LeftOut } from "../../src/contract/index.ts";
-import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import { clientOf, newFolder, pauseFile } from "../fixtures/work.ts";
+import { clientOf, newFolder, savedFolder, whilePaused } from "../fixtures/work.ts";
 
 /** Attempts to make a restore lose something. */
 
@@ -37,15 +37,8 @@ function leftOut(data: Record<string, unknown>): LeftOut[] {
 
 describe("a restore loses nothing", () => {
   test("restore and undo keep files that a newer ignore file hides", async () => {
-    const folder = newFolder();
-    fs.writeFileSync(path.join(folder, "a"), "first\n");
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
-    fs.writeFileSync(path.join(folder, "a"), "rewritten\n");
-    fs.writeFileSync(path.join(folder, "new"), "only here\n");
-    fs.mkdirSync(path.join(folder, "dir"));
-    fs.writeFileSync(path.join(folder, "dir/new"), "and here\n");
-    fs.writeFileSync(path.join(folder, ".cairnignore"), "*\n");
+    const { folder, client, first, write } = await savedFolder({ a: "first\n" });
+    write({ a: "rewritten\n", new: "only here\n", "dir/new": "and here\n", ".cairnignore": "*\n" });
     const before = readFolder(folder);
     await client.restore({ target: first });
     assert.deepEqual(fs.readdirSync(folder), ["a"]);
@@ -54,15 +47,10 @@ describe("a restore loses nothing", () => {
   });
 
   test("undo brings back an ignored folder that a restored file replaced", async () => {
-    const folder = newFolder();
-    const at = (name: string): string => path.join(folder, name);
-    fs.writeFileSync(at("build"), "a file once\n");
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save({ exclude: ["build/", "*.tmp"] });
+    const files = { build: "a file once\n" };
+    const { folder, client, first, at, write } = await savedFolder(files, { exclude: ["build/", "*.tmp"] });
     fs.rmSync(at("build"));
-    fs.mkdirSync(at("build/deep"), { recursive: true });
-    fs.writeFileSync(at("build/deep/made"), "ignored, and in the way\n");
-    fs.writeFileSync(at("x.tmp"), "ignored, and in nobody's way\n");
+    write({ "build/deep/made": "ignored, and in the way\n", "x.tmp": "ignored, and in nobody's way\n" });
     const before = readFolder(folder);
     await client.restore({ target: first });
     assert.equal(fs.readFileSync(at("build"), "utf8"), "a file once\n");
@@ -73,17 +61,12 @@ describe("a restore loses nothing", () => {
 
   for (const rules of ["build/*\n", "made\n", "build/*/\n", "build/**\n!build/plain\n", "/build\n*.o\n"]) {
     test(`undo brings back a folder with ignored files that a restored file replaced: ${rules.trim()}`, async () => {
-      const folder = newFolder();
-      const at = (name: string): string => path.join(folder, name);
-      fs.writeFileSync(at(".cairnignore"), rules);
-      // What the rules leave out comes by a pattern of the save.
-      fs.writeFileSync(at("build"), "a file once\n");
-      const client = await clientOf(folder);
-      const { save_point_id: first } = await client.save({ exclude: ["!/build"] });
+      // A file that the rules leave out comes by a pattern of the save.
+      const files = { ".cairnignore": rules, build: "a file once\n" };
+      const { folder, client, first, at, write } = await savedFolder(files, { exclude: ["!/build"] });
       fs.rmSync(at("build"));
-      fs.mkdirSync(at("build/deep/deeper"), { recursive: true });
       for (const name of ["made", "plain", "deep/made", "deep/deeper/made", "deep/x.o"])
-        fs.writeFileSync(at(`build/${name}`), `${name}, in the way\n`);
+        write({ [`build/${name}`]: `${name}, in the way\n` });
       const before = readFolder(folder);
       const { left_out: left } = await client.restore({ target: first });
       assert.deepEqual(left, []);
@@ -94,18 +77,11 @@ describe("a restore loses nothing", () => {
   }
 
   test("restore keeps a folder that still has ignored files", async () => {
-    const folder = newFolder();
-    const at = (name: string): string => path.join(folder, name);
-    fs.writeFileSync(at(".cairnignore"), "*.log\n");
-    fs.writeFileSync(at(".gitignore"), "*\n");
-    fs.mkdirSync(at("sub"));
-    fs.writeFileSync(at("sub/.cairnignore"), "!keep.log\n*.tmp\n");
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
+    const files = { ".cairnignore": "*.log\n", ".gitignore": "*\n", "sub/.cairnignore": "!keep.log\n*.tmp\n" };
+    const { folder, client, first, at, write } = await savedFolder(files);
     fs.rmSync(at(".cairnignore"));
-    fs.mkdirSync(at("new/deep"), { recursive: true });
     for (const name of ["new/a.log", "new/deep/b.txt", "sub/x.tmp", "sub/keep.log", "sub/plain"])
-      fs.writeFileSync(at(name), `${name}\n`);
+      write({ [name]: `${name}\n` });
     const before = readFolder(folder);
     const done = cairnOk(["restore", first, "-C", folder]);
     assert.deepEqual(done.data["left_out"], []);
@@ -131,21 +107,13 @@ describe("a restore loses nothing", () => {
     ],
   ] as const) {
     test(`restore leaves and lists a file that is ${name} after the undo point was made`, async () => {
-      const folder = newFolder();
-      const file = path.join(folder, "f");
-      fs.writeFileSync(file, "first first\n");
-      fs.writeFileSync(path.join(folder, "other"), "first\n");
-      const client = await clientOf(folder);
-      const { save_point_id: first } = await client.save();
-      fs.writeFileSync(file, "second, saved\n");
-      fs.writeFileSync(path.join(folder, "other"), "second\n");
-      const pause = pauseFile();
-      const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.committed@${pause}` });
-      await running.paused;
-      edit(file);
-      const after = readFolder(folder);
-      fs.rmSync(pause);
-      const done = await running.ended;
+      const { folder, first, at, write } = await savedFolder({ f: "first first\n", other: "first\n" });
+      write({ f: "second, saved\n", other: "second\n" });
+      let after = new Map<string, string>();
+      const done = await whilePaused("restore.committed", ["restore", first, "-C", folder], () => {
+        edit(at("f"));
+        after = readFolder(folder);
+      });
       assert.equal(done.status, 10, done.stdout + done.stderr);
       assert.deepEqual(
         leftOut(done.data).map(({ path: where, reason }) => [where, reason]),
@@ -153,26 +121,17 @@ describe("a restore loses nothing", () => {
       );
       for (const [entry, facts] of after)
         if (entry === "f" || entry.startsWith("f/")) assert.equal(readFolder(folder).get(entry), facts);
-      assert.equal(fs.readFileSync(path.join(folder, "other"), "utf8"), "first\n");
+      assert.equal(fs.readFileSync(at("other"), "utf8"), "first\n");
     });
   }
 
   test("restore keeps files that are created while it runs", async () => {
-    const folder = newFolder();
-    const at = (name: string): string => path.join(folder, name);
-    fs.writeFileSync(at("comes"), "from the first point\n");
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
+    const { folder, first, at, write } = await savedFolder({ comes: "from the first point\n" });
     fs.rmSync(at("comes"));
-    fs.mkdirSync(at("goes/deep"), { recursive: true });
-    fs.writeFileSync(at("goes/deep/old"), "saved\n");
-    const pause = pauseFile();
-    const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.committed@${pause}` });
-    await running.paused;
-    fs.writeFileSync(at("comes"), "made in between\n");
-    fs.writeFileSync(at("goes/deep/new"), "made in between\n");
-    fs.rmSync(pause);
-    const done = await running.ended;
+    write({ "goes/deep/old": "saved\n" });
+    const done = await whilePaused("restore.committed", ["restore", first, "-C", folder], () =>
+      write({ comes: "made in between\n", "goes/deep/new": "made in between\n" }),
+    );
     assert.equal(done.status, 10, done.stdout + done.stderr);
     assert.equal(fs.readFileSync(at("comes"), "utf8"), "made in between\n");
     assert.equal(fs.readFileSync(at("goes/deep/new"), "utf8"), "made in between\n");
@@ -181,25 +140,18 @@ describe("a restore loses nothing", () => {
   });
 
   test("restore does not write through a link that replaced a directory while it runs", async () => {
-    const folder = newFolder();
+    const { folder, first, at, write } = await savedFolder({ "d/f": "first\n" });
     const outside = newFolder("outside");
     fs.writeFileSync(path.join(outside, "f"), "not ours\n");
-    fs.mkdirSync(path.join(folder, "d"));
-    fs.writeFileSync(path.join(folder, "d/f"), "first\n");
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
-    fs.writeFileSync(path.join(folder, "d/f"), "second\n");
+    write({ "d/f": "second\n" });
     const before = readFolder(outside);
-    const pause = pauseFile();
-    const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.committed@${pause}` });
-    await running.paused;
-    fs.renameSync(path.join(folder, "d"), path.join(folder, "moved"));
-    fs.symlinkSync(outside, path.join(folder, "d"));
-    fs.rmSync(pause);
-    const done = await running.ended;
+    const done = await whilePaused("restore.committed", ["restore", first, "-C", folder], () => {
+      fs.renameSync(at("d"), at("moved"));
+      fs.symlinkSync(outside, at("d"));
+    });
     assert.equal(done.status, 10, done.stdout + done.stderr);
     assertFolder(outside, before, "outside");
-    assert.equal(fs.readFileSync(path.join(folder, "moved/f"), "utf8"), "second\n");
+    assert.equal(fs.readFileSync(at("moved/f"), "utf8"), "second\n");
   });
 
   test("restore keeps late writes to both names of a hard-linked file that it displaced", async () => {
@@ -222,14 +174,11 @@ describe("a restore loses nothing", () => {
     await client.save();
     const pipe = fs.openSync(at("r"), fs.constants.O_RDWR | fs.constants.O_NONBLOCK);
     const writer = fs.openSync(at("p"), "a");
-    const pause = pauseFile();
-    const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.swapped@${pause}` });
-    await running.paused;
-    fs.writeSync(writer, "late line\n");
-    fs.writeSync(pipe, "late");
-    for (const fd of [writer, pipe]) fs.closeSync(fd);
-    fs.rmSync(pause);
-    const done = await running.ended;
+    const done = await whilePaused("restore.swapped", ["restore", first, "-C", folder], () => {
+      fs.writeSync(writer, "late line\n");
+      fs.writeSync(pipe, "late");
+      for (const fd of [writer, pipe]) fs.closeSync(fd);
+    });
     assert.ok(done.status === 0 || done.status === 10, done.stdout + done.stderr);
     const lines = done.warnings.map((warning) => /^(\w+) .*lies in (.*);/.exec(warning)!);
     const kept = new Map(lines.map(([, name, where]) => [name, where!]));
@@ -260,13 +209,10 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
     t.after(() => writer.kill());
     const said = lines(writer.stdout);
     assert.equal(await said(), "ready");
-    const pause = pauseFile();
-    const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.swapped@${pause}` });
-    await running.paused;
-    writer.stdin.write("\n");
-    assert.equal(await said(), "written");
-    fs.rmSync(pause);
-    const done = await running.ended;
+    const done = await whilePaused("restore.swapped", ["restore", first, "-C", folder], async () => {
+      writer.stdin.write("\n");
+      assert.equal(await said(), "written");
+    });
     assert.ok(done.status === 0 || done.status === 10, done.stdout + done.stderr);
     assert.equal(fs.readFileSync(file, "latin1"), "a".repeat(8192));
     writer.stdin.end("\n");
@@ -287,27 +233,19 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
         const folder = begin();
         if (folder === null) return t.skip("there is no such file system");
         t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
-        const file = path.join(folder, "f");
-        fs.writeFileSync(file, "first\n");
-        const client = await clientOf(folder);
-        const { save_point_id: first } = await client.save();
-        fs.writeFileSync(file, "second\n");
-        const gone = path.join(folder, "gone");
-        fs.writeFileSync(gone, "second\n");
-        const open = [fs.openSync(file, "a"), fs.openSync(gone, "a")];
-        const pause = pauseFile();
-        const running = startCairn(["restore", first, "-C", folder], {
-          failpoint: `restore.swapped@${pause}`,
+        const { first, at, write } = await savedFolder({ f: "first\n" }, { folder });
+        write({ f: "second\n", gone: "second\n" });
+        const open = ["f", "gone"].map((name) => fs.openSync(at(name), "a"));
+        const change = (): void => {
+          for (const fd of open) {
+            fs.writeSync(fd, "late line\n");
+            fs.fchmodSync(fd, 0);
+            fs.closeSync(fd);
+          }
+        };
+        const done = await whilePaused("restore.swapped", ["restore", first, "-C", folder], change, {
           prefix: DROPPED,
         });
-        await running.paused;
-        for (const fd of open) {
-          fs.writeSync(fd, "late line\n");
-          fs.fchmodSync(fd, 0);
-          fs.closeSync(fd);
-        }
-        fs.rmSync(pause);
-        const done = await running.ended;
         assert.equal(done.status, 0, done.stdout + done.stderr);
         assert.equal(done.warnings.length, 2, done.warnings.join("\n"));
         const kept = done.warnings.map((warning) => fs.readFileSync(/lies in (.*);/.exec(warning)![1]!, "utf8"));
@@ -317,7 +255,7 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
         assert.deepEqual(cairnOk(["status", folder]).data["changes"], { added: 0, modified: 0, removed: 0 });
         assert.match(cairn(["doctor", "-C", folder]).stdout, /holds files that/);
         cairnOk(["undo", "-C", folder]);
-        assert.equal(fs.readFileSync(file, "utf8"), "second\n");
+        assert.equal(fs.readFileSync(at("f"), "utf8"), "second\n");
       },
     );
 
@@ -327,23 +265,17 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
     async (t) => {
       const folder = fs.mkdtempSync(path.join(MEMORY!, "cairn-"));
       t.after(() => fs.rmSync(folder, { recursive: true }));
-      const file = path.join(folder, "f");
-      fs.writeFileSync(file, "first\n");
-      const client = await clientOf(folder);
-      const { save_point_id: first } = await client.save();
-      fs.writeFileSync(file, "second\n");
-      const open = fs.openSync(file, "a");
+      const { first, at, write } = await savedFolder({ f: "first\n" }, { folder });
+      write({ f: "second\n" });
+      const open = fs.openSync(at("f"), "a");
       t.after(() => fs.closeSync(open));
-      const pause = pauseFile();
-      const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.swapped@${pause}` });
-      await running.paused;
-      const arena = newArena(256);
-      for (let i = 0; i < 280; i++) {
-        putName(arena, 0, Buffer.from(`user.${String(i).padStart(3, "0")}${"x".repeat(240)}`));
-        if (syscalls().fsetxattr(open, arena, 0, arena, 0, 1) < 0) t.skip("it does not keep so many");
-      }
-      fs.rmSync(pause);
-      const done = await running.ended;
+      const done = await whilePaused("restore.swapped", ["restore", first, "-C", folder], () => {
+        const arena = newArena(256);
+        for (let i = 0; i < 280; i++) {
+          putName(arena, 0, Buffer.from(`user.${String(i).padStart(3, "0")}${"x".repeat(240)}`));
+          if (syscalls().fsetxattr(open, arena, 0, arena, 0, 1) < 0) t.skip("it does not keep so many");
+        }
+      });
       assert.equal(done.status, 0, done.stdout + done.stderr);
       assert.equal(done.warnings.length, 1, done.warnings.join("\n"));
       const kept = /lies in (.*);/.exec(done.warnings[0]!)![1]!;
@@ -402,16 +334,12 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
   });
 
   test("restore and its undo detect a changed file whose size and time look unchanged", async () => {
-    const folder = newFolder();
-    const file = path.join(folder, "f");
-    fs.writeFileSync(file, "first first\n");
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
+    const { folder, client, first, at } = await savedFolder({ f: "first first\n" });
     for (let i = 0; i < 3; i++) {
-      rewriteQuietly(file);
+      rewriteQuietly(at("f"));
       const now = readFolder(folder);
       const done = await client.restore({ target: first });
-      assert.equal(fs.readFileSync(file, "utf8"), "first first\n");
+      assert.equal(fs.readFileSync(at("f"), "utf8"), "first first\n");
       await client.restore({ target: done.undo_id! });
       assertFolder(folder, now, `round ${i}`);
     }
@@ -421,23 +349,14 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     "restore leaves and lists entries that it cannot read",
     { skip: canDrop ? false : "needs root and setpriv" },
     async () => {
-      const folder = newFolder();
-      const at = (name: string): string => path.join(folder, name);
-      fs.writeFileSync(at("readable"), "first\n");
-      fs.writeFileSync(at("taken"), "first\n");
-      const client = await clientOf(folder);
-      const { save_point_id: first } = await client.save();
-      fs.writeFileSync(at("readable"), "second\n");
-      fs.writeFileSync(at("taken"), "second, and nobody may read it\n");
-      fs.mkdirSync(at("closed"));
-      fs.writeFileSync(at("closed/inside"), "cannot be seen\n");
-      fs.writeFileSync(at("secret"), "cannot be read\n");
-      for (const [name, mode] of [
-        ["taken", 0],
-        ["closed", 0],
-        ["secret", 0],
-      ] as const)
-        fs.chmodSync(at(name), mode);
+      const { folder, first, at, write } = await savedFolder({ readable: "first\n", taken: "first\n" });
+      const second = {
+        taken: "second, and nobody may read it\n",
+        secret: "cannot be read\n",
+        "closed/inside": "cannot be seen\n",
+      };
+      write({ ...second, readable: "second\n" });
+      for (const name of ["taken", "closed", "secret"]) fs.chmodSync(at(name), 0);
       const saved = cairn(["save", folder], { prefix: DROPPED });
       assert.equal(saved.status, 10, saved.stdout + saved.stderr);
       const done = cairn(["restore", first, "-C", folder], { prefix: DROPPED });
@@ -449,9 +368,7 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
         ["closed", "secret", "taken"],
       );
       assert.equal(fs.readFileSync(at("readable"), "utf8"), "first\n");
-      assert.equal(fs.readFileSync(at("taken"), "utf8"), "second, and nobody may read it\n");
-      assert.equal(fs.readFileSync(at("secret"), "utf8"), "cannot be read\n");
-      assert.equal(fs.readFileSync(at("closed/inside"), "utf8"), "cannot be seen\n");
+      for (const [name, text] of Object.entries(second)) assert.equal(fs.readFileSync(at(name), "utf8"), text);
     },
   );
 
@@ -491,25 +408,37 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     },
   );
 
-  test("restore leaves a mounted file system alone and lists it", { skip: noRoot }, async (t) => {
-    const folder = newFolder();
-    const inside = path.join(folder, "goes/mounted");
-    fs.writeFileSync(path.join(folder, "f"), "first\n");
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
-    fs.mkdirSync(inside, { recursive: true });
-    fs.writeFileSync(path.join(folder, "goes/beside"), "saved\n");
-    if (spawnSync("mount", ["-t", "tmpfs", "none", inside]).status !== 0) return t.skip("no right to mount");
-    t.after(() => spawnSync("umount", [inside]));
-    fs.writeFileSync(path.join(inside, "data"), "of another file system\n");
+  test("restore leaves mounted files and file systems alone and lists them", { skip: noRoot }, async (t) => {
+    const files = { f: "first\n", env: "first\n", "sub/deep/file": "first\n" };
+    const { folder, first, at } = await savedFolder(files);
+    const outside = path.join(newFolder("outside"), "env");
+    fs.writeFileSync(outside, "mounted\n");
+    fs.rmSync(at("sub/deep"), { recursive: true });
+    fs.mkdirSync(at("goes/mounted"), { recursive: true });
+    for (const name of ["f", "goes/beside"]) fs.writeFileSync(at(name), "second\n");
+    for (const how of [
+      ["--bind", outside, at("env")],
+      ["-t", "tmpfs", "none", at("sub")],
+      ["-t", "tmpfs", "none", at("goes/mounted")],
+    ]) {
+      if (spawnSync("mount", how).status !== 0) return t.skip("no right to mount");
+      t.after(() => spawnSync("umount", ["--lazy", how.at(-1)!]));
+    }
+    for (const name of ["sub/data", "goes/mounted/data"]) fs.writeFileSync(at(name), "of another file system\n");
     const done = cairn(["restore", first, "-C", folder]);
     assert.equal(done.status, 10, done.stdout + done.stderr);
-    assert.equal(fs.readFileSync(path.join(inside, "data"), "utf8"), "of another file system\n");
+    const left = leftOut(done.data).flatMap(({ path: where, reason }) => (reason === "mounted" ? [where] : []));
+    for (const name of ["env", "sub"]) assert.ok(left.includes(name), done.stdout);
     assert.ok(
-      leftOut(done.data).some(({ reason }) => reason === "mounted"),
+      left.some((name) => name.startsWith("goes")),
       done.stdout,
     );
-    assert.equal(fs.existsSync(path.join(folder, "goes/beside")), false);
+    cairn(["save", "-C", folder]);
+    assert.deepEqual(
+      ["f", "env", "sub/data", "goes/mounted/data"].map((name) => fs.readFileSync(at(name), "utf8")),
+      ["first\n", "mounted\n", "of another file system\n", "of another file system\n"],
+    );
+    assert.deepEqual([fs.readdirSync(at("sub")), fs.existsSync(at("goes/beside"))], [["data"], false]);
   });
 
   test("restore and undo handle file names with control characters, quotes and invalid UTF-8", async () => {
@@ -587,10 +516,8 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
   });
 
   test("restore brings back modes, attributes and times without writing the content again", async () => {
-    const folder = newFolder();
-    const file = path.join(folder, "f");
-    fs.writeFileSync(file, "same\n");
-    const client = await clientOf(folder);
+    const { folder, client, at } = await savedFolder({ f: "same\n" });
+    const file = at("f");
     const states = [];
     for (const change of [
       () => undefined,
