@@ -4,18 +4,13 @@ import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { after, describe, test } from "node:test";
-import { differencesOf, readFolder } from "../../test/fixtures/folder-state.ts";
 import { loopFileSystem, makeLoopFileSystem } from "../../test/fixtures/loop-file-system.ts";
-import { makeFirst, makeSecond } from "../../test/fixtures/two-states.ts";
+import { holderContract } from "./holder.contract.ts";
 import { reflinkHolder } from "./reflink-holder.ts";
 
 const MODULE = new URL("reflink-holder.ts", import.meta.url).href;
 const made = makeLoopFileSystem("xfs");
 const holder = reflinkHolder();
-
-function assertEqual(is: string, wanted: ReturnType<typeof readFolder>): void {
-  assert.deepEqual(differencesOf(readFolder(is), wanted), []);
-}
 
 /** A folder with many directories of all modes. */
 function makeMany(root: string): void {
@@ -34,43 +29,11 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     if (!("reason" in made)) made.close();
   });
 
-  test("capture and materialise keep every entry while the folder changes", async () => {
-    fs.mkdirSync(at("folder"));
-    makeFirst(at("folder"));
-    const first = readFolder(at("folder"));
-    const held = await holder.capture(Buffer.from(at("folder")), at("held"), {});
-    assert.deepEqual(held.degraded, []);
-    assert.equal(held.result.entries, first.size - 1);
-    makeSecond(at("folder"));
-    assertEqual(at("held"), first);
-    let seen = 0;
-    const given = await holder.materialise(at("held"), Buffer.from(at("given")), {
-      onProgress: (done) => (seen = done),
-    });
-    assert.deepEqual(given.degraded, []);
-    assert.equal(seen, given.result.entries);
-    assertEqual(at("given"), first);
-    await holder.remove(at("held"));
-    await holder.remove(at("held"));
-    assertEqual(at("given"), first);
-    assert.ok(!fs.existsSync(at("held")));
-  });
-
-  test("capture leaves nothing if it is stopped, and does not change an existing target", async () => {
-    makeMany(at("many"));
-    const abort = new AbortController();
-    const capturing = holder.capture(Buffer.from(at("many")), at("stopped"), { signal: abort.signal });
-    setTimeout(() => abort.abort(), 20);
-    await capturing.then(
-      () => holder.remove(at("stopped")),
-      (error: unknown) => assert.equal((error as { code: string }).code, "interrupted"),
-    );
-    assert.ok(!fs.existsSync(at("stopped")));
-    fs.mkdirSync(at("taken/inside"), { recursive: true });
-    await assert.rejects(holder.capture(Buffer.from(at("many")), at("taken"), {}), { code: "already_exists" });
-    assert.ok(fs.existsSync(at("taken/inside")));
-    await assert.rejects(holder.capture(Buffer.from(at("nowhere")), at("place"), {}), { code: "not_found" });
-    assert.ok(!fs.existsSync(at("place")));
+  let scenes = 0;
+  holderContract(holder, () => {
+    const own = at(`scene-${scenes++}`);
+    fs.mkdirSync(path.join(own, "root"), { recursive: true });
+    return { root: path.join(own, "root"), at: (name) => path.join(own, name) };
   });
 
   test("remove deletes the leftovers of a killed capture", async () => {
