@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { cairnOk, SCRATCH } from "../fixtures/command.ts";
 import {
@@ -16,14 +16,9 @@ import {
   tryBackup,
 } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
-import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
+import { chosenPasses, killAt, passesOf } from "./rounds.ts";
 
 /** Commands that take care of a repository, killed anywhere: nothing acknowledged is lost, and the next run converges. */
-
-let failed = 0;
-after(() => {
-  if (failed > 0) process.stderr.write(`backup-care.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
 
 interface Scene {
   place: TestRepository;
@@ -86,7 +81,6 @@ interface Kills {
 
 /** Kills a command on a copy of a repository at each chosen pass; `check` looks at what it left and runs the next one. */
 function killed({ on, args, passes, limit }: Kills, check: (place: TestRepository, where: string) => void): void {
-  failed++;
   const names = passesOf(args(copyOf(on)));
   for (const name of passes) assert.ok(names.includes(name), `${name} was passed: ${names.join(" ")}`);
   let last: TestRepository | null = null;
@@ -95,7 +89,6 @@ function killed({ on, args, passes, limit }: Kills, check: (place: TestRepositor
     check(last, `killed at ${pass} (${killAt(args(last), pass)})`);
   }
   assertGood(last!);
-  failed--;
 }
 
 test("forget with --prune and --instant, if killed, loses no snapshot that the rules keep, and a second run completes it", () => {

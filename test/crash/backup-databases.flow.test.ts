@@ -2,19 +2,13 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { cairn, SCRATCH } from "../fixtures/command.ts";
 import { backup, newRepository } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
-import { SEED } from "./rounds.ts";
 
 /** Backups of a database that is stored page by page, killed anywhere: a snapshot has all files that it lists. */
-
-let failed = true;
-after(() => {
-  if (failed) process.stderr.write(`backup-databases.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
 
 test("backup create, if killed, leaves no snapshot with half a database, and a second run makes the snapshot", async () => {
   const place = await newRepository("of-databases");
@@ -64,7 +58,6 @@ test("backup create, if killed, leaves no snapshot with half a database, and a s
   assert.equal(cairn(restore).status, 0);
   assert.equal(walkDigests(target).state, states.at(-1));
   assert.deepEqual(fs.readdirSync(target), ["large.db"]);
-  failed = false;
 });
 
 test("backup create, if killed while a probe's copy is there, makes no snapshot, and the next save removes the copy", async () => {

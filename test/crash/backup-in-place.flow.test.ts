@@ -2,18 +2,13 @@ import assert from "node:assert/strict";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { cairnOk } from "../fixtures/command.ts";
 import { backup, newRepository } from "../fixtures/repository.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, clientOf, newFolder } from "../fixtures/work.ts";
-import { chosenPasses, killAt, oneOf, passesOf, SEED } from "./rounds.ts";
-
-let unfinished = 2;
-after(() => {
-  if (unfinished > 0) process.stderr.write(`backup-in-place.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
+import { chosenPasses, killAt, oneOf, passesOf } from "./rounds.ts";
 
 /** Makes a database that a backup stores page by page. */
 function makeDatabase(folder: string): void {
@@ -72,6 +67,5 @@ for (const { lost, steps } of [
       );
       assert.ok(received.length >= 1 && received.length <= 2, where);
     }
-    unfinished--;
   });
 }

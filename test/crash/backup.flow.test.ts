@@ -3,20 +3,15 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { backup, filesOf, newRepository, noRestic, restic, type TestRepository } from "../fixtures/repository.ts";
 import { btrfsPlace } from "../fixtures/held-place.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { cairn, cairnOk, type Outcome } from "../fixtures/command.ts";
-import { chosenPasses, killAt, passesOf, SEED, someOf, WITHOUT_RENAME_FLAGS } from "./rounds.ts";
+import { chosenPasses, killAt, passesOf, someOf, WITHOUT_RENAME_FLAGS } from "./rounds.ts";
 import { variant } from "../fixtures/long.ts";
-
-let failed = true;
-after(() => {
-  if (failed) process.stderr.write(`backup.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
 
 function ids(place: TestRepository): string[] {
   return (backup(place, "list").data["snapshots"] as { snapshot_id: string }[]).map(({ snapshot_id: id }) => id);
@@ -167,7 +162,6 @@ test("a restore with --overwrite, if killed after any rename that takes no flags
     assert.ok(run(target, rename).killed, `${rename} of ${renames}`);
     check(target, `killed after rename ${rename} of ${renames}`);
   }
-  failed = false;
 });
 
 /** Ordinary files, as paths from the folder on. */

@@ -1,17 +1,12 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { EmbeddedStore } from "../../src/workspace/store/embedded-store.ts";
 import { compact } from "../../src/repository/care/compact.ts";
-import { killAt, passesOf, random, saveAndCheck, SEED, someOf } from "./rounds.ts";
+import { killAt, passesOf, random, saveAndCheck, someOf } from "./rounds.ts";
 import { cairn } from "../fixtures/command.ts";
 import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
-
-let failed = true;
-after(() => {
-  if (failed) process.stderr.write(`compaction.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
 
 /** Saves that merge small packs and indexes are the same command; every so many of them does it. */
 test("a save, if killed while it merges small packs, leaves every point whole, and packs can be merged later", async () => {
@@ -61,5 +56,4 @@ test("a save, if killed while it merges small packs, leaves every point whole, a
   store.close();
   assert.ok(packs() < 50, `${packs()} of ${before} packs are left`);
   resticCheck(client, "merged");
-  failed = false;
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { HistoryResult } from "../../src/contract/looking.ts";
 import type { SaveResult } from "../../src/contract/points.ts";
@@ -10,14 +10,9 @@ import { toCairnError } from "../../src/errors.ts";
 import { TestDaemon } from "../fixtures/daemon.ts";
 import { LONG } from "../fixtures/long.ts";
 import { type LoopFileSystem, loopFileSystem } from "../fixtures/loop-file-system.ts";
-import { chosenPasses, random, SEED } from "./rounds.ts";
+import { chosenPasses, random } from "./rounds.ts";
 
 /** The daemon when it is killed: every registration and every point that a caller was told of is there afterwards. */
-
-let failed = 0;
-after(() => {
-  if (failed > 0) process.stderr.write(`daemon.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
 
 /** So often each of some clients saves before a kill, in the workspaces that were made last; these are looked at after it. */
 const SAVES = 4;
@@ -74,7 +69,6 @@ async function assertPointsThere(daemon: TestDaemon, told: Told, where: string):
 test("a daemon, if killed at any step, keeps all workspaces and points that it confirmed, and lists none twice", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
-  failed++;
   const daemon = new TestDaemon(t);
   daemon.configure(`[backend]\ndata_root = "${volume.root}"\n`);
   let number = 0;
@@ -117,13 +111,11 @@ test("a daemon, if killed at any step, keeps all workspaces and points that it c
     await assertAllThere(daemon, told, where);
     await daemon.stop();
   }
-  failed--;
 });
 
 test("a daemon, if killed again and again, keeps all workspaces and points that it confirmed", async (t) => {
   const volume = loopFileSystem(t, "btrfs", { size: 2 ** 31 });
   if (volume === null) return;
-  failed++;
   const daemon = new TestDaemon(t);
   daemon.configure(`[backend]\ndata_root = "${volume.root}"\n`);
   const told: Told = new Map();
@@ -155,5 +147,4 @@ test("a daemon, if killed again and again, keeps all workspaces and points that 
   await assertAllThere(daemon, told, "in the end");
   const points = [...told.values()].reduce((sum, each) => sum + each.size, 0);
   t.diagnostic(`${kills} kills, ${told.size} workspaces, ${points} points`);
-  failed--;
 });

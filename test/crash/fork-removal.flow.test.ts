@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import type { Client } from "../../src/contract/index.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { type FolderState, readFolder } from "../fixtures/folder-state.ts";
@@ -10,12 +10,7 @@ import { btrfsPlace } from "../fixtures/held-place.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { clientOf, leftoversOf, newFolder, resticCheck } from "../fixtures/work.ts";
-import { chosenPasses, killAt, oneOf, passesOf, saveAndCheck, SEED, someOf } from "./rounds.ts";
-
-let failed = true;
-after(() => {
-  if (failed) process.stderr.write(`fork-removal.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
+import { chosenPasses, killAt, oneOf, passesOf, saveAndCheck, someOf } from "./rounds.ts";
 
 interface Place {
   client: Client;
@@ -72,10 +67,8 @@ async function killRemovals(place: Place, name: string): Promise<void> {
   const outcomes = new Set<boolean>();
   for (const pass of new Set([...chosenPasses(names), ...someOf(own)].toSorted((a, b) => a - b))) {
     const to = path.join(parent, `${name}-${pass}`);
-    // oxlint-disable-next-line no-await-in-loop
     const state = await changedFork(place, to);
     const at = killAt(removalOf(folder, to), pass);
-    // oxlint-disable-next-line no-await-in-loop
     const isThere = await checkEnd(place, { to, state }, `fork --remove killed at ${pass} (${at})`);
     outcomes.add(isThere);
     const left = leftoversOf(client.controlDirectory).filter((file) => /(^|\/)tmp\/|\/journal\/|\/intent$/.test(file));
@@ -109,14 +102,12 @@ test("a removal killed at any step is also ended by a call on the fork, and by t
     ["release.workspace-renamed", "again"],
   ] as const) {
     const to = `${folder}-${failpoint.replace(".", "-")}-${words.replace(" ", "-")}`;
-    // oxlint-disable-next-line no-await-in-loop
     const state = await changedFork(place, to);
     assert.ok(cairn(removalOf(folder, to), { failpoint }).killed, failpoint);
     assert.equal(fs.existsSync(to), false, failpoint);
     const where = `${failpoint}, then ${words}`;
     if (words === "again") {
       const { data } = cairnOk(removalOf(folder, to));
-      // oxlint-disable-next-line no-await-in-loop
       await client.restore({ target: data["save_point_id"] as string, to });
     } else cairnOk(["-C", to, ...words.split(" ")]);
     oneOf(to, words === "restore latest" ? { state, saved: state } : { state }, where, { withoutRootTime: true });
@@ -148,19 +139,15 @@ test("a removal that was killed waits while its disk is not mounted", async (t) 
     for (const failpoint of ["fork.removal-recorded", "fork.aside", "fork.released"]) {
       const folder = newFolder("unmounted");
       makeFirst(folder);
-      // oxlint-disable-next-line no-await-in-loop
       const client = await clientOf(folder);
-      // oxlint-disable-next-line no-await-in-loop
       await client.save();
       const to = path.join(disk.root, `fork-${failpoint.replace(".", "-")}`);
-      // oxlint-disable-next-line no-await-in-loop
       const state = await changedFork({ client, folder }, to);
       assert.ok(cairn(removalOf(folder, to), { failpoint }).killed, failpoint);
       disk.unmounted(() => {
         const { warnings } = cairnOk(["-C", folder, "save"]);
         assert.match(warnings.join(" "), /the removal of the fork .* was interrupted: its disk is not mounted at/);
       });
-      // oxlint-disable-next-line no-await-in-loop
       await checkEnd({ client, folder }, { to, state }, `${kind}: not mounted at ${failpoint}`);
     }
     disk.close();
@@ -174,12 +161,9 @@ test("a removal ends after a power cut in the middle, and nothing comes back aft
     for (const failpoint of ["fork.aside", "fork.searched", "release.workspace-renamed", "fork.released", null]) {
       const folder = newFolder("powered");
       makeFirst(folder);
-      // oxlint-disable-next-line no-await-in-loop
       const client = await clientOf(folder);
-      // oxlint-disable-next-line no-await-in-loop
       await client.save();
       const to = path.join(disk.root, `fork-${(failpoint ?? "end").replace(".", "-")}`);
-      // oxlint-disable-next-line no-await-in-loop
       const state = await changedFork({ client, folder }, to);
       // Only flushed writes are promised.
       execFileSync("sync", ["-f", disk.root]);
@@ -191,10 +175,8 @@ test("a removal ends after a power cut in the middle, and nothing comes back aft
         assert.deepEqual(asides(disk.root), [], kind);
         fs.mkdirSync(path.dirname(to), { recursive: true });
       }
-      // oxlint-disable-next-line no-await-in-loop
       await checkEnd({ client, folder }, { to, state }, `${kind}: power cut at ${failpoint}`);
     }
     disk.close();
   }
-  failed = false;
 });

@@ -1,15 +1,10 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { newFolder } from "../fixtures/work.ts";
-import { killAt, passesOf, SEED, someOf } from "./rounds.ts";
-
-let failed = true;
-after(() => {
-  if (failed) process.stderr.write(`hooks.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
+import { killAt, passesOf, someOf } from "./rounds.ts";
 
 const names = (folder: string): string[] => fs.readdirSync(folder).toSorted();
 
@@ -35,7 +30,6 @@ test("a save that is killed leaves no dumps in the folder, and the next save wit
       );
       assert.equal(cairnOk(["-C", folder, "doctor"]).data["healthy"], true, where!);
     }
-  failed = false;
 });
 
 test("a folder that is lost after its save was killed with dumps in it can be restored", () => {

@@ -6,16 +6,11 @@ import { EmbeddedStore } from "../../src/workspace/store/embedded-store.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { type HeldKind, heldPlace, type HoldingEngine } from "../fixtures/held-place.ts";
 import { assertNoLeftovers, cairnLibrary, newFolder, pauseFile, resticCheck } from "../fixtures/work.ts";
-import { chosenPasses, killAt, passesOf, random, SEED } from "./rounds.ts";
+import { chosenPasses, killAt, passesOf, random } from "./rounds.ts";
 import { createHash, randomBytes } from "node:crypto";
-import { after, test, type TestContext } from "node:test";
+import { test, type TestContext } from "node:test";
 import fs from "node:fs";
 import path from "node:path";
-
-let failed = false;
-after(() => {
-  if (failed) process.stderr.write(`remove-paths.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
 
 /** Files below a folder with these bytes. No link is followed. */
 function filesWith(folder: string, bytes: Buffer): string[] {
@@ -134,7 +129,6 @@ for (const [kind, engine] of [
   test(`${engine}: a removal of paths, if killed at any step, has no effect or is finished by the next command`, async (t) => {
     const place = await placeOf(t, kind, engine);
     if (place === null) return;
-    failed = true;
     const { client, folder, fork } = place;
     const args = [...REMOVE, "-C", folder];
     let secrets = await saveSecrets(place, 0);
@@ -177,7 +171,6 @@ for (const [kind, engine] of [
     assert.equal(outcomes.size, 2, "both outcomes were seen");
     resticCheck(client, engine);
     assert.equal(cairn(["doctor", "-C", fork]).status, 0);
-    failed = false;
   });
 }
 

@@ -1,19 +1,14 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import type { Client, StatusResult } from "../../src/contract/index.ts";
 import { cairn, cairnOk, type RunOptions, SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, cairnLibrary, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
-import { chosenPasses, killAt, oneOf, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
+import { chosenPasses, killAt, oneOf, passesOf, random, saveAndCheck } from "./rounds.ts";
 import { variant } from "../fixtures/long.ts";
-
-let failed = true;
-after(() => {
-  if (failed) process.stderr.write(`restore.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
 
 interface Scene {
   folder: string;
@@ -171,5 +166,4 @@ test("files that were edited after a restore was killed are kept, listed, and pa
     assertFolder(folder, after, `${where}: undone`);
     await client.redo();
   }
-  failed = false;
 });

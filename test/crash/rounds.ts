@@ -7,8 +7,11 @@ import { cairn, type Outcome, type RunOptions } from "../fixtures/command.ts";
 import { LONG } from "../fixtures/long.ts";
 import { differencesOf, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";
 
-/** Seeds of what is sampled; printed by each test that samples. */
+/** Seeds of the samples; printed if a test of the file fails. */
 export const SEED = Number(process.env["CAIRN_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+process.on("exit", (status) => {
+  if (status !== 0) process.stderr.write(`repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
 export const random = randomFrom(SEED);
 
 /** Runs the command on a file system whose renames take no flags, as on NFS. */

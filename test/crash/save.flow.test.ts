@@ -2,20 +2,15 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
-import { killAt, passesOf, SEED, someOf } from "./rounds.ts";
+import { killAt, passesOf, someOf } from "./rounds.ts";
 
 /** First saves, and what is left of later ones; those are killed step by step by the engines' contract. */
-
-let failed = true;
-after(() => {
-  if (failed) process.stderr.write(`save.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
 
 test("a save that reuses the packs of a killed save can be killed and repeated, too", async () => {
   const killed = (name: string): string => {
@@ -78,5 +73,4 @@ test("a point becomes head if its save is killed after the commit", async () => 
   assert.equal(next.unchanged, true);
   assert.equal(next.parent_id, save_points[0]!.save_point_id);
   assert.equal(next.restored_from, null);
-  failed = false;
 });

@@ -1,18 +1,13 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { walkDigests } from "../../src/workspace/store/testing-walk.ts";
 import type { Client, ViewLease } from "../../src/contract/index.ts";
 import { cairn } from "../fixtures/command.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { cairnLibrary, clientOf, newFolder } from "../fixtures/work.ts";
-import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
-
-let failed = true;
-after(() => {
-  if (failed) process.stderr.write(`view.flow.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
+import { chosenPasses, killAt, passesOf } from "./rounds.ts";
 
 interface Scene {
   client: Client;
@@ -99,5 +94,4 @@ test("a view outlives the process that opened it, and can be closed even if its 
   await assert.rejects(client.previewCleanup({ only: [point] }), { code: "refused" });
   assert.equal((await client.closeView(id)).view_id, id);
   assert.deepEqual(await checkViews(at, "closed"), []);
-  failed = false;
 });
