@@ -10,10 +10,9 @@ import { eventually } from "../../../test/fixtures/eventually.ts";
 import { asOrdinaryUser } from "../../../test/fixtures/loop-file-system.ts";
 import { CairnError } from "../../errors.ts";
 import { captureDatabase, listDatabases, restoreDatabase } from "./databases.ts";
-import { openDatabase, checked } from "./image.ts";
 import { inFile, readHeader } from "./header.ts";
 import { plainCopy } from "./plain-copy.ts";
-import { commit, type JournalMode, makeDatabase, stateAfter, stateOf, Writer } from "./testing-writer.ts";
+import { commit, commitsIn, type JournalMode, makeDatabase, stateOf, Writer } from "./testing-writer.ts";
 
 function scene(t: TestContext): { folder: string; at: (name: string) => string } {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-databases-"));
@@ -27,19 +26,6 @@ function makeAfter(file: string, commits: number, mode: JournalMode = "wal"): vo
   const database = new DatabaseSync(file);
   for (let n = 1; n <= commits; n++) commit(database, n);
   database.close();
-}
-
-function commitsOf(file: string): number {
-  const database = new DatabaseSync(file);
-  try {
-    assert.deepEqual(checked(database, true).problems, []);
-    const { one, two } = stateOf(database);
-    assert.deepEqual(one, two);
-    assert.deepEqual(one, stateAfter(Math.max(...one)));
-    return Math.max(...one);
-  } finally {
-    database.close();
-  }
 }
 
 /** A database that was not closed: its last commits lie in the log only. */
@@ -90,7 +76,7 @@ test("capture, list and a refused restore do not release this process's own lock
     own.exec("ROLLBACK");
     assert.equal(othersWrite(at(mode)), "written");
     own.close();
-    assert.equal(commitsOf(at(`${mode}.image`)), 3);
+    assert.equal(commitsIn(at(`${mode}.image`)), 3);
   }
 });
 
@@ -225,16 +211,16 @@ test("restoreDatabase writes the image, and keeps the old database with its log 
     old,
   );
   assert.deepEqual(fs.readdirSync(folder).toSorted(), ["db", path.basename(kept), "image"]);
-  assert.deepEqual([commitsOf(at("db")), commitsOf(path.join(kept, "db"))], [7, 4]);
+  assert.deepEqual([commitsIn(at("db")), commitsIn(path.join(kept, "db"))], [7, 4]);
   const elsewhere = await restoreDatabase(at("image"), { to: at("new") });
-  assert.deepEqual([elsewhere.kept, commitsOf(at("new"))], [null, 7]);
+  assert.deepEqual([elsewhere.kept, commitsIn(at("new"))], [null, 7]);
 });
 
 test("restoreDatabase applies the log beside a plain copy", async (t) => {
   const { at } = scene(t);
   makeUnclosed(t, at("copy"), 6);
   const restored = await restoreDatabase(at("copy"), { to: at("db") });
-  assert.deepEqual([restored.recovered, fs.existsSync(at("db-wal")), commitsOf(at("db"))], [true, false, 6]);
+  assert.deepEqual([restored.recovered, fs.existsSync(at("db-wal")), commitsIn(at("db"))], [true, false, 6]);
   assert.ok(fs.statSync(at("copy-wal")).size > 0);
 });
 
@@ -284,7 +270,7 @@ test("programs with an open database see the restored content after a restore th
     assert.equal(prepared.get()!["n"], 9);
     commit(open, 10);
     open.close();
-    assert.equal(commitsOf(at(mode)), 10);
+    assert.equal(commitsIn(at(mode)), 10);
   }
 });
 
@@ -300,7 +286,7 @@ test("a restore through SQLite refuses a change of the page size in WAL mode", a
     codeOf("refused", /pages of 4096 bytes in WAL mode, .* pages of 1024/),
   );
   open.close();
-  assert.equal(commitsOf(at("db")), 3);
+  assert.equal(commitsIn(at("db")), 3);
 });
 
 test("a restore through SQLite warns if another program writes before the database is read again", async (t) => {
@@ -336,11 +322,7 @@ test("a restore through SQLite succeeds repeatedly while another process writes"
     await eventually("the writer goes on", async () => (await writer.commits()) > before + 50);
   }
   await writer.stop();
-  const database = openDatabase(Buffer.from(at("db")), "rw");
-  assert.deepEqual(checked(database, true).problems, []);
-  const { one, two } = stateOf(database);
-  assert.deepEqual(one, two);
-  database.close();
+  assert.ok(commitsIn(at("db")) > 0);
 });
 
 const WORKER_STEPS = "opened checkpointed pinned read released staged".split(" ");
@@ -367,7 +349,7 @@ test("a capture or restore whose helper is killed at any step leaves the databas
   delete process.env["CAIRN_FAILPOINT"];
   assert.equal((await captureDatabase(at("db"), { to: at("image") })).method, "pinned");
   open.close();
-  assert.equal(commitsOf(at("image")), WORKER_STEPS.length + 2);
+  assert.equal(commitsIn(at("image")), WORKER_STEPS.length + 2);
 });
 
 /** Runs a call in a process of its own. */
@@ -423,7 +405,7 @@ test("a capture that is killed before its rename leaves no file, and after it th
     await once(callElsewhere(call, `database-capture.${step}`), "exit");
     await eventually(`${left} is left`, () => fs.readdirSync(folder).toSorted().join() === left);
   }
-  assert.equal(commitsOf(at("image")), 5);
+  assert.equal(commitsIn(at("image")), 5);
 });
 
 test("a restore that is killed at any step leaves the complete old or new database with its log", async (t) => {
@@ -442,11 +424,11 @@ test("a restore that is killed at any step leaves the complete old or new databa
     const wanted = isDone ? 7 : 4;
     const captured = await captureDatabase(at("db"), { to: at("after") });
     assert.equal(captured.label, "transaction-consistent", step);
-    assert.equal(commitsOf(at("after")), wanted, step);
-    assert.equal(commitsOf(at("db")), wanted, step);
+    assert.equal(commitsIn(at("after")), wanted, step);
+    assert.equal(commitsIn(at("db")), wanted, step);
     const kept = fs.readdirSync(folder).filter((name) => name.startsWith("db.before-"));
     assert.equal(kept.length, isDone ? 1 : 0, step);
-    if (kept.length > 0) assert.equal(commitsOf(at(`${kept[0]}/db`)), 4);
+    if (kept.length > 0) assert.equal(commitsIn(at(`${kept[0]}/db`)), 4);
     assert.deepEqual(
       fs.readdirSync(folder).filter((name) => name.startsWith(".")),
       [],

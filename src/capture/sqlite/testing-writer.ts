@@ -2,6 +2,7 @@
  * Another program that writes to a database: each commit changes one row in each of two tables to its own number, so that
  * the number of commits tells all that the database holds. The second table may lie in a second database. Test only.
  */
+import assert from "node:assert/strict";
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { DatabaseSync } from "node:sqlite";
@@ -64,6 +65,20 @@ export function stateOf(database: DatabaseSync): { one: number[]; two: number[] 
       .all()
       .map(({ n }) => Number(n));
   return { one: read("one"), two: read("two") };
+}
+
+/** Returns the number of commits that a closed database has. Asserts that the database is whole, and all of one commit. */
+export function commitsIn(file: string): number {
+  const database = new DatabaseSync(file);
+  try {
+    assert.equal(database.prepare("PRAGMA integrity_check").get()!["integrity_check"], "ok");
+    const { one, two } = stateOf(database);
+    const newest = Math.max(...one);
+    assert.deepEqual({ one, two }, { one: stateAfter(newest), two: stateAfter(newest) });
+    return newest;
+  } finally {
+    database.close();
+  }
 }
 
 /** A process that commits until it is stopped. */
