@@ -371,28 +371,29 @@ test("addKey, changePassword and removeKey always leave one password that opens 
   await fresh.close();
 });
 
-test("the old password still opens the repository if the storage loses the new key file", async (t) => {
-  const { library, options } = await backupScene(t, "faulty");
-  const repository = await library.openRepository(options);
-  lastOpened.faulty!.arm({ operation: "save", kind: "keys", fault: "lose" });
-  await assert.rejects(repository.changePassword("other"), hasCode("not_found"));
-  await repository.close();
-  const again = await library.openRepository(options);
-  assert.equal((await again.keys()).keys.length, 1);
-  await again.close();
-});
-
-test("changePassword removes the new key again if the old key cannot be removed", async (t) => {
-  const { library, options } = await backupScene(t, "faulty");
-  const repository = await library.openRepository(options);
-  t.after(async () => repository.close());
-  const [first] = (await repository.keys()).keys;
-  lastOpened.faulty!.arm({ operation: "remove", kind: "keys", fault: "fail" });
-  await assert.rejects(repository.changePassword("other"), /the password was not changed/);
-  const { keys } = await repository.keys();
-  assert.deepEqual([keys.length, keys[0]], [1, first]);
-  await assert.rejects(library.openRepository({ ...options, password: "other" }), hasCode("wrong_password"));
-});
+for (const [what, fault, error, opens] of [
+  ["loses the new key file", { operation: "save", fault: "lose" }, { code: "not_found" }, "old"],
+  ["cannot remove the old key", { operation: "remove", fault: "fail" }, /the password was not changed/, "old"],
+  // src/backup/restore/stopped.flow.test.ts has a removal whose answer the caller does not wait for.
+  [
+    "removes the old key and says nothing",
+    { operation: "remove", fault: "late_success" },
+    /the new password opens/,
+    "new",
+  ],
+] as const)
+  test(`changePassword leaves the ${opens} password and says so if the storage ${what}`, async (t) => {
+    const { library, options } = await backupScene(t, "faulty");
+    const repository = await library.openRepository(options);
+    t.after(async () => repository.close());
+    lastOpened.faulty!.arm({ kind: "keys", ...fault });
+    await assert.rejects(repository.changePassword("other"), error);
+    const [open, closed] = opens === "old" ? [options.password, "other"] : ["other", options.password];
+    const again = await library.openRepository({ ...options, password: open });
+    assert.equal((await again.keys()).keys.length, 1);
+    await again.close();
+    await assert.rejects(library.openRepository({ ...options, password: closed }), hasCode("wrong_password"));
+  });
 
 test("changePassword reports that both passwords open the repository if no key can be removed", async (t) => {
   const { library, options } = await backupScene(t, "local");
@@ -412,15 +413,6 @@ test("changePassword reports that both passwords open the repository if no key c
   });
   for (const password of [options.password, "other"])
     await (await library.openRepository({ ...options, password })).close();
-});
-
-test("changePassword keeps the new key if it is unknown whether the old key was removed", async (t) => {
-  const { library, options } = await backupScene(t, "faulty");
-  const repository = await library.openRepository(options);
-  t.after(async () => repository.close());
-  lastOpened.faulty!.arm({ operation: "remove", kind: "keys", fault: "late_success" });
-  await assert.rejects(repository.changePassword("other"), /the new password opens the repository/);
-  await (await library.openRepository({ ...options, password: "other" })).close();
 });
 
 test("forget fails with `busy` while a lock is held, and unlock removes that lock only with `all`", async (t) => {
