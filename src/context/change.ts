@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -99,6 +99,8 @@ export class ChangePlace {
 
   async #carryOut(plan: ContextChange, renew: (plan: ContextChange) => void): Promise<void> {
     for (const [index, path] of plan.replaced.entries()) this.#putAway(path, join(this.#root, "old", String(index)));
+    // A place whose old entry is not in `old` counts as not put away yet, so no new entry may be durable before that.
+    if (plan.replaced.length > 0) fsyncDirectory(join(this.#root, "old"));
     failpoint("context-change.put-away");
     this.#place("");
     await flushFileSystem(this.#folder);
@@ -128,8 +130,8 @@ export class ChangePlace {
       const at = join(path, name);
       const target = join(this.#folder, at);
       if (isDirectory && factsAt(target)?.isDirectory() === true) {
+        // The emptied folder goes with the change: if a cut kept its removal and not the moves, the files would be lost.
         this.#place(at);
-        rmdirSync(join(from, name));
         continue;
       }
       renameSync(join(from, name), target);
