@@ -122,3 +122,10 @@ test("a restore check of an empty repository restores nothing", async (t) => {
   const { problems, restored } = await repository.verify({ restoreCheck: true });
   assert.deepEqual([problems, restored], [[], []]);
 });
+
+test("a drill restores the newest snapshot of each host and folder", async (t) => {
+  const { client, repository } = await backupScene(t, "local");
+  for (const hostname of ["one", "two", "two"]) await client.createBackup(repository, { save: true, hostname });
+  const { restored, problems } = await repository.drill();
+  assert.deepEqual([restored.map(({ hostname }) => hostname).toSorted(), problems], [["one", "two"], []]);
+});

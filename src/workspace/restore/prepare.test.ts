@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
@@ -21,4 +22,21 @@ test("a restore on btrfs reaches files whose paths are longer than the system al
   assert.equal(sh(`${down}; cat file`), "one\n");
   await client.undo();
   assert.equal(sh(`${down}; cat file`), "two\n");
+});
+
+test("undo brings back ignored entries of a folder that a restored file replaced", async (t) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-ignored-"));
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  const at = (name: string): string => path.join(folder, name);
+  fs.writeFileSync(at(".cairnignore"), "made\n");
+  fs.writeFileSync(at("build"), "a file once\n");
+  const client = await (await cairnLibrary()).init(folder, { engineType: "copy" });
+  const { save_point_id: first } = await client.save();
+  fs.rmSync(at("build"));
+  fs.mkdirSync(at("build"));
+  fs.writeFileSync(at("build/made"), "in the way\n");
+  await client.restore({ target: first });
+  assert.equal(fs.readFileSync(at("build"), "utf8"), "a file once\n");
+  await client.undo();
+  assert.equal(fs.readFileSync(at("build/made"), "utf8"), "in the way\n");
 });
