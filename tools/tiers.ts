@@ -8,6 +8,8 @@ export const LONG_TIER: readonly RegExp[] = [
   /^test\/crash\/machines\./,
   // Kills at samples of passes; test/crash/points-replay.flow.test.ts has every pass of a save that merges packs.
   /^test\/crash\/compaction\./,
+  // A state costs half a second there; the replays of the copy engine and test/crash/btrfs.flow.test.ts stay.
+  /^test\/crash\/btrfs-replay\./,
   // Sampled kills with a check by real restic after each; test/crash/repository-replay.flow.test.ts has every pass.
   /^test\/crash\/backup-care\./,
   /^src\/repository\/kill\./,
