@@ -1,15 +1,5 @@
 import { execFileSync } from "node:child_process";
-import {
-  chmodSync,
-  existsSync,
-  globSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { run } from "node:test";
@@ -17,7 +7,6 @@ import type { EventData } from "node:test";
 import { spec } from "node:test/reporters";
 import { parseArgs } from "node:util";
 import { newMeter } from "./processor-time.ts";
-import { makeLoopFileSystem } from "../test/fixtures/loop-file-system.ts";
 import { isLong, rotated } from "./tiers.ts";
 
 /**
@@ -37,8 +26,7 @@ export const HEAP = ["--initial-old-space-size=256", "--min-semi-space-size=16"]
 
 /**
  * Rooms whose tests make thousands of small files and ask nothing of a file system that one in memory lacks. Their temporary
- * folders lie there. All others lie in a disk's file system whose blocks are in memory, or where the machine has its own: a
- * workspace's tests need the times of such a file system.
+ * folders lie there. All others lie where the machine has its own: a workspace's tests need a disk's file system.
  */
 const IN_MEMORY =
   /^(?:src\/(?:api|backup|bundle|cli|context|repository)|test\/(?:hints|interop|page|package|simulation))\//;
@@ -46,8 +34,6 @@ const IN_MEMORY =
 const ON_DISK = /(?:own-folder|page-store|restore-in-place)\.flow\.test\.ts$/;
 const MEMORY = "/dev/shm";
 const MEMORY_BYTES = 6 * 1024 ** 3;
-/** What the disk in memory has room for; blocks of removed files are given back. */
-const DISK_BYTES = 4 * 1024 ** 3;
 
 export interface Totals {
   passed: number;
@@ -177,7 +163,6 @@ async function runAll(files: string[], options: RunOptions): Promise<Ended> {
   if (files.length > 1)
     console.log(`${files.length} test files, about ${Math.ceil(all / AT_ONCE / 60)} minutes on two quiet cores`);
   const inMemory = hasMemory();
-  const disk = inMemory && files.length > 1 ? newDisk() : null;
   const notRun: string[] = [];
   let done = 0;
   let left = all;
@@ -194,8 +179,7 @@ async function runAll(files: string[], options: RunOptions): Promise<Ended> {
       }
       const isSmall = inMemory && IN_MEMORY.test(name) && !ON_DISK.test(name);
       const meter = newMeter();
-      const folder = isSmall ? MEMORY : disk?.folder;
-      const env = { ...process.env, ...(folder === undefined ? {} : { TMPDIR: folder }), ...meter?.environment };
+      const env = { ...process.env, ...(isSmall ? { TMPDIR: MEMORY } : {}), ...meter?.environment };
       await runFile(file, totals, options.quiet, env);
       done++;
       left -= cost(file);
@@ -210,27 +194,8 @@ async function runAll(files: string[], options: RunOptions): Promise<Ended> {
       process.stderr.write(`progress: ${done} of ${files.length} files, about ${minutes} minutes left\n`);
     }
   };
-  try {
-    await Promise.all(Array.from({ length: AT_ONCE }, work));
-  } finally {
-    disk?.close();
-  }
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
   return { totals, notRun, took };
-}
-
-/** Makes an ext4 in memory without a journal: its times are those of a disk, and a flush waits for nothing. Null without the right to mount. */
-function newDisk(): { folder: string; close: () => void } | null {
-  const made = makeLoopFileSystem("ext4", {
-    inMemory: true,
-    size: DISK_BYTES,
-    makeOptions: ["-O", "^has_journal"],
-    mountOptions: ["noatime", "discard"],
-  });
-  if ("reason" in made) return null;
-  const folder = path.join(made.root, "tmp");
-  mkdirSync(folder);
-  chmodSync(folder, 0o1777);
-  return { folder, close: () => made.close() };
 }
 
 /** Whether the file system in memory has room. A folder that the caller names for temporary files stays in use. */
