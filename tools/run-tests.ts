@@ -65,7 +65,7 @@ export function summaryLines(totals: Totals): string[] {
 /** Returns the sorted files that match a pattern, but no pattern after a `!`. Relative patterns start at the repository. */
 export function chosenFiles(patterns: readonly string[]): string[] {
   const matching = (some: string[]): string[] =>
-    some.flatMap((pattern) => globSync(pattern, { cwd: ROOT })).map((file) => path.resolve(ROOT, file));
+    [...new Set(some.flatMap((pattern) => globSync(pattern, { cwd: ROOT })))].map((file) => path.resolve(ROOT, file));
   const isExcluding = (pattern: string): boolean => pattern.startsWith("!");
   const excluded = new Set(matching(patterns.filter(isExcluding).map((pattern) => pattern.slice(1))));
   return matching(patterns.filter((pattern) => !isExcluding(pattern)))
@@ -93,7 +93,9 @@ function recordedSeconds(): Map<string, Took> {
 function recordSeconds(took: Map<string, Took>): void {
   const kept = [...recordedSeconds()].filter(([file]) => !took.has(file) && existsSync(path.join(ROOT, file)));
   const all = [...kept, ...took].toSorted(([a], [b]) => (a < b ? -1 : 1));
-  const lines = all.map(([file, seconds]) => `  ${JSON.stringify(file)}: ${JSON.stringify(seconds)}`);
+  const lines = all.map(
+    ([file, { wall, processor }]) => `  ${JSON.stringify(file)}: { "wall": ${wall}, "processor": ${processor} }`,
+  );
   writeFileSync(SECONDS, `{\n${lines.join(",\n")}\n}\n`);
 }
 

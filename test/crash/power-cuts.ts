@@ -57,9 +57,10 @@ const STATES = Number(process.env["CAIRN_TEST_STATES"] ?? (LONG ? 3000 : 24));
 /**
  * Findings of doctor that cost space and lose no point. A save does not flush its claim's content: with a lost claim the next
  * save does not know which snapshot to remove. Content of removed points waits for a cleanup. A restore that finds its
- * displaced files under other inodes, as written states have them, keeps the files aside.
+ * displaced files under other inodes, as written states have them, keeps the files aside. A relocation that was cut before its
+ * last step leaves the registration of the old place.
  */
-const COSTS_SPACE = ["orphan-snapshot", "leftovers", "kept"];
+const COSTS_SPACE = ["orphan-snapshot", "leftovers", "kept", "gone"];
 
 /**
  * Files that may stay until a later command needs their place: caches; unfinished files and locks of a repository, which a
