@@ -99,7 +99,7 @@ test("Codex trusts hooks that a person approved, of a project or the user, until
 
 const at = (minutes: number): string => new Date(Date.UTC(2026, 10, 27, 12, minutes)).toISOString();
 
-/** Sessions of each tool with a prompt of a person in `cwd` at `minutes`, and later entries that are none. */
+/** Writes a session of each tool: a person's prompt in `cwd` at `minutes`, then entries that are not a person's prompts. */
 const SESSIONS: Readonly<Record<string, (of: Scene, minutes: number, cwd: string) => unknown>> = {
   "claude-code"({ put, folder }, minutes, cwd) {
     const prompt = { type: "user", cwd, timestamp: at(minutes), message: { role: "user", content: "fix it" } };

@@ -116,7 +116,7 @@ const LEFT_TIMES = 0.25;
  */
 export function isYoungDirectory(s: Uint32Array, heldAt: number | undefined, keepsTimes: boolean): boolean {
   const within = Math.max(tickOf(s), keepsTimes ? 0 : LEFT_TIMES);
-  return heldAt === undefined ? isYoung(s, within) : isYoung(s, within, heldAt / 1000);
+  return isYoung(s, within, heldAt === undefined ? undefined : heldAt / 1000);
 }
 
 export function isYoung(s: Uint32Array, within: number, now = Date.now() / 1000): boolean {
