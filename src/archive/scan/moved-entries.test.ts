@@ -203,6 +203,45 @@ void describe("scan of entries that are renamed from one folder into another whi
     assertSameState(saved, await look());
   });
 
+  test("scan saves the new entry that has the former name of a renamed one", async (t) => {
+    const { root, again, look, move } = await ready(t, ["a/log", "a/old", "a/z"], ["a"]);
+    const first = once("old", () => {
+      fs.rmSync(path.join(root, "a/z"));
+      make(root, ["a/zz"]);
+    });
+    const second = once("zz", () => {
+      move("a/log", "a/zz");
+      make(root, ["a/log"]);
+    });
+    const saved = await again({
+      before: (name) => {
+        first(name);
+        second(name);
+      },
+    });
+    assert.deepEqual(pathsOf(saved), ["a", "a/0", "a/log", "a/old", "a/zz"]);
+    assertWhole(saved);
+    assertSameState(saved, await look());
+  });
+
+  test("scan keeps two entries of which one has the inode number that the other one had", async (t) => {
+    const { root, again } = await ready(t, ["a/first", "a/z"], ["a"]);
+    // Symbolic links are looked at by name alone.
+    fs.symlinkSync("first", path.join(root, "a/second"));
+    await aged(root);
+    const { ino } = fs.lstatSync(path.join(root, "a/first"));
+    const saved = await again({
+      before: once("second", () => fs.rmSync(path.join(root, "a/z"))),
+      after: (name, words) => {
+        if (name !== "second") return;
+        words[STAT.INO] = ino;
+        words[STAT.BIRTH_NS] = (words[STAT.BIRTH_NS]! + 1) % 1_000_000_000;
+      },
+    });
+    assert.deepEqual(pathsOf(saved), ["a", "a/0", "a/first", "a/second"]);
+    assertWhole(saved);
+  });
+
   test("scan names the folders as torn if files keep moving between them", async (t) => {
     const { root, again, move } = await ready(t, files, ["a", "b"]);
     let [at, count] = ["b/message", 0];
