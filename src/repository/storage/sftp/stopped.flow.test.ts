@@ -78,7 +78,9 @@ test("an abort ends only its caller's transfer, and another caller's transfer co
   assert.equal(server.connections(), before);
   assert.equal(await storage.exists("data", mine.name), false);
   const folder = join(server.folder, "repo/data", mine.name.slice(0, 2));
-  assert.deepEqual(readdirSync(folder), [], "its unfinished file is gone");
+  // Both names may begin with the same two digits.
+  const left = readdirSync(folder).filter((each) => each !== name);
+  assert.deepEqual(left, [], "its unfinished file is gone");
 });
 
 test("an abort ends calls to a silent server, unless a commit still waits in the same connection", async (t) => {
