@@ -115,12 +115,27 @@ test("the page shows new points after a lost connection is back", { skip: SKIP }
   const folder = workspace("lost");
   const { context, page } = await open(t, folder, { expected: /^Failed to load resource: / });
   await page.locator(".point-row", { hasText: "first" }).waitFor();
+  // The view beside the timeline is loaded by itself.
+  await page.locator(".point").waitFor();
   await context.setOffline(true);
   await page.evaluate("fetch('/v1/about').catch(() => undefined)");
   fs.writeFileSync(path.join(folder, "secret.txt"), "while it was away");
   cairnOk(["save", folder, "-m", "while it was away"]);
   await context.setOffline(false);
   await page.locator(".point-row", { hasText: "while it was away" }).waitFor();
+});
+
+test("the page offers to load again if the program of a view could not be loaded", { skip: SKIP }, async (t) => {
+  const expected = /^Failed to load resource: |(Unable to preload CSS|Failed to fetch dynamically imported module)/;
+  const { context, page } = await open(t, workspace("part"), { expected });
+  await page.locator(".point-row", { hasText: "first" }).waitFor();
+  await context.route(/\/assets\/search-/, async (sent) => sent.abort());
+  await page.getByRole("link", { name: "Search" }).click();
+  await page.getByText("A part of this page could not be loaded.").waitFor();
+  await context.unrouteAll();
+  await page.getByRole("button", { name: "Load again" }).click();
+  await page.locator("section.search").waitFor();
+  assert.equal(await page.getByText("A part of this page could not be loaded.").count(), 0);
 });
 
 test("the page says so if its server has ended", { skip: SKIP }, async (t) => {

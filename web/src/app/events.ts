@@ -1,5 +1,5 @@
 import type { ServiceEvent } from "cairnstate/client";
-import { isConnected } from "./resource.ts";
+import { isConnected, isPartMissing } from "./resource.ts";
 import { client, signOut, token } from "./session.ts";
 
 /** One event stream for all tabs: the tab that holds the lock reads it and passes it on to the others. */
@@ -33,6 +33,7 @@ export function onCall(listener: Listener): () => void {
 
 /** Follows the server's events for as long as this tab is signed in. */
 export function followEvents(): void {
+  addEventListener("vite:preloadError", () => void (isPartMissing.value = true));
   void navigator.locks.request("cairn-events", async () => read());
 }
 

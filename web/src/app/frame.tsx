@@ -6,7 +6,7 @@ import { Name } from "../parts/name.tsx";
 import { type Action, useActions } from "./keys.ts";
 import { OutcomeBar, tellOutcome } from "./outcome.tsx";
 import { href, isFork, nameOf, type Route } from "./address.ts";
-import { isConnected } from "./resource.ts";
+import { isConnected, isPartMissing } from "./resource.ts";
 import { go, route } from "./route.ts";
 import { about } from "./session.ts";
 
@@ -62,6 +62,14 @@ export function Frame({ children }: { children: ComponentChildren }): JSX.Elemen
       {!isConnected.value && (
         <p class="lost" role="status">
           <Icon name="warning" /> The server does not answer. This page goes on by itself when it is back.
+        </p>
+      )}
+      {isConnected.value && isPartMissing.value && (
+        <p class="lost" role="status">
+          <Icon name="warning" /> A part of this page could not be loaded.
+          <button type="button" onClick={() => location.reload()}>
+            Load again
+          </button>
         </p>
       )}
       <main id="main" tabIndex={-1} data-view={at.view}>

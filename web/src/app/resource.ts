@@ -14,6 +14,8 @@ const kept = new Map<string, unknown>();
 const keptOfNow = new Set<string>();
 /** False while the server does not answer. */
 export const isConnected = signal(true);
+/** True if a part of the page's program could not be loaded. Browsers and Vite keep such a failure, so the page must start again. */
+export const isPartMissing = signal(false);
 const operations = signal(0);
 /** Number of the page's own operations so far. */
 export const ownOperations: ReadonlySignal<number> = operations;
