@@ -49,9 +49,9 @@ export function silentPlace(path: RawPath, mounts: readonly Mount[] = readMounts
 }
 
 /** True if a path surely has no entry. A path that cannot be looked at may have one. */
-export function isGone(path: RawPath): boolean {
+export function isGone(path: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
   try {
-    return !isSilent(path) && statSync(path, { throwIfNoEntry: false }) === undefined;
+    return !isSilent(path, mounts) && statSync(path, { throwIfNoEntry: false }) === undefined;
   } catch {
     return false;
   }

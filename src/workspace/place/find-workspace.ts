@@ -19,7 +19,14 @@ import {
 import type { ControlFile } from "../../formats/records/control.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
-import { keepsInodes, mountsInside, placeOnDevice, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
+import {
+  keepsInodes,
+  type Mount,
+  mountsInside,
+  placeOnDevice,
+  readMounts,
+  resolveMount,
+} from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import { isSilent, requireAnswer, silentPlace } from "../../fs/silent-mounts.ts";
 import {
@@ -331,7 +338,7 @@ class Lookup {
       ({ registration, missing }) => {
         if (registration === null || missing.includes("control")) return [];
         const there = Buffer.from(rawPath(registration));
-        const facts = statIfOpen(there);
+        const facts = statIfOpen(there, this.#mounts);
         if (facts !== null) return [{ folder: there, identity: identityOf(facts) }];
         const known = missing.length > 0 ? recordOf(registration) : null;
         return known === null ? [] : [{ folder: there, identity: `${known.device}:${known.root_inode}`, known }];
@@ -341,7 +348,7 @@ class Lookup {
       (each) =>
         each.identity === identity &&
         // A registered path that is a link to the folder now: the folder was moved.
-        !realOrItself(each.folder).equals(folder) &&
+        !realOrItself(each.folder, this.#mounts).equals(folder) &&
         (each.known === undefined || this.#isMountOf(folder, each.known)),
     )?.folder;
   }
@@ -393,9 +400,9 @@ function identityOf({ dev, ino }: { dev: bigint; ino: bigint }): string {
   return `${dev}:${ino}`;
 }
 
-function statIfOpen(folder: Buffer): BigIntStats | null {
+function statIfOpen(folder: Buffer, mounts: readonly Mount[]): BigIntStats | null {
   try {
-    return isSilent(folder) ? null : (statSync(folder, { bigint: true, throwIfNoEntry: false }) ?? null);
+    return isSilent(folder, mounts) ? null : (statSync(folder, { bigint: true, throwIfNoEntry: false }) ?? null);
   } catch {
     // Its parent is closed to this user, or its file system does not answer.
     return null;

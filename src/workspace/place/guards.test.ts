@@ -4,7 +4,8 @@ import { CairnError } from "../../errors.ts";
 import { makeWorkspace, initSelfContained } from "./make-workspace.ts";
 import { checkLocation, checkSpace, quotaReached, realFolder } from "./guards.ts";
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import fs, { mkdirSync, mkdtempSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -94,6 +95,30 @@ test("folders inside or around a workspace with points are refused unless the gu
     check(join(directory, path), ["nested"]);
   }
   check(join(directory, "outer", "ws"));
+});
+
+test("the check of a folder reads the list of mounts as often beside many workspaces as beside one", async (context) => {
+  const directory = scratch(context);
+  let reads = 0;
+  const { readFileSync } = fs;
+  const counting = (...args: Parameters<typeof readFileSync>): ReturnType<typeof readFileSync> => {
+    if (args[0] === "/proc/self/mountinfo") reads++;
+    return readFileSync(...args);
+  };
+  const readsOfCheck = async (name: string): Promise<number> => {
+    await makeWorkspace(join(directory, name), OPTIONS);
+    Object.assign(fs, { readFileSync: counting });
+    syncBuiltinESMExports();
+    reads = 0;
+    check(join(directory, "other"));
+    Object.assign(fs, { readFileSync });
+    syncBuiltinESMExports();
+    return reads;
+  };
+  for (const name of ["other", "a", "b", "c"]) mkdirSync(join(directory, name));
+  const counts = [await readsOfCheck("a"), await readsOfCheck("b"), await readsOfCheck("c")];
+  assert.ok(counts[0]! > 0);
+  assert.deepEqual(counts.slice(1), [counts[0], counts[0]]);
 });
 
 test("a folder is refused while a workspace with points below it is away, with the ways to forget that workspace", async (context) => {

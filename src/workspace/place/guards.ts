@@ -183,7 +183,7 @@ function refuseNested(folder: Buffer, { allow, control: own }: LocationOptions):
     if (registration === null || missing.includes("control")) continue;
     const other = Buffer.from(rawPath(registration));
     // The path of a folder that was moved may be a link now.
-    const place = realOrItself(other);
+    const place = realOrItself(other, mounts);
     const there = placeOnDevice(place, mounts);
     // By bind mounts a folder has several paths, but one place on its device.
     const isOnDevice = here !== null && there !== null && here.device === there.device;

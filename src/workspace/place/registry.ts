@@ -390,6 +390,7 @@ function listIn(directory: string, most = Infinity): RegistryEntry[] {
     throw failed.code === "permission" ? stateDirectoryClosed(failed) : failed;
   }
   const entries: RegistryEntry[] = [];
+  const mounts = readMounts();
   for (const name of names.sort().slice(0, most)) {
     if (!/^[0-9a-f]{64}\.json$/.test(name)) continue;
     const file = join(directory, name);
@@ -398,8 +399,8 @@ function listIn(directory: string, most = Infinity): RegistryEntry[] {
       if (bytes === null) continue;
       const registration = decodeRegistration(bytes);
       const missing: ("folder" | "control")[] = [];
-      if (isGone(Buffer.from(rawPath(registration)))) missing.push("folder");
-      if (isGone(join(controlOf(registration), "cairn.json"))) missing.push("control");
+      if (isGone(Buffer.from(rawPath(registration)), mounts)) missing.push("folder");
+      if (isGone(join(controlOf(registration), "cairn.json"), mounts)) missing.push("control");
       entries.push({ file, registration, missing });
     } catch (error) {
       entries.push({ file, registration: null, missing: [], problem: toCairnError(error, file) });
@@ -530,9 +531,9 @@ export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> 
 }
 
 /** The real path; the path itself if it does not exist. */
-export function realOrItself(path: RawPath): Buffer {
+export function realOrItself(path: RawPath, mounts: readonly Mount[] = readMounts()): Buffer {
   try {
-    if (!isSilent(path)) return realpathSync.native(Buffer.from(rawBytes(path)), "buffer");
+    if (!isSilent(path, mounts)) return realpathSync.native(Buffer.from(rawBytes(path)), "buffer");
   } catch {
     // The folder is missing, or cannot be looked at.
   }
@@ -551,13 +552,15 @@ export function isControlDirectory(path: string): boolean {
  */
 export function controlDirectoriesInside(folder: Buffer): string[] {
   const known = new Set([...controlsAt(folder), ...knownControls()]);
-  return [...known].filter((control) => existsSync(control) && isAtOrBelow(realOrItself(control), folder)).sort();
+  const mounts = readMounts();
+  const isInside = (control: string): boolean => isAtOrBelow(realOrItself(control, mounts), folder);
+  return [...known].filter((control) => existsSync(control) && isInside(control)).sort();
 }
 
 /** Lists control directories and this user's cache below a folder (its real path). No point has them. */
 export function ownInside(folder: Buffer): Buffer[] {
   const cache = ownCache().filter((path) => isAtOrBelow(path, folder) && !path.equals(folder));
-  return [...controlDirectoriesInside(folder).map(realOrItself), ...cache];
+  return [...controlDirectoriesInside(folder).map((control) => realOrItself(control)), ...cache];
 }
 
 function ownCache(): Buffer[] {
@@ -580,7 +583,7 @@ function knownControls(): string[] {
  */
 function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
   const all = readMounts();
-  const known = [...knownControls().map(realOrItself), ...ownCache()].flatMap((real) => {
+  const known = [...knownControls().map((control) => realOrItself(control, all)), ...ownCache()].flatMap((real) => {
     return placeOnDevice(real, all) ?? [];
   });
   return mounted.flatMap(({ device, root, mountPoint }) => {
