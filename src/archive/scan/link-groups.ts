@@ -283,29 +283,21 @@ function dropFormerNames(scans: readonly Listed[]): void {
   const sorted = inodesOf(scans);
   const twice = new Set(sorted.filter((inode, i) => inode === sorted[i + 1]));
   if (twice.size === 0) return;
-  const names: {
-    scan: Listed;
-    inode: number;
-    identity: string;
-    from: ScanTable;
-    record: number;
-    directory: number;
-    path: Buffer;
-  }[] = [];
+  const names: { scan: Listed; id: string; from: ScanTable; record: number; directory: number; path: Buffer }[] = [];
   for (const scan of scans)
     eachRecord(scan.table, scan.old, ({ table: from, record, directory, path }) => {
       const [inode, base] = [inodeAt(from, record), record * RECORD_WORDS];
       const hasOneName = from.records[base + R.NLINK] === 1 || from.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY;
       if (!hasOneName || !twice.has(inode)) return;
       // The number of a removed inode is given to a new one.
-      const identity = `${inode} ${bornAt(from.records, R, base)}`;
-      names.push({ scan, inode, identity, from, record, directory, path: path() });
+      const id = `${inode} ${bornAt(from.records, R, base)}`;
+      names.push({ scan, id, from, record, directory, path: path() });
     });
   // A directory comes before its entries, and takes them along.
-  for (const all of Map.groupBy(names, ({ identity }) => identity).values()) {
+  for (const all of Map.groupBy(names, ({ id }) => id).values()) {
     const recorded = all.filter(({ scan, directory }) => !scan.table.isBelowGone(directory));
     const looked = recorded.map((name) => ({ ...name, now: inodeNow(name.scan.root, name.path) }));
-    const former = looked.filter(({ now, inode }) => now !== inode);
+    const former = looked.filter(({ now, from, record }) => now !== inodeAt(from, record));
     for (const { scan, from, record, directory, now } of former.length < looked.length ? former : former.slice(0, -1)) {
       if (from === scan.table) from.leaveOut(record);
       if (from !== scan.table || now !== null) scan.moved.add(directory);

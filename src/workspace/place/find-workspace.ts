@@ -19,14 +19,7 @@ import {
 import type { ControlFile } from "../../formats/records/control.ts";
 import { rawPath, recordPath } from "../../formats/records/record.ts";
 import type { Registration } from "../../formats/records/registration.ts";
-import {
-  keepsInodes,
-  type Mount,
-  mountsInside,
-  placeOnDevice,
-  readMounts,
-  resolveMount,
-} from "../../fs/linux/mounts.ts";
+import { keepsInodes, mountsInside, placeOnDevice, readMounts, resolveMount } from "../../fs/linux/mounts.ts";
 import { namesIfThere, namesIn } from "../../fs/paths/names-in.ts";
 import { isSilent, requireAnswer, silentPlace } from "../../fs/silent-mounts.ts";
 import {
@@ -338,7 +331,7 @@ class Lookup {
       ({ registration, missing }) => {
         if (registration === null || missing.includes("control")) return [];
         const there = Buffer.from(rawPath(registration));
-        const facts = statIfOpen(there, this.#mounts);
+        const facts = this.#statIfOpen(there);
         if (facts !== null) return [{ folder: there, identity: identityOf(facts) }];
         const known = missing.length > 0 ? recordOf(registration) : null;
         return known === null ? [] : [{ folder: there, identity: `${known.device}:${known.root_inode}`, known }];
@@ -351,6 +344,17 @@ class Lookup {
         !realOrItself(each.folder, this.#mounts).equals(folder) &&
         (each.known === undefined || this.#isMountOf(folder, each.known)),
     )?.folder;
+  }
+
+  #statIfOpen(folder: Buffer): BigIntStats | null {
+    try {
+      return isSilent(folder, this.#mounts)
+        ? null
+        : (statSync(folder, { bigint: true, throwIfNoEntry: false }) ?? null);
+    } catch {
+      // Its parent is closed to this user, or its file system does not answer.
+      return null;
+    }
   }
 
   /** True if a folder has the recorded path in its file system. A folder that was renamed has another one. */
@@ -398,15 +402,6 @@ class Lookup {
 
 function identityOf({ dev, ino }: { dev: bigint; ino: bigint }): string {
   return `${dev}:${ino}`;
-}
-
-function statIfOpen(folder: Buffer, mounts: readonly Mount[]): BigIntStats | null {
-  try {
-    return isSilent(folder, mounts) ? null : (statSync(folder, { bigint: true, throwIfNoEntry: false }) ?? null);
-  } catch {
-    // Its parent is closed to this user, or its file system does not answer.
-    return null;
-  }
 }
 
 function recordOf(registration: Registration): PlacedWorkspace | null {
@@ -782,16 +777,14 @@ export interface MovedFolder {
  */
 export function movedHere(folder: Buffer): MovedFolder | null {
   const facts = statSync(folder, { bigint: true });
-  const bornAt = Number(facts.birthtimeNs / 1_000_000n);
-  const made = madeAt(folder);
+  const [bornAt, made, mounts] = [Number(facts.birthtimeNs / 1_000_000n), madeAt(folder), readMounts()];
   let linked: MovedFolder | null = null;
   for (const { registration, missing } of listRegistered()) {
     if (registration === null || missing.some((each) => each !== "folder")) continue;
     const from = Buffer.from(rawPath(registration));
-    const isLink = !from.equals(folder) && realOrItself(from).equals(folder);
+    const isLink = !from.equals(folder) && realOrItself(from, mounts).equals(folder);
     if (isLink) linked ??= { from, isReplaced: false };
-    if (bornAt <= 0) continue;
-    const known = recordOf(registration);
+    const known = bornAt > 0 ? recordOf(registration) : null;
     if (known?.root_inode !== facts.ino.toString() || known.device !== facts.dev.toString()) continue;
     // Without a recorded birth time, as on an overlay, a folder that is younger than its registration is another one.
     const isSame =
