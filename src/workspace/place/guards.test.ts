@@ -99,24 +99,21 @@ test("folders inside or around a workspace with points are refused unless the gu
 
 test("the check of a folder reads the list of mounts as often beside many workspaces as beside one", async (context) => {
   const directory = scratch(context);
-  let reads = 0;
-  const { readFileSync } = fs;
-  const counting = (...args: Parameters<typeof readFileSync>): ReturnType<typeof readFileSync> => {
-    if (args[0] === "/proc/self/mountinfo") reads++;
-    return readFileSync(...args);
-  };
-  const readsOfCheck = async (name: string): Promise<number> => {
+  const read = context.mock.method(fs, "readFileSync");
+  syncBuiltinESMExports();
+  context.after(() => {
+    read.mock.restore();
+    syncBuiltinESMExports();
+  });
+  mkdirSync(join(directory, "other"));
+  const counts: number[] = [];
+  for (const name of ["a", "b", "c"]) {
+    mkdirSync(join(directory, name));
     await makeWorkspace(join(directory, name), OPTIONS);
-    Object.assign(fs, { readFileSync: counting });
-    syncBuiltinESMExports();
-    reads = 0;
+    read.mock.resetCalls();
     check(join(directory, "other"));
-    Object.assign(fs, { readFileSync });
-    syncBuiltinESMExports();
-    return reads;
-  };
-  for (const name of ["other", "a", "b", "c"]) mkdirSync(join(directory, name));
-  const counts = [await readsOfCheck("a"), await readsOfCheck("b"), await readsOfCheck("c")];
+    counts.push(read.mock.calls.filter((call) => call.arguments[0] === "/proc/self/mountinfo").length);
+  }
   assert.ok(counts[0]! > 0);
   assert.deepEqual(counts.slice(1), [counts[0], counts[0]]);
 });
